@@ -1,0 +1,61 @@
+/* Frames → files: plug-ins behind one door. One file and one line in writers.def each.
+ *
+ * Frames arrive in order as 8-bit RGB. Nothing appears under the final name before writer_close()
+ * succeeds: writers write aside (same folder) and rename; writer_abort() leaves nothing behind.
+ * Output is bit-exact for equal input: no dates, paths or library versions.
+ * Owner: writer_open → writer_close or writer_abort. Errors: ERR_USAGE (suffix, codec, pixel format),
+ * ERR_RESOURCE (disk full, cannot create), with the path. */
+#ifndef DITGEN_APP_WRITERS_WRITER_H
+#define DITGEN_APP_WRITERS_WRITER_H
+
+#include "model/base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct writer_params {
+    const char *path;     /* "-": y4m to standard output; "dir/" or "dir/f_%04d.png": PNG frames */
+    int width, height, frames;
+    int fps_num, fps_den; /* frames per second as a fraction */
+    const char *codec, *preset, *pix_fmt; /* NULL: the container's default */
+    int crf;              /* -1: default */
+    const char *settings; /* the .ini text that every clip carries, or NULL */
+    bool overwrite;
+};
+
+struct writer_kind { /* plug-in */
+    const char *name, *summary;
+    const char *suffixes; /* "mp4 mov webm", separated by blanks; empty: by path form only */
+    size_t state_size;
+    int (*open)(void *state, const struct writer_params *p, struct err *e);
+    int (*frame)(void *state, const uint8_t *rgb, struct err *e); /* [H, W, 3] */
+    int (*close)(void *state, struct err *e); /* finishes and renames */
+    void (*abort)(void *state);               /* removes what was written aside */
+};
+int writer_kind_count(void);
+const struct writer_kind *writer_kind_at(int i);
+
+/* Which kind writes this path; ERR_USAGE listing the valid suffixes of this build. */
+const struct writer_kind *writer_kind_for(const char *path, struct err *e);
+/* Everything that can be refused before any work: suffix, codec, an existing file without overwrite, a
+ * folder that is missing or not writable. */
+int writer_check(const struct writer_params *p, struct err *e);
+
+struct writer;
+int writer_open(struct writer **w, const struct writer_params *p, struct err *e);
+int writer_frame(struct writer *w, const uint8_t *rgb, struct err *e);
+int writer_close(struct writer *w, struct err *e); /* frees w also on failure; NULL is fine */
+void writer_abort(struct writer *w);               /* takes NULL */
+
+/* Reading back: for compare, rerun and tests. path: clip, PNG folder or pattern, y4m. */
+struct clip {
+    int width, height, frames;
+    int fps_num, fps_den;
+    char pix_fmt[32], codec[32];
+    uint8_t *rgb;   /* [frames, H, W, 3]; NULL when only the settings were asked for */
+    char *settings; /* heap, NULL: none */
+};
+int clip_read(struct clip *c, const char *path, bool want_frames, struct err *e);
+void clip_fini(struct clip *c);
+
+#endif

@@ -1,0 +1,91 @@
+/* q, k, v → o: the door of the attention room.
+ *
+ * A method decides which tiles of the score matrix matter (a block_mask); a kernel computes them. Both
+ * are plug-ins: one file and one line (methods.def; kernels/select.c). The caller tells who is asking
+ * (step, layer, branch), so that a method may keep state over steps.
+ * All tensors are fp32, host memory, row-major [L, N, D] with N * D contiguous floats a row.
+ * Owner: attn_open → attn_close. Threads: one attn_run at a time. Plan model: the design's section 13.
+ * Errors: ERR_USAGE (names, options, ranges), ERR_RESOURCE, ERR_DEVICE. */
+#ifndef DITGEN_ATTENTION_ATTENTION_H
+#define DITGEN_ATTENTION_ATTENTION_H
+
+#include "attention/block_mask.h"
+#include "model/base/arena.h"
+#include "model/base/cpu.h"
+#include "model/base/dtype.h"
+#include "model/base/log.h"
+#include "model/base/option.h"
+
+#include <stdbool.h>
+
+struct attn; /* one run's attention: method, options, per-layer state, scratch */
+
+struct attn_method { /* NULL hooks mean the default named beside them */
+    const char *name, *summary, *paper; /* after --attention; one line of help; arXiv id or NULL */
+    bool exact;                   /* equals dense attention up to rounding: needs no warning */
+    const struct option *options; /* its own flags: name, type, range, default, help; NULL: none */
+    size_t options_size;
+    /* bytes of state one (layer, branch) keeps between steps, zeroed at open; 0: none */
+    size_t (*state_size)(const struct attn *a);
+    int (*plan)(struct attn *a, struct block_mask *m, struct err *e); /* keep every tile */
+    int (*run)(struct attn *a, const struct block_mask *m, struct err *e); /* the kernel fitting m */
+    void (*fini)(struct attn *a);                                          /* nothing to free */
+};
+int attn_method_count(void);
+const struct attn_method *attn_method_at(int i);
+const struct attn_method *attn_method_find(const char *name); /* NULL: none */
+
+struct attn_params {
+    const struct attn_method *method; /* NULL: dense */
+    const void *options;              /* options_size bytes, parsed; NULL: the defaults */
+    const char *kernel;               /* NULL: best that runs here */
+    struct cpu cpu;                   /* what kernels may use */
+    enum precision precision;
+    int threads;
+    const struct log *log;
+};
+
+struct attn_shape { /* the self-attention of one model at one size */
+    int n_heads, head_dim;
+    int grid_t, grid_h, grid_w; /* tokens in raster order, t slowest; L = t * h * w */
+    int n_layers, n_branches, n_steps;
+};
+
+/* Opens; scratch and state come from *arena (NULL base: only counts, and *out stays NULL). */
+int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
+              struct arena *arena, struct err *e);
+void attn_close(struct attn *a); /* takes NULL */
+
+struct attn_call {
+    const float *q, *k, *v; /* [L, N, D] */
+    float *o;               /* [L, N, D]; may not overlap q, k, v */
+    int step, layer, branch;
+};
+int attn_run(struct attn *a, const struct attn_call *c, struct err *e);
+
+/* Plain attention of any shape, for cross-attention: q [Lq, N, D], k/v [Lk, N, D], key_bias [Lk] added
+ * to the scaled score or NULL. scale = 1/sqrt(D). Uses the same kernels; scratch by attn_cross_scratch. */
+struct attn_cross {
+    const float *q, *k, *v, *key_bias;
+    float *o;
+    int len_q, len_k, n_heads, head_dim;
+    bool accumulate; /* o += (two key sets, each with its own softmax) */
+};
+size_t attn_cross_scratch(const struct attn_params *p, int len_q, int len_k, int n_heads, int head_dim);
+int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void *scratch, struct err *e);
+
+/* What happened so far, for logs and tests. */
+struct attn_stats {
+    const char *kernel; /* name of the kernel that ran (last) */
+    double density;     /* mean kept share of q-k pairs over all calls; 1 before the first */
+    long calls;
+};
+void attn_stats(const struct attn *a, struct attn_stats *s);
+
+/* For methods: the current call, its options, its state and the shape. */
+const struct attn_call *attn_call_of(const struct attn *a);
+const struct attn_shape *attn_shape_of(const struct attn *a);
+const void *attn_options(const struct attn *a);
+void *attn_state(struct attn *a); /* of the current (layer, branch) */
+
+#endif

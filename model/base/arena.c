@@ -1,0 +1,42 @@
+/* Arenas; see arena.h. */
+#include "model/base/arena.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#define ALIGN 64 /* a cache line, and the widest vector load */
+
+int arena_open(struct arena *a, size_t bytes, struct err *e)
+{
+    *a = (struct arena){ 0 };
+    size_t size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    if (size < bytes)
+        return err_set(e, ERR_RESOURCE, "no memory for %zu bytes of scratch", bytes);
+    a->base = aligned_alloc(ALIGN, size ? size : ALIGN);
+    if (!a->base)
+        return err_set(e, ERR_RESOURCE, "no memory for %.1f MiB of scratch; try a smaller size",
+                       (double)bytes / 1048576);
+    a->size = size;
+    return 0;
+}
+
+void arena_close(struct arena *a)
+{
+    free(a->base);
+    *a = (struct arena){ 0 };
+}
+
+void *arena_take(struct arena *a, size_t bytes)
+{
+    if (bytes > SIZE_MAX - ALIGN || (bytes + ALIGN - 1) / ALIGN * ALIGN > SIZE_MAX - a->used) {
+        assert(!a->base);
+        a->used = SIZE_MAX; /* counting: an impossible size, which arena_open() will refuse */
+        return NULL;
+    }
+    size_t at = a->used;
+    a->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    if (!a->base || !bytes) return NULL;
+    if (a->used > a->size) abort();
+    return a->base + at;
+}

@@ -1,0 +1,76 @@
+/* Latents, timestep and text → velocity: WanTransformer3DModel. wan.md section 3.
+ *
+ * Owner: open → close; one arena a model, placed by dit_prepare(); nothing is allocated by
+ * dit_velocity(). Threads: one call at a time. Errors: ERR_INPUT, ERR_RESOURCE, ERR_USAGE. */
+#ifndef DITGEN_DIT_DIT_H
+#define DITGEN_DIT_DIT_H
+
+#include "attention/attention.h"
+#include "model/base/dtype.h"
+#include "model/base/log.h"
+
+#include <stdbool.h>
+
+struct dit_config {
+    int n_heads, head_dim, in_channels, out_channels, text_dim, freq_dim, ffn_dim, n_layers;
+    int patch_t, patch_h, patch_w;
+    bool cross_attn_norm;
+    double eps;
+    int image_dim;          /* 0: no image branch */
+    int added_kv_proj_dim;  /* 0: none */
+    int pos_embed_seq_len;  /* 0: none */
+    int rope_max_seq_len;
+};
+/* Reads transformer/config.json; missing keys are the T2V-14B column (wan.md 0.1, 8.1); refuses wrong
+ * classes, unsupported values and hostile sizes. */
+int dit_config_read(struct dit_config *c, const char *path, struct err *e);
+
+struct dit_grid { /* latent size; tokens = frames * (height/2) * (width/2) */
+    int frames, height, width;
+};
+int dit_tokens(const struct dit_config *c, const struct dit_grid *g);
+
+struct dit;
+int dit_open(struct dit **d, const char *dir, enum precision precision, const struct log *log,
+             struct err *e);
+void dit_close(struct dit *d);
+const struct dit_config *dit_config_of(const struct dit *d);
+
+/* Sizes and places all scratch and step state for clips of this grid, max_text_rows rows of text and
+ * n_branches (1, or 2 with guidance), and opens the attention method. Call once a run. */
+struct dit_run_params {
+    struct dit_grid grid;
+    int n_steps, n_branches;
+    int max_text_rows;  /* real rows, <= text_len */
+    int text_len;       /* rows the reference pads to: 512 */
+    int image_rows;     /* rows of image tokens, 0: none */
+    bool collapse_pads; /* true: n+1 keys with a log-count bias; false: text_len keys (the long form) */
+    const struct attn_params *attn; /* method, kernel and the method's options */
+};
+int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
+/* Bytes of dit_prepare plus packed weights; reads no weights. */
+size_t dit_bytes(const struct dit_config *c, enum precision precision, const struct dit_run_params *p);
+
+/* Projects text once a run and keeps every layer's cross-attention keys and values for `branch`.
+ * text [n, text_dim] fp32: the encoder's real rows; the zero rows up to text_len are implied.
+ * image [image_rows, image_dim] or NULL. */
+int dit_set_context(struct dit *d, int branch, const float *text, int n, const float *image,
+                    struct err *e);
+
+/* Called after each block; nonzero cancels. */
+typedef int (*dit_progress)(void *ctx, int layer, int n_layers);
+
+/* velocity [out_channels, F, H, W] fp32 ← latents [in_channels, F, H, W] fp32 at `timestep`
+ * (0..1000). frame_timesteps: NULL, or one timestep a latent frame (expand_timesteps, wan.md 3.9).
+ * step counts from 0 and is what attention methods key their state on. */
+struct dit_call {
+    int branch, step;
+    float timestep;
+    const float *frame_timesteps;
+    dit_progress progress;
+    void *progress_ctx;
+};
+int dit_velocity(struct dit *d, float *velocity, const float *latents, const struct dit_call *c,
+                 struct err *e);
+
+#endif

@@ -1,0 +1,76 @@
+/* A pipeline folder, opened: text and latents → velocity; latents → frames. The door of the room.
+ *
+ * Holds transformer, text encoder, VAE and their configs; keeps only what a phase needs in memory.
+ * Owner: model_open → model_close. Threads: one call at a time. Errors: INPUT, RESOURCE, DEVICE. */
+#ifndef DITGEN_MODEL_MODEL_H
+#define DITGEN_MODEL_MODEL_H
+
+#include "attention/attention.h"
+#include "model/base/log.h"
+#include "model/dit/dit.h"
+#include "model/text/text.h"
+#include "model/vae/vae.h"
+
+#include <stdbool.h>
+
+struct model_info { /* all from the folder's configs */
+    char dir[4096];
+    char class_name[64]; /* "WanPipeline" */
+    struct dit_config dit;
+    struct umt5_config text;
+    struct vae_config vae;
+    double boundary_ratio; /* 0: none */
+    bool expand_timesteps;
+    size_t weight_bytes[3]; /* text encoder, transformer, vae: on disk */
+};
+/* Reads the configs of a folder, no weights. Refuses classes that are not text-to-video Wan. */
+int model_info_read(struct model_info *m, const char *dir, struct err *e);
+
+/* Nearest legal values at or below and at or above; both equal v when it is legal. */
+void model_size_near(const struct model_info *m, int v, int *below, int *above);   /* width, height */
+void model_frames_near(const struct model_info *m, int v, int *below, int *above); /* 4k + 1 */
+
+struct model_params {
+    enum precision precision;
+    int threads;
+    struct attn_params attn;
+    bool collapse_pads; /* exact shortcut of the identical pad rows; false: the long form */
+    bool fix_text;      /* ftfy's cleaning of prompts */
+    const struct log *log;
+};
+struct model_clip { /* what one run makes */
+    int width, height, frames, num_steps;
+    bool guided; /* two branches */
+};
+/* Peak bytes of each phase (text, denoise, decode), maps of files not counted. Reads no weights. */
+int model_plan_bytes(const struct model_info *m, const struct model_params *p, const struct model_clip *c,
+                     size_t bytes[3], struct err *e);
+
+struct model;
+int model_open(struct model **m, const struct model_info *info, const struct model_params *p,
+               struct err *e);
+void model_close(struct model *m);
+
+/* Phase 1. Text of a branch (0 prompt, 1 negative): tokens used and whether it was truncated. */
+struct model_text {
+    int n_tokens;
+    bool truncated;
+};
+typedef int (*model_progress)(void *ctx, int done, int total); /* nonzero cancels */
+int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
+                      model_progress progress, void *ctx, struct err *e);
+
+/* Phase 2. Opens the transformer for the clip; then velocities; then closes it. */
+int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e);
+size_t model_latents_len(const struct model *m, const struct model_clip *c); /* elements */
+int model_velocity(struct model *m, float *velocity, const float *latents, int step, int branch,
+                   float timestep, model_progress progress, void *ctx, struct err *e);
+void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may be NULL */
+
+/* Phase 3. */
+int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
+                 void *ctx, struct err *e);
+int model_encode_frames(struct model *m, float *latents, const float *rgb, const struct model_clip *c,
+                        struct err *e);
+
+#endif

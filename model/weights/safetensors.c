@@ -1,0 +1,312 @@
+/* Reads safetensors headers as hostile input: every offset, size, shape and name is checked before a
+ * tensor exists. Format: wan.md 8.2, and the format's own description. Binding is bind.c's. */
+#include "model/weights/weights_internal.h"
+
+#include "model/base/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MAX_HEADER 100000000 /* the format's own limit */
+#define MAX_SHARDS 1000
+#define MAX_RANK TENSOR_MAX_DIMS
+
+static int add_entry(struct weights *w, const struct entry *add, struct err *e)
+{
+    if (w->n_entries == w->cap_entries) {
+        int cap = w->cap_entries ? 2 * w->cap_entries : 256;
+        struct entry *grown = realloc(w->entries, (size_t)cap * sizeof *grown);
+        if (!grown) return err_set(e, ERR_RESOURCE, "no memory for %d tensor names", cap);
+        w->entries = grown;
+        w->cap_entries = cap;
+    }
+    w->entries[w->n_entries] = *add;
+    w->entries[w->n_entries].name = strdup(add->name);
+    if (!w->entries[w->n_entries].name) return err_set(e, ERR_RESOURCE, "no memory for tensor names");
+    w->n_entries++;
+    return 0;
+}
+
+/* {"dtype": "BF16", "shape": [..], "data_offsets": [begin, end]} of one tensor. */
+static int read_entry(struct entry *t, const struct json *o, const char *path, size_t data_len,
+                      struct err *e)
+{
+    const char *name = t->name;
+    const char *dtype = json_string(json_get(o, "dtype"));
+    const struct json *shape = json_get(o, "shape"), *offsets = json_get(o, "data_offsets");
+    if (!dtype || !json_is_array(shape) || !json_is_array(offsets) || json_count(offsets) != 2)
+        return err_set(e, ERR_INPUT, "%s: %.200s lacks dtype, shape or data_offsets", path, name);
+    int type = dtype_from_name(dtype);
+    if (type < 0)
+        return err_set(e, ERR_INPUT, "%s: %.200s has type %.20s, which is not supported", path, name,
+                       dtype);
+    if (json_count(shape) > MAX_RANK)
+        return err_set(e, ERR_INPUT, "%s: %.200s has %d dimensions, at most %d are supported", path,
+                       name, json_count(shape), MAX_RANK);
+    size_t bytes = dtype_size((enum dtype)type);
+    t->t.dtype = (enum dtype)type;
+    t->t.n_dims = 0;
+    bool zero = false;
+    for (const struct json *d = json_first(shape); d; d = json_next(d)) {
+        double v;
+        if (!json_number(d, &v) || v < 0 || v > 9e15 || v != (double)(int64_t)v)
+            return err_set(e, ERR_INPUT, "%s: %.200s has a dimension that is no size", path, name);
+        t->t.shape[t->t.n_dims++] = (int64_t)v;
+        if (v == 0) {
+            zero = true;
+        } else if (__builtin_mul_overflow(bytes, (size_t)v, &bytes)) {
+            return err_set(e, ERR_INPUT, "%s: %.200s is larger than any memory", path, name);
+        }
+    }
+    if (zero) bytes = 0;
+    double b, n;
+    if (!json_number(json_at(offsets, 0), &b) || !json_number(json_at(offsets, 1), &n) || b < 0 ||
+        n < b || n > (double)data_len || b != (double)(size_t)b || n != (double)(size_t)n)
+        return err_set(e, ERR_INPUT, "%s: %.200s has offsets outside the %zu bytes of data", path, name,
+                       data_len);
+    t->begin = (size_t)b;
+    t->end = (size_t)n;
+    if (t->end - t->begin != bytes)
+        return err_set(e, ERR_INPUT, "%s: %.200s spans %zu bytes, its shape and type want %zu", path,
+                       name, t->end - t->begin, bytes);
+    return 0;
+}
+
+static int by_begin(const void *a, const void *b)
+{
+    const struct entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
+}
+
+/* Maps one file and appends its tensors. */
+static int open_shard(struct weights *w, const char *path, struct err *e)
+{
+    struct shard *s = &w->shards[w->n_shards];
+    s->path = strdup(path);
+    if (!s->path) return err_set(e, ERR_RESOURCE, "no memory");
+    int file = w->n_shards++;
+    if (file_map_open(&s->map, path, e) < 0) return -1;
+    if (s->map.size < 10)
+        return err_set(e, ERR_INPUT, "%s: %zu bytes are too few for a safetensors file", path,
+                       s->map.size);
+    uint64_t header = 0;
+    for (int i = 7; i >= 0; i--) header = header << 8 | s->map.data[i];
+    if (header < 2 || header > MAX_HEADER || header > s->map.size - 8)
+        return err_set(e, ERR_INPUT, "%s: header of %llu bytes in a file of %zu; the file is cut short "
+                       "or no safetensors file", path, (unsigned long long)header, s->map.size);
+    if (s->map.data[8] != '{')
+        return err_set(e, ERR_INPUT, "%s: header does not begin with '{'; no safetensors file", path);
+    s->data = 8 + (size_t)header;
+    size_t data_len = s->map.size - s->data;
+    struct json *root;
+    if (json_parse(&root, (const char *)s->map.data + 8, (size_t)header, path, e) < 0) return -1;
+    int first = w->n_entries, r = -1;
+    for (const struct json *n = json_first(root); n; n = json_next(n)) {
+        if (strcmp(json_key(n), "__metadata__") == 0) continue;
+        struct entry t = { .file = file };
+        t.name = (char *)(uintptr_t)json_key(n);
+        if (read_entry(&t, n, path, data_len, e) < 0 || add_entry(w, &t, e) < 0) goto done;
+    }
+    /* no holes, no overlaps, nothing after the last */
+    qsort(w->entries + first, (size_t)(w->n_entries - first), sizeof *w->entries, by_begin);
+    size_t at = 0;
+    for (int i = first; i < w->n_entries; i++) {
+        struct entry *t = &w->entries[i];
+        if (t->begin != at) {
+            err_set(e, ERR_INPUT, "%s: %.200s begins at byte %zu of the data, wanted %zu (%s)", path,
+                    t->name, t->begin, at, t->begin < at ? "tensors overlap" : "a hole");
+            goto done;
+        }
+        at = t->end;
+        t->t.data = s->map.data ? s->map.data + s->data + t->begin : NULL;
+    }
+    if (at != data_len) {
+        err_set(e, ERR_INPUT, "%s: tensors fill %zu bytes, the file holds %zu; cut short or damaged",
+                path, at, data_len);
+        goto done;
+    }
+    r = 0;
+done:
+    if (r == 0 && !w->metadata && json_get(root, "__metadata__"))
+        w->metadata = root;
+    else
+        json_close(root);
+    return r;
+}
+
+static int finish(struct weights *w, struct err *e)
+{
+    qsort(w->entries, (size_t)w->n_entries, sizeof *w->entries, by_name);
+    for (int i = 1; i < w->n_entries; i++)
+        if (strcmp(w->entries[i - 1].name, w->entries[i].name) == 0)
+            return err_set(e, ERR_INPUT, "%s: tensor %.200s appears twice", w->path, w->entries[i].name);
+    return 0;
+}
+
+static int begin(struct weights **out, const char *path, int shards, struct err *e)
+{
+    struct weights *w = calloc(1, sizeof *w);
+    *out = NULL;
+    if (w) w->path = strdup(path);
+    if (w) w->shards = calloc((size_t)(shards ? shards : 1), sizeof *w->shards);
+    if (!w || !w->path || !w->shards) {
+        weights_close(w);
+        return err_set(e, ERR_RESOURCE, "%s: no memory to open it", path);
+    }
+    *out = w;
+    return 0;
+}
+
+int weights_open_file(struct weights **out, const char *path, struct err *e)
+{
+    struct weights *w;
+    *out = NULL;
+    if (begin(&w, path, 1, e) < 0) return -1;
+    if (open_shard(w, path, e) < 0 || finish(w, e) < 0) {
+        weights_close(w);
+        return -1;
+    }
+    *out = w;
+    return 0;
+}
+
+/* Every tensor of the index must be in the shard it names, and no shard may hold others. */
+static int check_index(const struct weights *w, const struct json *map, const char *path, struct err *e)
+{
+    int n = 0;
+    for (const struct json *m = json_first(map); m; m = json_next(m), n++) {
+        const struct entry key = { .name = (char *)(uintptr_t)json_key(m) };
+        const struct entry *t = bsearch(&key, w->entries, (size_t)w->n_entries, sizeof key, by_name);
+        const char *slash = t ? strrchr(w->shards[t->file].path, '/') : NULL;
+        if (!t || strcmp(slash ? slash + 1 : w->shards[t->file].path, json_string(m)) != 0)
+            return err_set(e, ERR_INPUT, "%s: %.200s is not in %.100s as the index says", path,
+                           json_key(m), json_string(m));
+    }
+    if (n != w->n_entries)
+        return err_set(e, ERR_INPUT, "%s: names %d tensors, the shards hold %d", path, n, w->n_entries);
+    return 0;
+}
+
+static int open_index(struct weights **out, const char *dir, const char *path, struct err *e)
+{
+    struct json *root = NULL;
+    struct weights *w = NULL;
+    const char *files[MAX_SHARDS];
+    int n = 0;
+    if (json_open(&root, path, e) < 0) return -1;
+    const struct json *map = json_get(root, "weight_map");
+    if (!json_is_object(map)) {
+        err_set(e, ERR_INPUT, "%s: has no weight_map", path);
+        goto fail;
+    }
+    for (const struct json *m = json_first(map); m; m = json_next(m)) {
+        const char *f = json_string(m);
+        if (!f || !*f || strchr(f, '/') || strstr(f, "..")) {
+            err_set(e, ERR_INPUT, "%s: %.200s names a file outside the folder", path, json_key(m));
+            goto fail;
+        }
+        int i = 0;
+        while (i < n && strcmp(files[i], f) != 0) i++;
+        if (i < n) continue;
+        if (n == MAX_SHARDS) {
+            err_set(e, ERR_INPUT, "%s: more than %d shards", path, MAX_SHARDS);
+            goto fail;
+        }
+        files[n++] = f;
+    }
+    if (begin(&w, path, n, e) < 0) goto fail;
+    for (int i = 0; i < n; i++) {
+        char shard[4352];
+        snprintf(shard, sizeof shard, "%s/%s", dir, files[i]);
+        if (open_shard(w, shard, e) < 0) goto fail;
+    }
+    if (finish(w, e) < 0 || check_index(w, map, path, e) < 0) goto fail;
+    json_close(root);
+    *out = w;
+    return 0;
+fail:
+    json_close(root);
+    weights_close(w);
+    return -1;
+}
+
+int weights_open(struct weights **w, const char *dir, const char *stem, struct err *e)
+{
+    char path[4352];
+    *w = NULL;
+    snprintf(path, sizeof path, "%s/%s.safetensors", dir, stem);
+    if (access(path, F_OK) == 0) return weights_open_file(w, path, e);
+    char index[4400];
+    snprintf(index, sizeof index, "%s.index.json", path);
+    if (access(index, F_OK) == 0) return open_index(w, dir, index, e);
+    return err_set(e, ERR_INPUT, "%s: no such file, and no %s.safetensors.index.json beside it", path,
+                   stem);
+}
+
+void weights_close(struct weights *w)
+{
+    if (!w) return;
+    for (int i = 0; i < w->n_shards; i++) {
+        file_map_close(&w->shards[i].map);
+        free(w->shards[i].path);
+    }
+    for (int i = 0; i < w->n_entries; i++) free(w->entries[i].name);
+    free(w->entries);
+    free(w->shards);
+    free(w->path);
+    json_close(w->metadata);
+    free(w);
+}
+
+int weights_count(const struct weights *w)
+{
+    return w->n_entries;
+}
+
+const struct tensor *weights_at(const struct weights *w, int i, const char **name)
+{
+    if (name) *name = w->entries[i].name;
+    return &w->entries[i].t;
+}
+
+const struct tensor *weights_find(const struct weights *w, const char *name)
+{
+    const struct entry key = { .name = (char *)(uintptr_t)name };
+    const struct entry *t =
+        w->n_entries ? bsearch(&key, w->entries, (size_t)w->n_entries, sizeof key, by_name) : NULL;
+    return t ? &t->t : NULL;
+}
+
+const char *weights_path(const struct weights *w)
+{
+    return w->path;
+}
+
+size_t weights_bytes(const struct weights *w)
+{
+    size_t n = 0;
+    for (int i = 0; i < w->n_entries; i++) n += w->entries[i].end - w->entries[i].begin;
+    return n;
+}
+
+const char *weights_metadata(const struct weights *w, const char *key)
+{
+    return json_string(json_get(json_get(w->metadata, "__metadata__"), key));
+}
+
+void weights_drop(const struct weights *w, const struct tensor *t)
+{
+    const unsigned char *p = t->data;
+    for (int i = 0; i < w->n_shards; i++) {
+        const struct file_map *m = &w->shards[i].map;
+        if (p && p >= m->data && p < m->data + m->size)
+            file_map_drop(m, (size_t)(p - m->data), tensor_len(t) * dtype_size(t->dtype));
+    }
+}
