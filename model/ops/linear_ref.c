@@ -1,0 +1,129 @@
+/* Matrix products in plain C, for builds without oneDNN: right and slow. Panels of 16 outputs, so that
+ * a compiler can keep the sums in registers; fp32 sums in blocks of 256 terms. */
+#ifndef DITGEN_HAVE_ONEDNN
+#include "model/ops/backend.h"
+
+#include "model/base/threads.h"
+
+#include <stdlib.h>
+
+#define PANEL 16
+#define ROWS 4 /* rows a task of the inner kernel holds */
+
+struct gemm {
+    int out, in;
+    float *packed; /* [ceil(out/16), in, 16] */
+    const float *plain, *bias;
+};
+
+int gemm_open(struct gemm **out, enum gemm_type type, int n, int k, const void *weight,
+              const float *bias, bool borrow, struct err *e)
+{
+    *out = NULL;
+    if (type != GEMM_F32) return err_set(e, ERR_DEVICE, "this build multiplies fp32 only");
+    struct gemm *g = calloc(1, sizeof *g);
+    if (!g) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
+    *g = (struct gemm){ .out = n, .in = k, .bias = bias };
+    if (borrow) {
+        g->plain = weight;
+        *out = g;
+        return 0;
+    }
+    size_t panels = (size_t)(n + PANEL - 1) / PANEL;
+    g->packed = calloc(panels * (size_t)k * PANEL, sizeof *g->packed);
+    if (!g->packed) {
+        free(g);
+        return err_set(e, ERR_RESOURCE, "no memory to pack a weight [%d, %d]", n, k);
+    }
+    const float *w = weight;
+    for (int o = 0; o < n; o++)
+        for (int i = 0; i < k; i++)
+            g->packed[((size_t)(o / PANEL) * (size_t)k + (size_t)i) * PANEL + (size_t)(o % PANEL)] =
+                w[(size_t)o * (size_t)k + (size_t)i];
+    *out = g;
+    return 0;
+}
+
+void gemm_close(struct gemm *g)
+{
+    if (!g) return;
+    free(g->packed);
+    free(g);
+}
+
+void gemm_rebind(struct gemm *g, const void *weight, const float *bias)
+{
+    g->plain = weight;
+    g->bias = bias;
+}
+
+int gemm_prepare(struct gemm *g, int rows, size_t *scratch, struct err *e)
+{
+    (void)g, (void)rows, (void)e;
+    *scratch = 0;
+    return 0;
+}
+
+struct job {
+    const struct gemm *g;
+    float *y;
+    const float *x;
+    int rows;
+};
+
+static void panel_task(void *ctx, int task, int worker)
+{
+    const struct job *j = ctx;
+    const struct gemm *g = j->g;
+    (void)worker;
+    int first = task * PANEL, width = g->out - first < PANEL ? g->out - first : PANEL;
+    size_t in = (size_t)g->in, out = (size_t)g->out;
+    float bias[PANEL] = { 0 };
+    for (int c = 0; c < width && g->bias; c++) bias[c] = g->bias[first + c];
+    for (int r = 0; r < j->rows; r += ROWS) {
+        int n = j->rows - r < ROWS ? j->rows - r : ROWS;
+        float sum[ROWS][PANEL] = { { 0 } };
+        for (int a = 0; a < n; a++) {
+            const float *x = j->x + (size_t)(r + a) * in;
+            if (g->packed) {
+                const float *w = g->packed + (size_t)task * in * PANEL;
+                for (size_t i = 0; i < in; i++)
+                    for (int c = 0; c < PANEL; c++) sum[a][c] += x[i] * w[i * PANEL + (size_t)c];
+            } else {
+                for (int c = 0; c < width; c++) {
+                    const float *w = g->plain + (size_t)(first + c) * in;
+                    float part[8] = { 0 };
+                    size_t i = 0;
+                    for (; i + 8 <= in; i += 8)
+                        for (int k = 0; k < 8; k++) part[k] += x[i + (size_t)k] * w[i + (size_t)k];
+                    for (; i < in; i++) part[0] += x[i] * w[i];
+                    for (int k = 0; k < 8; k++) sum[a][c] += part[k];
+                }
+            }
+        }
+        for (int a = 0; a < n; a++)
+            for (int c = 0; c < width; c++)
+                j->y[(size_t)(r + a) * out + (size_t)(first + c)] = sum[a][c] + bias[c];
+    }
+}
+
+int gemm_run(struct gemm *g, float *y, const void *x, int rows, void *scratch, struct err *e)
+{
+    (void)scratch, (void)e;
+    struct job j = { g, y, x, rows };
+    threads_run((g->out + PANEL - 1) / PANEL, panel_task, &j);
+    return 0;
+}
+
+const char *gemm_backend(void)
+{
+    return "plain C (slow: built without oneDNN)";
+}
+
+bool gemm_has_bf16(void)
+{
+    return false;
+}
+#else
+typedef int linear_ref_is_unused; /* ISO C wants a declaration in every file */
+#endif

@@ -1,0 +1,122 @@
+/* Row-wise steps of a DiT block over many rows and threads; the arithmetic of one row is in rows_*.c,
+ * picked once by processor. See ops.h. */
+#include "model/ops/backend.h"
+
+#include "model/base/cpu.h"
+#include "model/base/threads.h"
+
+const struct row_ops *row_ops_pick(void)
+{
+#if defined(__x86_64__)
+    static int level = -1; /* the processor does not change: every thread writes the same */
+    int l = __atomic_load_n(&level, __ATOMIC_RELAXED);
+    if (l < 0) {
+        struct cpu c;
+        cpu_detect(&c);
+        l = (int)c.level;
+        __atomic_store_n(&level, l, __ATOMIC_RELAXED);
+    }
+    if (l >= CPU_AVX512) return &row_ops_avx512;
+    if (l >= CPU_AVX2) return &row_ops_avx2;
+#endif
+    return &row_ops_ref;
+}
+
+struct rows_job {
+    const struct row_ops *ops;
+    float *y;
+    const float *x;
+    int rows, features, stride, chunk;
+    const struct norm_params *norm;
+    const float *weight, *cos_t, *sin_t, *gate;
+    float eps;
+    int head_dim, mod_stride, rows_per_mod;
+    bool round;
+};
+
+/* Rows of about 64 KB a task: large against the hand-out, small against the cache. */
+static int chunk_rows(int features)
+{
+    return 1 + 16384 / features;
+}
+
+static void each(struct rows_job *j, void (*fn)(void *, int, int))
+{
+    j->ops = row_ops_pick();
+    j->chunk = chunk_rows(j->features);
+    threads_run((j->rows + j->chunk - 1) / j->chunk, fn, j);
+}
+
+static int chunk_end(const struct rows_job *j, int task)
+{
+    int end = (task + 1) * j->chunk;
+    return end < j->rows ? end : j->rows;
+}
+
+static const float *modulation(const float *base, int row, int rows_per_mod, int stride)
+{
+    return base && rows_per_mod ? base + (size_t)(row / rows_per_mod) * (size_t)stride : base;
+}
+
+static void norm_task(void *ctx, int task, int worker)
+{
+    const struct rows_job *j = ctx;
+    const struct norm_params *p = j->norm;
+    (void)worker;
+    for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
+        size_t at = (size_t)r * (size_t)j->features;
+        j->ops->norm_row(j->y + at, j->x + at, j->features, p->eps, p->weight, p->bias,
+                         modulation(p->scale, r, p->rows_per_mod, p->mod_stride),
+                         modulation(p->shift, r, p->rows_per_mod, p->mod_stride), p->round);
+    }
+}
+
+void layer_norm(float *y, const float *x, int rows, int features, const struct norm_params *p)
+{
+    struct rows_job j = { .y = y, .x = x, .rows = rows, .features = features, .norm = p };
+    each(&j, norm_task);
+}
+
+static void rope_task(void *ctx, int task, int worker)
+{
+    const struct rows_job *j = ctx;
+    (void)worker;
+    size_t half = (size_t)j->head_dim / 2;
+    for (int r = task * j->chunk; r < chunk_end(j, task); r++)
+        j->ops->rms_rope_row(j->y + (size_t)r * (size_t)j->stride, j->features, j->weight, j->eps,
+                             j->cos_t ? j->cos_t + (size_t)r * half : NULL,
+                             j->sin_t ? j->sin_t + (size_t)r * half : NULL, j->head_dim, j->round);
+}
+
+void rms_norm_rope(float *x, int rows, int features, int stride, const float *weight, float eps,
+                   const float *cos_t, const float *sin_t, int head_dim, bool round)
+{
+    struct rows_job j = { .y = x, .rows = rows, .features = features, .stride = stride,
+                          .weight = weight, .eps = eps, .cos_t = cos_t, .sin_t = sin_t,
+                          .head_dim = head_dim, .round = round };
+    each(&j, rope_task);
+}
+
+static void residual_task(void *ctx, int task, int worker)
+{
+    const struct rows_job *j = ctx;
+    (void)worker;
+    for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
+        size_t at = (size_t)r * (size_t)j->features;
+        j->ops->residual_row(j->y + at, j->x + at, modulation(j->gate, r, j->rows_per_mod, j->mod_stride),
+                             j->features, j->round);
+    }
+}
+
+void residual_gate(float *x, const float *y, int rows, int features, const float *gate, int mod_stride,
+                   int rows_per_mod, bool round)
+{
+    struct rows_job j = { .y = x, .x = y, .rows = rows, .features = features, .gate = gate,
+                          .mod_stride = mod_stride, .rows_per_mod = rows_per_mod, .round = round };
+    each(&j, residual_task);
+}
+
+void round_rows(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = bf16_round(x[i]);
+}

@@ -1,0 +1,83 @@
+/* Linear layers against double sums: every precision that runs here, packed and borrowed. */
+#include "model/ops/ops.h"
+
+#include "model/base/threads.h"
+#include "tests/check.h"
+
+static void one(struct test_rng *r, int rows, int in, int out, enum precision p, bool borrow,
+                enum dtype file, enum activation act, bool bias)
+{
+    size_t nx = (size_t)rows * (size_t)in, nw = (size_t)in * (size_t)out, ny = (size_t)rows * (size_t)out;
+    float *x = malloc(4 * nx), *w = malloc(4 * nw), *b = malloc(4 * (size_t)out);
+    float *y = malloc(4 * ny), *want = malloc(4 * ny);
+    uint16_t *h = malloc(2 * nw + 2);
+    for (size_t i = 0; i < nx; i++) x[i] = rng_normal(r);
+    for (size_t i = 0; i < nw; i++) w[i] = bf16_round(rng_normal(r)), h[i] = f32_to_bf16(w[i]);
+    for (int i = 0; i < out; i++) b[i] = bf16_round(rng_normal(r));
+    if (p != PRECISION_FP32) round_rows(x, nx);
+    struct tensor tw = { .data = file == DTYPE_BF16 ? (void *)h : (void *)w, .dtype = file, .n_dims = 2,
+                         .shape = { out, in } };
+    struct tensor tb = { .data = b, .dtype = DTYPE_F32, .n_dims = 1, .shape = { out } };
+    struct linear_params lp = { .in = in, .out = out, .precision = p, .act = act, .borrow = borrow };
+    struct linear *l;
+    struct err e = { 0 };
+    CHECK_OK(linear_open(&l, &lp, &tw, bias ? &tb : NULL, &e));
+    if (!l) goto done;
+    size_t scratch;
+    CHECK_OK(linear_prepare(l, rows, &scratch, &e));
+    void *s = aligned_alloc(64, (scratch + 127) / 64 * 64);
+    for (size_t i = 0; i < ny; i++) y[i] = NAN;
+    CHECK_OK(linear_run(l, y, x, rows, s, &e));
+    ref_linear(want, x, w, bias ? b : NULL, rows, in, out, act);
+    char what[128];
+    snprintf(what, sizeof what, "[%d, %d] x [%d] %s%s", rows, in, out, precision_name(p),
+             borrow ? " borrowed" : "");
+    check_close(what, y, want, ny, 1e-6 * sqrt(in));
+    for (size_t i = 0; i < ny; i++) y[i] = NAN;
+    CHECK_OK(linear_run(l, y, x, rows, NULL, &e)); /* its own scratch */
+    check_close(what, y, want, ny, 1e-6 * sqrt(in));
+    free(s);
+done:
+    linear_close(l);
+    free(x), free(w), free(b), free(y), free(want), free(h);
+}
+
+int main(int argc, char **argv)
+{
+    struct test_rng r = test_seed(argc, argv);
+    printf("%s, bf16 %s\n", ops_backend(), ops_has_bf16() ? "native" : "emulated");
+    for (int n = 0; n < 60; n++) {
+        enum precision p = n % 3 == 0 ? PRECISION_FP32 : PRECISION_BF16_EMULATED;
+        if (n % 3 == 2 && ops_has_bf16()) p = PRECISION_BF16;
+        one(&r, rng_int(&r, 1, 70), rng_int(&r, 1, 200), rng_int(&r, 1, 150), p, rng_int(&r, 0, 1),
+            rng_int(&r, 0, 1) ? DTYPE_BF16 : DTYPE_F32, (enum activation)rng_int(&r, 0, 3),
+            rng_int(&r, 0, 1));
+    }
+    one(&r, 300, 320, 1280, PRECISION_FP32, false, DTYPE_BF16, ACT_GELU_TANH, true);
+
+    /* many row counts on one layer: the oldest primitive makes room */
+    float w[6 * 4], x[20 * 4], y[20 * 6], want[20 * 6];
+    for (int i = 0; i < 24; i++) w[i] = rng_normal(&r);
+    for (int i = 0; i < 80; i++) x[i] = rng_normal(&r);
+    struct tensor tw = { .data = w, .dtype = DTYPE_F32, .n_dims = 2, .shape = { 6, 4 } };
+    struct linear_params lp = { .in = 4, .out = 6 };
+    struct linear *l;
+    struct err e = { 0 };
+    CHECK_OK(linear_open(&l, &lp, &tw, NULL, &e));
+    for (int rows = 1; rows <= 20; rows++) {
+        CHECK_OK(linear_run(l, y, x, rows, NULL, &e));
+        ref_linear(want, x, w, NULL, rows, 4, 6, ACT_NONE);
+        check_close("row counts", y, want, (size_t)rows * 6, 1e-6);
+    }
+    linear_close(l);
+
+    /* integers are no weights */
+    tw.dtype = DTYPE_I32;
+    CHECK(linear_open(&l, &lp, &tw, NULL, &e) < 0 && e.code == ERR_INPUT && !l);
+    if (!ops_has_bf16()) {
+        tw.dtype = DTYPE_F32;
+        lp.precision = PRECISION_BF16;
+        CHECK(linear_open(&l, &lp, &tw, NULL, &e) < 0 && e.code == ERR_DEVICE);
+    }
+    return TEST_RESULT();
+}
