@@ -1,7 +1,7 @@
 /* When the model is asked, and what is made of its answer: the door of the scheduling room.
  *
- * x = (1 - sigma) * x0 + sigma * noise; the model predicts velocity = noise - x0. wan.md sections 5, 6.
- * Threads: one generation at a time. */
+ * x = (1 - sigma) * x0 + sigma * noise; the model predicts velocity = noise - x0. wan.md sections
+ * 5, 6. Threads: one generation at a time. */
 #ifndef DITGEN_SCHED_SCHED_H
 #define DITGEN_SCHED_SCHED_H
 
@@ -14,7 +14,8 @@
 
 #define MAX_STEPS 1000
 
-/* --- noise: the same numbers as torch.randn on a CPU generator --------------------------------- */
+/* --- noise: the same numbers as torch.randn on a CPU generator ---------------------------------
+ */
 struct noise_rng { /* mt19937 plus the cached half of a pair, as torch keeps them */
     uint32_t state[624];
     int index;
@@ -25,13 +26,14 @@ void noise_seed(struct noise_rng *r, uint64_t seed); /* only the low 32 bits mat
 /* n values of torch.randn(n): one call here is one call there. */
 void noise_randn(struct noise_rng *r, float *x, size_t n);
 
-/* --- schedule ---------------------------------------------------------------------------------- */
+/* --- schedule ----------------------------------------------------------------------------------
+ */
 enum sched_compat { COMPAT_DIFFUSERS_037, COMPAT_DIFFUSERS_036 };
 
 struct sched_config { /* scheduler/scheduler_config.json */
-    char class_name[64];  /* "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler", ... */
-    const char *solver;   /* the solver of that class: "unipc", "euler", "dpmpp" */
-    double flow_shift;    /* flow_shift, or shift: whichever the folder has */
+    char class_name[64]; /* "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler", ... */
+    const char *solver; /* the solver of that class: "unipc", "euler", "dpmpp" */
+    double flow_shift; /* flow_shift, or shift: whichever the folder has */
     int num_train_timesteps;
 };
 /* Refuses, naming the key, values outside what is implemented (wan.md 5.1). */
@@ -40,7 +42,7 @@ int sched_config_read(struct sched_config *c, const char *path, struct err *e);
 struct schedule { /* one solver's grid */
     int num_steps;
     float sigma[MAX_STEPS + 1]; /* falling; sigma[num_steps] = 0 */
-    float timestep[MAX_STEPS];  /* what the model is conditioned on, 0..1000 */
+    float timestep[MAX_STEPS]; /* what the model is conditioned on, 0..1000 */
 };
 
 struct solver { /* plug-in: solvers/NAME.c ends in one constant, solvers.def holds one line */
@@ -57,11 +59,13 @@ int solver_count(void);
 const struct solver *solver_at(int i);
 const struct solver *solver_find(const char *name); /* NULL: none */
 
-/* --- guidance ---------------------------------------------------------------------------------- */
+/* --- guidance ----------------------------------------------------------------------------------
+ */
 /* velocity = negative + scale * (velocity - negative), in place; round: to bf16 three times. */
 void guidance_apply(float *velocity, const float *negative, float scale, size_t n, bool round);
 
-/* --- the loop ---------------------------------------------------------------------------------- */
+/* --- the loop ----------------------------------------------------------------------------------
+ */
 struct denoise_model { /* what is asked: filled by whoever owns the model */
     void *ctx;
     /* branch 0 conditional, 1 unconditional */
@@ -72,15 +76,15 @@ struct denoise_params {
     const struct solver *solver;
     const struct schedule *schedule;
     float guidance_scale; /* > 1: two branches */
-    bool round;           /* bf16 runs: guidance rounds as the reference does */
-    size_t n;             /* latents elements */
+    bool round; /* bf16 runs: guidance rounds as the reference does */
+    size_t n; /* latents elements */
     /* after each step; nonzero cancels with ERR_CANCELLED. May be NULL. */
     int (*after_step)(void *ctx, int step, int num_steps, const float *latents);
     void *ctx;
 };
 size_t denoise_bytes(const struct solver *s, size_t n, bool guided); /* scratch wanted */
 /* latents [n] in: noise; out: denoised. scratch of denoise_bytes(). Allocates nothing. */
-int denoise(float *latents, const struct denoise_params *p, const struct denoise_model *m, void *scratch,
-            struct err *e);
+int denoise(float *latents, const struct denoise_params *p, const struct denoise_model *m,
+            void *scratch, struct err *e);
 
 #endif
