@@ -22,12 +22,15 @@ struct model_info { /* all from the folder's configs */
     double boundary_ratio; /* 0: none */
     bool expand_timesteps;
     size_t weight_bytes[3]; /* text encoder, transformer, vae: on disk */
+    bool has_turbo; /* transformer_turbo/pytorch_lora_weights.safetensors is there */
 };
+#define MODEL_TEXT_LEN 512 /* rows of text the family's transformers are trained on (wan.md 1.4)   \
+                            */
 /* Reads the configs of a folder, no weights. Refuses classes that are not text-to-video Wan. */
 int model_info_read(struct model_info *m, const char *dir, struct err *e);
 
 /* Nearest legal values at or below and at or above; both equal v when it is legal. */
-void model_size_near(const struct model_info *m, int v, int *below, int *above);   /* width, height */
+void model_size_near(const struct model_info *m, int v, int *below, int *above); /* width, height */
 void model_frames_near(const struct model_info *m, int v, int *below, int *above); /* 4k + 1 */
 
 struct model_params {
@@ -35,16 +38,19 @@ struct model_params {
     int threads;
     struct attn_params attn;
     bool collapse_pads; /* exact shortcut of the identical pad rows; false: the long form */
-    bool fix_text;      /* ftfy's cleaning of prompts */
+    bool fix_text; /* ftfy's cleaning of prompts */
+    const char *lora; /* adapter merged into the transformer's weights, or NULL */
+    double lora_strength;
     const struct log *log;
 };
 struct model_clip { /* what one run makes */
     int width, height, frames, num_steps;
     bool guided; /* two branches */
 };
-/* Peak bytes of each phase (text, denoise, decode), maps of files not counted. Reads no weights. */
-int model_plan_bytes(const struct model_info *m, const struct model_params *p, const struct model_clip *c,
-                     size_t bytes[3], struct err *e);
+/* Peak bytes of each phase (text, denoise, decode), maps of files not counted, for text of
+ * text_rows tokens (MODEL_TEXT_LEN: the most). Reads no weights. c must be legal (model_*_near). */
+int model_plan_bytes(const struct model_info *m, const struct model_params *p,
+                     const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e);
 
 struct model;
 int model_open(struct model **m, const struct model_info *info, const struct model_params *p,
@@ -70,7 +76,7 @@ void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may 
 /* Phase 3. */
 int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
                  void *ctx, struct err *e);
-int model_encode_frames(struct model *m, float *latents, const float *rgb, const struct model_clip *c,
-                        struct err *e);
+int model_encode_frames(struct model *m, float *latents, const float *rgb,
+                        const struct model_clip *c, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* Checks for plain test executables. A failed check prints where and what, and the test goes on; main
- * returns TEST_RESULT(). Numeric reports name the worst index and both values. */
+/* Checks for plain test executables. A failed check prints where and what, and the test goes on;
+ * main returns TEST_RESULT(). Numeric reports name the worst index and both values. */
 #ifndef DITGEN_TESTS_CHECK_H
 #define DITGEN_TESTS_CHECK_H
 
@@ -11,44 +11,44 @@
 
 static int checks_failed, checks_done;
 
-#define CHECK(cond)                                                                 \
-    do {                                                                            \
-        checks_done++;                                                              \
-        if (!(cond)) {                                                              \
-            checks_failed++;                                                        \
-            fprintf(stderr, "%s:%d: CHECK(%s) failed\n", __FILE__, __LINE__, #cond); \
-        }                                                                           \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        checks_done++;                                                                             \
+        if (!(cond)) {                                                                             \
+            checks_failed++;                                                                       \
+            fprintf(stderr, "%s:%d: CHECK(%s) failed\n", __FILE__, __LINE__, #cond);               \
+        }                                                                                          \
     } while (0)
-#define CHECK_MSG(cond, ...)                                                        \
-    do {                                                                            \
-        checks_done++;                                                              \
-        if (!(cond)) {                                                              \
-            checks_failed++;                                                        \
-            fprintf(stderr, "%s:%d: CHECK(%s) failed: ", __FILE__, __LINE__, #cond); \
-            fprintf(stderr, __VA_ARGS__);                                           \
-            fputc('\n', stderr);                                                    \
-        }                                                                           \
+#define CHECK_MSG(cond, ...)                                                                       \
+    do {                                                                                           \
+        checks_done++;                                                                             \
+        if (!(cond)) {                                                                             \
+            checks_failed++;                                                                       \
+            fprintf(stderr, "%s:%d: CHECK(%s) failed: ", __FILE__, __LINE__, #cond);               \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fputc('\n', stderr);                                                                   \
+        }                                                                                          \
     } while (0)
-#define CHECK_STR(a, b)                                                                              \
-    do {                                                                                             \
-        const char *a_ = (a), *b_ = (b);                                                             \
-        checks_done++;                                                                               \
-        if (!a_ || !b_ || strcmp(a_, b_) != 0) {                                                     \
-            checks_failed++;                                                                         \
-            fprintf(stderr, "%s:%d: %s is \"%s\", wanted \"%s\"\n", __FILE__, __LINE__, #a,          \
-                    a_ ? a_ : "(null)", b_ ? b_ : "(null)");                                         \
-        }                                                                                            \
+#define CHECK_STR(a, b)                                                                            \
+    do {                                                                                           \
+        const char *a_ = (a), *b_ = (b);                                                           \
+        checks_done++;                                                                             \
+        if (!a_ || !b_ || strcmp(a_, b_) != 0) {                                                   \
+            checks_failed++;                                                                       \
+            fprintf(stderr, "%s:%d: %s is \"%s\", wanted \"%s\"\n", __FILE__, __LINE__, #a,        \
+                    a_ ? a_ : "(null)", b_ ? b_ : "(null)");                                       \
+        }                                                                                          \
     } while (0)
 /* the call returns 0; e is a struct err in scope */
-#define CHECK_OK(call)                                                                           \
-    do {                                                                                         \
-        checks_done++;                                                                           \
-        if ((call) != 0) {                                                                       \
-            checks_failed++;                                                                     \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, e.msg);                \
-        }                                                                                        \
+#define CHECK_OK(call)                                                                             \
+    do {                                                                                           \
+        checks_done++;                                                                             \
+        if ((call) != 0) {                                                                         \
+            checks_failed++;                                                                       \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, e.msg);                  \
+        }                                                                                          \
     } while (0)
-#define TEST_RESULT() \
+#define TEST_RESULT()                                                                              \
     (printf("%d checks, %d failed\n", checks_done, checks_failed), checks_failed || !checks_done)
 
 /* ||a - b|| / ||b||, in double; any NaN gives infinity */
@@ -79,7 +79,8 @@ static inline void check_close(const char *what, const float *got, const float *
         if (isnan(d)) break;
     }
     checks_failed++;
-    fprintf(stderr, "%s: relative L2 %.3g, at most %.3g wanted; worst at %zu of %zu: %.9g, wanted %.9g\n",
+    fprintf(stderr,
+            "%s: relative L2 %.3g, at most %.3g wanted; worst at %zu of %zu: %.9g, wanted %.9g\n",
             what, r, tol, worst, n, (double)got[worst], (double)want[worst]);
 }
 
@@ -89,7 +90,7 @@ struct test_rng {
 };
 static inline struct test_rng test_seed(int argc, char **argv)
 {
-    struct test_rng r = { 1 };
+    struct test_rng r = {1};
     for (int i = 1; i + 1 < argc; i++)
         if (strcmp(argv[i], "--seed") == 0) r.s = strtoull(argv[i + 1], NULL, 10);
     printf("seed %llu\n", (unsigned long long)r.s);

@@ -9,10 +9,9 @@
 
 int arena_open(struct arena *a, size_t bytes, struct err *e)
 {
-    *a = (struct arena){ 0 };
+    *a = (struct arena){0};
     size_t size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    if (size < bytes)
-        return err_set(e, ERR_RESOURCE, "no memory for %zu bytes of scratch", bytes);
+    if (size < bytes) return err_set(e, ERR_RESOURCE, "no memory for %zu bytes of scratch", bytes);
     a->base = aligned_alloc(ALIGN, size ? size : ALIGN);
     if (!a->base)
         return err_set(e, ERR_RESOURCE, "no memory for %.1f MiB of scratch; try a smaller size",
@@ -24,7 +23,7 @@ int arena_open(struct arena *a, size_t bytes, struct err *e)
 void arena_close(struct arena *a)
 {
     free(a->base);
-    *a = (struct arena){ 0 };
+    *a = (struct arena){0};
 }
 
 void *arena_take(struct arena *a, size_t bytes)

@@ -1,8 +1,8 @@
 /* One block of memory a model, carved once before the first step.
  *
- * An arena without base only counts: run the same carve code twice, first to measure, then to place,
- * and the two cannot disagree. Every piece is 64-byte aligned. Nothing is given back but the whole.
- * Owner: caller of arena_open(). Threads: carve from one thread. Errors: ERR_RESOURCE. */
+ * An arena without base only counts: run the same carve code twice, first to measure, then to
+ * place, and the two cannot disagree. Every piece is 64-byte aligned. Nothing is given back but the
+ * whole. Owner: caller of arena_open(). Threads: carve from one thread. Errors: ERR_RESOURCE. */
 #ifndef DITGEN_BASE_ARENA_H
 #define DITGEN_BASE_ARENA_H
 

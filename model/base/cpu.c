@@ -30,11 +30,12 @@ static enum cpu_level detect_level(void)
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return CPU_REF;
     if (!(b >> 5 & 1)) return CPU_REF;
     bool avx512 = b >> 16 & 1 && b >> 17 & 1 && b >> 30 & 1 && b >> 31 & 1; /* F DQ BW VL */
-    bool amx = d >> 24 & 1 && d >> 22 & 1;                                  /* TILE, BF16 */
+    bool amx = d >> 24 & 1 && d >> 22 & 1; /* TILE, BF16 */
     if (!avx512 || (xcr & 0xe6) != 0xe6) return CPU_AVX2;
     if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return CPU_AVX512;
     if (!amx || (xcr & 3u << 17) != 3u << 17) return CPU_AVX512_BF16;
-    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0) return CPU_AVX512_BF16;
+    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
+        return CPU_AVX512_BF16;
     return CPU_AMX;
 }
 
@@ -49,12 +50,15 @@ static void detect_name(char *name, size_t n)
     memcpy(text, r, sizeof r);
     text[sizeof r] = 0;
     const char *s = text;
-    while (*s == ' ') s++;
+    while (*s == ' ')
+        s++;
     snprintf(name, n, "%s", s);
-    for (size_t i = strlen(name); i && name[i - 1] == ' '; i--) name[i - 1] = 0;
+    for (size_t i = strlen(name); i && name[i - 1] == ' '; i--)
+        name[i - 1] = 0;
 }
 
-/* Distinct (package, core) pairs among the processors we may use; 0 when the system does not say. */
+/* Distinct (package, core) pairs among the processors we may use; 0 when the system does not say.
+ */
 static int count_cores(const cpu_set_t *set)
 {
     long seen[CPU_SETSIZE];
@@ -74,7 +78,8 @@ static int count_cores(const cpu_set_t *set)
         }
         long key = id[0] << 20 | id[1];
         int k = 0;
-        while (k < n && seen[k] != key) k++;
+        while (k < n && seen[k] != key)
+            k++;
         if (k == n) seen[n++] = key;
     }
     return n;
@@ -92,12 +97,9 @@ void cpu_detect(struct cpu *c)
     if (c->cores < 1 || c->cores > c->threads) c->cores = c->threads;
 }
 
-static const char *const names[] = { "ref", "avx2", "avx512", "avx512bf16", "amx" };
+static const char *const names[] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
 
-const char *cpu_level_name(enum cpu_level l)
-{
-    return names[l];
-}
+const char *cpu_level_name(enum cpu_level l) { return names[l]; }
 
 int cpu_cap(struct cpu *c, const char *name, struct err *e)
 {
@@ -109,6 +111,6 @@ int cpu_cap(struct cpu *c, const char *name, struct err *e)
         c->level = (enum cpu_level)i;
         return 0;
     }
-    return err_set(e, ERR_USAGE, "'%s' is no processor level; use ref, avx2, avx512, avx512bf16 or amx",
-                   name);
+    return err_set(e, ERR_USAGE,
+                   "'%s' is no processor level; use ref, avx2, avx512, avx512bf16 or amx", name);
 }

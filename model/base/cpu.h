@@ -8,17 +8,17 @@
 #include <stdbool.h>
 
 enum cpu_level { /* each includes those before it */
-    CPU_REF,
-    CPU_AVX2,        /* AVX2 + FMA */
-    CPU_AVX512,      /* F, BW, DQ, VL */
-    CPU_AVX512_BF16, /* + BF16 */
-    CPU_AMX,         /* + AMX-TILE, AMX-BF16, permission granted */
+                 CPU_REF,
+                 CPU_AVX2, /* AVX2 + FMA */
+                 CPU_AVX512, /* F, BW, DQ, VL */
+                 CPU_AVX512_BF16, /* + BF16 */
+                 CPU_AMX, /* + AMX-TILE, AMX-BF16, permission granted */
 };
 
 struct cpu {
     enum cpu_level level;
     int threads; /* logical processors this process may run on */
-    int cores;   /* distinct physical cores among them, as far as the system says */
+    int cores; /* distinct physical cores among them, as far as the system says */
     char name[64];
 };
 

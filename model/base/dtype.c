@@ -5,23 +5,16 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[DTYPE_COUNT] = {
-    [DTYPE_BOOL] = { "BOOL", 1 },       [DTYPE_U8] = { "U8", 1 },   [DTYPE_I8] = { "I8", 1 },
-    [DTYPE_F8_E5M2] = { "F8_E5M2", 1 }, [DTYPE_F8_E4M3] = { "F8_E4M3", 1 },
-    [DTYPE_I16] = { "I16", 2 },         [DTYPE_U16] = { "U16", 2 }, [DTYPE_F16] = { "F16", 2 },
-    [DTYPE_BF16] = { "BF16", 2 },       [DTYPE_I32] = { "I32", 4 }, [DTYPE_U32] = { "U32", 4 },
-    [DTYPE_F32] = { "F32", 4 },         [DTYPE_F64] = { "F64", 8 }, [DTYPE_I64] = { "I64", 8 },
-    [DTYPE_U64] = { "U64", 8 },
+    [DTYPE_BOOL] = {"BOOL", 1},       [DTYPE_U8] = {"U8", 1},           [DTYPE_I8] = {"I8", 1},
+    [DTYPE_F8_E5M2] = {"F8_E5M2", 1}, [DTYPE_F8_E4M3] = {"F8_E4M3", 1}, [DTYPE_I16] = {"I16", 2},
+    [DTYPE_U16] = {"U16", 2},         [DTYPE_F16] = {"F16", 2},         [DTYPE_BF16] = {"BF16", 2},
+    [DTYPE_I32] = {"I32", 4},         [DTYPE_U32] = {"U32", 4},         [DTYPE_F32] = {"F32", 4},
+    [DTYPE_F64] = {"F64", 8},         [DTYPE_I64] = {"I64", 8},         [DTYPE_U64] = {"U64", 8},
 };
 
-size_t dtype_size(enum dtype t)
-{
-    return dtypes[t].size;
-}
+size_t dtype_size(enum dtype t) { return dtypes[t].size; }
 
-const char *dtype_name(enum dtype t)
-{
-    return dtypes[t].name;
-}
+const char *dtype_name(enum dtype t) { return dtypes[t].name; }
 
 int dtype_from_name(const char *name)
 {
@@ -57,16 +50,22 @@ int dtype_to_f32(float *dst, const void *src, enum dtype t, size_t n)
     uint16_t h;
     double d;
     switch (t) {
-    case DTYPE_F32: memcpy(dst, src, n * 4); return 0;
+    case DTYPE_F32:
+        memcpy(dst, src, n * 4);
+        return 0;
     case DTYPE_BF16:
-        for (size_t i = 0; i < n; i++) memcpy(&h, s + 2 * i, 2), dst[i] = bf16_to_f32(h);
+        for (size_t i = 0; i < n; i++)
+            memcpy(&h, s + 2 * i, 2), dst[i] = bf16_to_f32(h);
         return 0;
     case DTYPE_F16:
-        for (size_t i = 0; i < n; i++) memcpy(&h, s + 2 * i, 2), dst[i] = f16_to_f32(h);
+        for (size_t i = 0; i < n; i++)
+            memcpy(&h, s + 2 * i, 2), dst[i] = f16_to_f32(h);
         return 0;
     case DTYPE_F64:
-        for (size_t i = 0; i < n; i++) memcpy(&d, s + 8 * i, 8), dst[i] = (float)d;
+        for (size_t i = 0; i < n; i++)
+            memcpy(&d, s + 8 * i, 8), dst[i] = (float)d;
         return 0;
-    default: return -1;
+    default:
+        return -1;
     }
 }

@@ -1,8 +1,9 @@
 /* Element types as files store them, and the two precisions the program computes in.
  *
  * Activations are fp32 in memory everywhere. PRECISION_BF16 rounds them to bf16 where the reference
- * stores bf16 and lets matrix units take them as bf16 (exact: they already are); so the native and the
- * emulated form differ only inside matrix products, and one set of element-wise code serves all. */
+ * stores bf16 and lets matrix units take them as bf16 (exact: they already are); so the native and
+ * the emulated form differ only inside matrix products, and one set of element-wise code serves
+ * all. */
 #ifndef DITGEN_BASE_DTYPE_H
 #define DITGEN_BASE_DTYPE_H
 
@@ -31,17 +32,18 @@ enum dtype {
 
 enum precision {
     PRECISION_FP32,
-    PRECISION_BF16,          /* needs AVX512-BF16 or AMX */
+    PRECISION_BF16, /* needs AVX512-BF16 or AMX */
     PRECISION_BF16_EMULATED, /* fp32 arithmetic that rounds where the specification rounds; slow */
 };
 
-size_t dtype_size(enum dtype t);      /* bytes of one element */
+size_t dtype_size(enum dtype t); /* bytes of one element */
 const char *dtype_name(enum dtype t); /* as safetensors writes it: "BF16" */
 /* -1 when the name is unknown. */
 int dtype_from_name(const char *name);
 const char *precision_name(enum precision p);
 
-/* n elements of type t at src (any alignment) to fp32. F64, F32, F16, BF16 only; returns -1 else. */
+/* n elements of type t at src (any alignment) to fp32. F64, F32, F16, BF16 only; returns -1 else.
+ */
 int dtype_to_f32(float *dst, const void *src, enum dtype t, size_t n);
 
 static inline float bf16_to_f32(uint16_t h)
@@ -59,9 +61,6 @@ static inline uint16_t f32_to_bf16(float f)
     if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40);
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
 }
-static inline float bf16_round(float f)
-{
-    return bf16_to_f32(f32_to_bf16(f));
-}
+static inline float bf16_round(float f) { return bf16_to_f32(f32_to_bf16(f)); }
 
 #endif

@@ -13,13 +13,13 @@
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 enum err_code { /* = exit code of the program */
-    ERR_NONE = 0,
-    ERR_USAGE = 2,     /* flags, sizes, settings */
-    ERR_INPUT = 3,     /* a file that is missing, broken or of the wrong kind */
-    ERR_RESOURCE = 4,  /* memory, disk, output that cannot be written */
-    ERR_DEVICE = 5,    /* a processor or GPU that cannot do what was asked */
-    ERR_CANCELLED = 6, /* Ctrl-C */
-    ERR_BUG = 70,      /* ours */
+                ERR_NONE = 0,
+                ERR_USAGE = 2, /* flags, sizes, settings */
+                ERR_INPUT = 3, /* a file that is missing, broken or of the wrong kind */
+                ERR_RESOURCE = 4, /* memory, disk, output that cannot be written */
+                ERR_DEVICE = 5, /* a processor or GPU that cannot do what was asked */
+                ERR_CANCELLED = 6, /* Ctrl-C */
+                ERR_BUG = 70, /* ours */
 };
 
 struct err {

@@ -12,7 +12,7 @@
 
 int file_map_open(struct file_map *m, const char *path, struct err *e)
 {
-    *m = (struct file_map){ 0 };
+    *m = (struct file_map){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0) return err_set(e, ERR_INPUT, "%s: cannot open: %s", path, strerror(errno));
@@ -38,7 +38,7 @@ int file_map_open(struct file_map *m, const char *path, struct err *e)
 void file_map_close(struct file_map *m)
 {
     if (m->data) munmap((void *)(uintptr_t)m->data, m->size);
-    *m = (struct file_map){ 0 };
+    *m = (struct file_map){0};
 }
 
 void file_map_drop(const struct file_map *m, size_t offset, size_t bytes)
@@ -69,8 +69,8 @@ int file_read(char **text, size_t *len, const char *path, size_t limit, struct e
     if (failed || n > limit) {
         free(buf);
         if (failed) return err_set(e, ERR_INPUT, "%s: cannot read: %s", path, strerror(why));
-        return err_set(e, ERR_INPUT, "%s: larger than %zu bytes, the most such a file may have", path,
-                       limit);
+        return err_set(e, ERR_INPUT, "%s: larger than %zu bytes, the most such a file may have",
+                       path, limit);
     }
     buf[n] = 0;
     *text = buf;

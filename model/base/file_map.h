@@ -11,7 +11,8 @@ struct file_map {
 
 int file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m);
-/* Tells the system that [offset, offset+bytes) will not be needed soon; frees page cache residency. */
+/* Tells the system that [offset, offset+bytes) will not be needed soon; frees page cache residency.
+ */
 void file_map_drop(const struct file_map *m, size_t offset, size_t bytes);
 /* Whole small file as a NUL-terminated string (the file may hold NULs: len tells). limit refuses
  * larger ones. Caller frees *text. */

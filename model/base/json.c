@@ -11,15 +11,9 @@
 
 #define MAX_JSON ((size_t)256 << 20) /* the largest tokenizer.json seen is 17 MB */
 
-static const cJSON *node(const struct json *n)
-{
-    return (const cJSON *)n;
-}
+static const cJSON *node(const struct json *n) { return (const cJSON *)n; }
 
-static const struct json *wrap(const cJSON *n)
-{
-    return (const struct json *)n;
-}
+static const struct json *wrap(const cJSON *n) { return (const struct json *)n; }
 
 int json_parse(struct json **root, const char *text, size_t len, const char *path, struct err *e)
 {
@@ -28,7 +22,8 @@ int json_parse(struct json **root, const char *text, size_t len, const char *pat
     cJSON *j = cJSON_ParseWithLengthOpts(text, len, &end, 0);
     if (!j) {
         size_t at = end && end >= text && end <= text + len ? (size_t)(end - text) : 0;
-        return err_set(e, ERR_INPUT, "%s: not valid JSON, broken at byte %zu of %zu", path, at, len);
+        return err_set(e, ERR_INPUT, "%s: not valid JSON, broken at byte %zu of %zu", path, at,
+                       len);
     }
     for (; end < text + len; end++)
         if (!strchr(" \t\r\n", *end) || !*end) {
@@ -51,61 +46,40 @@ int json_open(struct json **root, const char *path, struct err *e)
     return r;
 }
 
-void json_close(struct json *root)
-{
-    cJSON_Delete((cJSON *)root);
-}
+void json_close(struct json *root) { cJSON_Delete((cJSON *)root); }
 
 const struct json *json_get(const struct json *parent, const char *key)
 {
-    return parent && cJSON_IsObject(node(parent)) ?
-               wrap(cJSON_GetObjectItemCaseSensitive(node(parent), key)) :
-               NULL;
+    return parent && cJSON_IsObject(node(parent))
+               ? wrap(cJSON_GetObjectItemCaseSensitive(node(parent), key))
+               : NULL;
 }
 
 const struct json *json_at(const struct json *array, int index)
 {
-    return array && cJSON_IsArray(node(array)) && index >= 0 ?
-               wrap(cJSON_GetArrayItem(node(array), index)) :
-               NULL;
+    return array && cJSON_IsArray(node(array)) && index >= 0
+               ? wrap(cJSON_GetArrayItem(node(array), index))
+               : NULL;
 }
 
 const struct json *json_first(const struct json *parent)
 {
-    return parent && (cJSON_IsArray(node(parent)) || cJSON_IsObject(node(parent))) ?
-               wrap(node(parent)->child) :
-               NULL;
+    return parent && (cJSON_IsArray(node(parent)) || cJSON_IsObject(node(parent)))
+               ? wrap(node(parent)->child)
+               : NULL;
 }
 
-const struct json *json_next(const struct json *n)
-{
-    return n ? wrap(node(n)->next) : NULL;
-}
+const struct json *json_next(const struct json *n) { return n ? wrap(node(n)->next) : NULL; }
 
-const char *json_key(const struct json *n)
-{
-    return n ? node(n)->string : NULL;
-}
+const char *json_key(const struct json *n) { return n ? node(n)->string : NULL; }
 
-int json_count(const struct json *parent)
-{
-    return parent ? cJSON_GetArraySize(node(parent)) : 0;
-}
+int json_count(const struct json *parent) { return parent ? cJSON_GetArraySize(node(parent)) : 0; }
 
-bool json_is_null(const struct json *n)
-{
-    return !n || cJSON_IsNull(node(n));
-}
+bool json_is_null(const struct json *n) { return !n || cJSON_IsNull(node(n)); }
 
-bool json_is_object(const struct json *n)
-{
-    return n && cJSON_IsObject(node(n));
-}
+bool json_is_object(const struct json *n) { return n && cJSON_IsObject(node(n)); }
 
-bool json_is_array(const struct json *n)
-{
-    return n && cJSON_IsArray(node(n));
-}
+bool json_is_array(const struct json *n) { return n && cJSON_IsArray(node(n)); }
 
 const char *json_string(const struct json *n)
 {
@@ -135,15 +109,16 @@ static const char *seen(const struct json *n, char *buf, size_t size)
     else if (cJSON_IsString(j))
         snprintf(buf, size, "\"%.40s\"", j->valuestring);
     else
-        snprintf(buf, size, "%s", cJSON_IsBool(j)     ? (cJSON_IsTrue(j) ? "true" : "false") :
-                                  cJSON_IsArray(j)    ? "a list" :
-                                  cJSON_IsObject(j)   ? "an object" :
-                                                        "something else");
+        snprintf(buf, size, "%s",
+                 cJSON_IsBool(j)     ? (cJSON_IsTrue(j) ? "true" : "false")
+                 : cJSON_IsArray(j)  ? "a list"
+                 : cJSON_IsObject(j) ? "an object"
+                                     : "something else");
     return buf;
 }
 
-static int read_number(const struct json *n, const char *path, const char *key, double lo, double hi,
-                       bool whole, double *v, struct err *e)
+static int read_number(const struct json *n, const char *path, const char *key, double lo,
+                       double hi, bool whole, double *v, struct err *e)
 {
     char buf[64];
     if (!json_number(n, v) || *v < lo || *v > hi || (whole && *v != floor(*v)))
@@ -160,8 +135,8 @@ int json_read_double(const struct json *o, const char *path, const char *key, do
     return json_is_null(n) ? 0 : read_number(n, path, key, lo, hi, false, v, e);
 }
 
-int json_read_int(const struct json *o, const char *path, const char *key, int lo, int hi, int fallback,
-                  int *v, struct err *e)
+int json_read_int(const struct json *o, const char *path, const char *key, int lo, int hi,
+                  int fallback, int *v, struct err *e)
 {
     const struct json *n = json_get(o, key);
     double d;
@@ -234,6 +209,7 @@ int json_read_string(const struct json *o, const char *path, const char *key, co
     if (json_is_null(n)) return 0;
     *v = json_string(n);
     if (!*v)
-        return err_set(e, ERR_INPUT, "%s: %s is %s, wanted text", path, key, seen(n, buf, sizeof buf));
+        return err_set(e, ERR_INPUT, "%s: %s is %s, wanted text", path, key,
+                       seen(n, buf, sizeof buf));
     return 0;
 }

@@ -20,21 +20,21 @@ void json_close(struct json *root); /* takes NULL */
 /* NULL when absent (or when parent is no object/array). */
 const struct json *json_get(const struct json *parent, const char *key);
 const struct json *json_at(const struct json *array, int index); /* O(index) */
-const struct json *json_first(const struct json *parent);        /* children of object or array */
+const struct json *json_first(const struct json *parent); /* children of object or array */
 const struct json *json_next(const struct json *node);
 const char *json_key(const struct json *node); /* NULL for array items */
 int json_count(const struct json *parent);
 bool json_is_null(const struct json *n);
 bool json_is_object(const struct json *n);
 bool json_is_array(const struct json *n);
-const char *json_string(const struct json *n);        /* NULL when it is no string */
-bool json_number(const struct json *n, double *v);    /* false when it is no finite number */
+const char *json_string(const struct json *n); /* NULL when it is no string */
+bool json_number(const struct json *n, double *v); /* false when it is no finite number */
 bool json_bool(const struct json *n, bool *v);
 
 /* Reads of one key; absent or null → fallback. A value of the wrong type or out of [lo, hi] is an
  * error that says "path: key is SEEN, wanted WANTED". path as given to open. */
-int json_read_int(const struct json *o, const char *path, const char *key, int lo, int hi, int fallback,
-                  int *v, struct err *e);
+int json_read_int(const struct json *o, const char *path, const char *key, int lo, int hi,
+                  int fallback, int *v, struct err *e);
 int json_read_double(const struct json *o, const char *path, const char *key, double lo, double hi,
                      double fallback, double *v, struct err *e);
 int json_read_bool(const struct json *o, const char *path, const char *key, bool fallback, bool *v,

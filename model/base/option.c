@@ -23,7 +23,8 @@ int parse_int(const char *text, long lo, long hi, int *v)
 int parse_double(const char *text, double lo, double hi, double *v)
 {
     char *end;
-    if (!*text || isspace((unsigned char)*text) || strpbrk(text, "xXnN")) return -1; /* hex, nan, inf */
+    if (!*text || isspace((unsigned char)*text) || strpbrk(text, "xXnN"))
+        return -1; /* hex, nan, inf */
     errno = 0;
     double d = strtod(text, &end);
     if (*end || !isfinite(d) || d < lo || d > hi) return -1;
@@ -63,7 +64,8 @@ static int edit_distance(const char *a, const char *b)
     size_t n = strlen(a), m = strlen(b);
     if (n > MAX_WORD || m > MAX_WORD) return MAX_WORD;
     int row[MAX_WORD + 1];
-    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = (int)j;
     for (size_t i = 1; i <= n; i++) {
         int diag = row[0];
         row[0] = (int)i;
@@ -105,8 +107,8 @@ static int choice_index(const char *choices, const char *value)
 
 static int parse_bool(const char *v, bool *out)
 {
-    static const char *const yes[] = { "1", "true", "yes", "on" };
-    static const char *const no[] = { "0", "false", "no", "off" };
+    static const char *const yes[] = {"1", "true", "yes", "on"};
+    static const char *const no[] = {"0", "false", "no", "off"};
     for (int i = 0; i < 4; i++) {
         if (strcmp(v, yes[i]) == 0) return *out = true, 0;
         if (strcmp(v, no[i]) == 0) return *out = false, 0;
@@ -124,22 +126,24 @@ int option_parse(const struct option *o, void *s, const char *value, struct err 
                        value, o->lo, o->hi);
     case OPTION_DOUBLE:
         if (parse_double(value, o->lo, o->hi, at) == 0) return 0;
-        return err_set(e, ERR_USAGE, "%s is '%s', wanted a number from %g to %g", o->name, value, o->lo,
-                       o->hi);
+        return err_set(e, ERR_USAGE, "%s is '%s', wanted a number from %g to %g", o->name, value,
+                       o->lo, o->hi);
     case OPTION_BOOL:
         if (parse_bool(value, at) == 0) return 0;
         return err_set(e, ERR_USAGE, "%s is '%s', wanted true or false", o->name, value);
     case OPTION_ENUM: {
         int i = choice_index(o->choices, value);
         if (i < 0)
-            return err_set(e, ERR_USAGE, "%s is '%s', wanted one of %s", o->name, value, o->choices);
+            return err_set(e, ERR_USAGE, "%s is '%s', wanted one of %s", o->name, value,
+                           o->choices);
         *(int *)at = i;
         return 0;
     }
     case OPTION_U64:
         if (parse_u64(value, at) == 0) return 0;
-        return err_set(e, ERR_USAGE, "%s is '%s', wanted a whole number from 0 to 18446744073709551615",
-                       o->name, value);
+        return err_set(e, ERR_USAGE,
+                       "%s is '%s', wanted a whole number from 0 to 18446744073709551615", o->name,
+                       value);
     case OPTION_STRING: {
         char *copy = strdup(value);
         if (!copy) return err_set(e, ERR_RESOURCE, "no memory for %s", o->name);
@@ -157,10 +161,18 @@ int option_defaults(const struct option *table, void *s, struct err *e)
         void *at = (char *)s + o->offset;
         switch (o->type) {
         case OPTION_INT:
-        case OPTION_ENUM: *(int *)at = (int)o->def; break;
-        case OPTION_DOUBLE: *(double *)at = o->def; break;
-        case OPTION_BOOL: *(bool *)at = o->def != 0; break;
-        case OPTION_U64: *(uint64_t *)at = 0; break;
+        case OPTION_ENUM:
+            *(int *)at = (int)o->def;
+            break;
+        case OPTION_DOUBLE:
+            *(double *)at = o->def;
+            break;
+        case OPTION_BOOL:
+            *(bool *)at = o->def != 0;
+            break;
+        case OPTION_U64:
+            *(uint64_t *)at = 0;
+            break;
         case OPTION_STRING:
             *(char **)at = NULL;
             if (o->choices && option_parse(o, s, o->choices, e) < 0) return -1;
@@ -174,9 +186,12 @@ int option_print(const struct option *o, const void *s, char *buf, size_t n)
 {
     const void *at = (const char *)s + o->offset;
     switch (o->type) {
-    case OPTION_INT: return snprintf(buf, n, "%d", *(const int *)at);
-    case OPTION_BOOL: return snprintf(buf, n, "%s", *(const bool *)at ? "true" : "false");
-    case OPTION_U64: return snprintf(buf, n, "%llu", (unsigned long long)*(const uint64_t *)at);
+    case OPTION_INT:
+        return snprintf(buf, n, "%d", *(const int *)at);
+    case OPTION_BOOL:
+        return snprintf(buf, n, "%s", *(const bool *)at ? "true" : "false");
+    case OPTION_U64:
+        return snprintf(buf, n, "%llu", (unsigned long long)*(const uint64_t *)at);
     case OPTION_STRING: {
         const char *v = *(char *const *)at;
         return snprintf(buf, n, "%s", v ? v : "");
@@ -192,7 +207,8 @@ int option_print(const struct option *o, const void *s, char *buf, size_t n)
     }
     case OPTION_ENUM: {
         const char *p = o->choices;
-        for (int i = *(const int *)at; i > 0 && p; i--) p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL;
+        for (int i = *(const int *)at; i > 0 && p; i--)
+            p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL;
         if (!p) p = "";
         return snprintf(buf, n, "%.*s", (int)strcspn(p, "|"), p);
     }

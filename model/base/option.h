@@ -1,8 +1,8 @@
-/* Options as tables: one row names a flag, its place in a struct, its range, default and help. The same
- * rows parse flags and .ini keys, print --help, check bounds and feed --dump-config.
+/* Options as tables: one row names a flag, its place in a struct, its range, default and help. The
+ * same rows parse flags and .ini keys, print --help, check bounds and feed --dump-config.
  *
- * A flag "window-tiles" is --window-tiles on the command line and window-tiles (or window_tiles) in a
- * profile. Owner: tables are constants; strings set by parse are copies owned by the struct
+ * A flag "window-tiles" is --window-tiles on the command line and window-tiles (or window_tiles) in
+ * a profile. Owner: tables are constants; strings set by parse are copies owned by the struct
  * (option_free()). Errors: ERR_USAGE with the value seen and the range wanted. */
 #ifndef DITGEN_BASE_OPTION_H
 #define DITGEN_BASE_OPTION_H
@@ -13,12 +13,12 @@
 #include <stdint.h>
 
 enum option_type {
-    OPTION_INT,    /* int in [lo, hi] */
+    OPTION_INT, /* int in [lo, hi] */
     OPTION_DOUBLE, /* double in [lo, hi], finite */
-    OPTION_BOOL,   /* bool; a flag without value means true */
+    OPTION_BOOL, /* bool; a flag without value means true */
     OPTION_STRING, /* char *, heap copy or NULL */
-    OPTION_ENUM,   /* int index into choices, "a|b|c" */
-    OPTION_U64,    /* uint64_t */
+    OPTION_ENUM, /* int index into choices, "a|b|c" */
+    OPTION_U64, /* uint64_t */
 };
 
 struct option {
@@ -30,18 +30,31 @@ struct option {
     const char *help;
 };
 
-#define OPT_INT(st, field, name, def, lo, hi, help) \
-    { name, OPTION_INT, offsetof(st, field), lo, hi, def, NULL, help }
-#define OPT_DOUBLE(st, field, name, def, lo, hi, help) \
-    { name, OPTION_DOUBLE, offsetof(st, field), lo, hi, def, NULL, help }
-#define OPT_BOOL(st, field, name, def, help) \
-    { name, OPTION_BOOL, offsetof(st, field), 0, 1, def, NULL, help }
-#define OPT_STRING(st, field, name, def, help) \
-    { name, OPTION_STRING, offsetof(st, field), 0, 0, 0, def, help }
-#define OPT_ENUM(st, field, name, def, choices, help) \
-    { name, OPTION_ENUM, offsetof(st, field), 0, 0, def, choices, help }
-#define OPT_U64(st, field, name, help) { name, OPTION_U64, offsetof(st, field), 0, 0, 0, NULL, help }
-#define OPTIONS(...) ((const struct option[]){ __VA_ARGS__, { NULL, 0, 0, 0, 0, 0, NULL, NULL } })
+#define OPT_INT(st, field, name, def, lo, hi, help)                                                \
+    {                                                                                              \
+        name, OPTION_INT, offsetof(st, field), lo, hi, def, NULL, help                             \
+    }
+#define OPT_DOUBLE(st, field, name, def, lo, hi, help)                                             \
+    {                                                                                              \
+        name, OPTION_DOUBLE, offsetof(st, field), lo, hi, def, NULL, help                          \
+    }
+#define OPT_BOOL(st, field, name, def, help)                                                       \
+    {                                                                                              \
+        name, OPTION_BOOL, offsetof(st, field), 0, 1, def, NULL, help                              \
+    }
+#define OPT_STRING(st, field, name, def, help)                                                     \
+    {                                                                                              \
+        name, OPTION_STRING, offsetof(st, field), 0, 0, 0, def, help                               \
+    }
+#define OPT_ENUM(st, field, name, def, choices, help)                                              \
+    {                                                                                              \
+        name, OPTION_ENUM, offsetof(st, field), 0, 0, def, choices, help                           \
+    }
+#define OPT_U64(st, field, name, help)                                                             \
+    {                                                                                              \
+        name, OPTION_U64, offsetof(st, field), 0, 0, 0, NULL, help                                 \
+    }
+#define OPTIONS(...) ((const struct option[]){__VA_ARGS__, {NULL, 0, 0, 0, 0, 0, NULL, NULL}})
 
 /* NULL table: nothing to do. */
 int option_defaults(const struct option *table, void *s, struct err *e);
@@ -55,7 +68,7 @@ int option_print(const struct option *o, const void *s, char *buf, size_t n);
 void option_free(const struct option *table, void *s);
 
 /* Number parsing that refuses trailing text, overflow and NaN; used by every flag and profile. */
-int parse_int(const char *text, long lo, long hi, int *v);       /* 0 or -1 */
+int parse_int(const char *text, long lo, long hi, int *v); /* 0 or -1 */
 int parse_double(const char *text, double lo, double hi, double *v);
 int parse_u64(const char *text, uint64_t *v);
 

@@ -1,5 +1,6 @@
 /* A view of numbers somewhere else: type, shape, address. Row-major, last axis fastest.
- * Owner: whoever owns data (a mapped file, an arena). data may be unaligned when it is in a file. */
+ * Owner: whoever owns data (a mapped file, an arena). data may be unaligned when it is in a file.
+ */
 #ifndef DITGEN_BASE_TENSOR_H
 #define DITGEN_BASE_TENSOR_H
 
@@ -19,7 +20,8 @@ struct tensor {
 static inline size_t tensor_len(const struct tensor *t)
 {
     size_t n = 1;
-    for (int i = 0; i < t->n_dims; i++) n *= (size_t)t->shape[i];
+    for (int i = 0; i < t->n_dims; i++)
+        n *= (size_t)t->shape[i];
     return n;
 }
 

@@ -31,11 +31,13 @@ void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *c
 #ifdef _OPENMP
     if (tasks > 1 && omp_get_max_threads() > 1) {
 #pragma omp parallel for schedule(dynamic, 1)
-        for (int i = 0; i < tasks; i++) fn(ctx, i, omp_get_thread_num());
+        for (int i = 0; i < tasks; i++)
+            fn(ctx, i, omp_get_thread_num());
         return;
     }
 #endif
-    for (int i = 0; i < tasks; i++) fn(ctx, i, 0);
+    for (int i = 0; i < tasks; i++)
+        fn(ctx, i, 0);
 }
 
 /* Independent multiply-add chains, enough of them to fill the units of one core. */
@@ -44,11 +46,14 @@ static void burn(void *ctx, int task, int worker)
     float *out = ctx;
     float v[64];
     (void)worker;
-    for (int j = 0; j < 64; j++) v[j] = 1.0f + (float)(j + task) * 1e-6f;
+    for (int j = 0; j < 64; j++)
+        v[j] = 1.0f + (float)(j + task) * 1e-6f;
     for (int i = 0; i < 40000; i++)
-        for (int j = 0; j < 64; j++) v[j] = v[j] * 0.999999f + 1e-7f;
+        for (int j = 0; j < 64; j++)
+            v[j] = v[j] * 0.999999f + 1e-7f;
     float s = 0;
-    for (int j = 0; j < 64; j++) s += v[j];
+    for (int j = 0; j < 64; j++)
+        s += v[j];
     out[task] = s;
 }
 

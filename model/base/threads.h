@@ -1,5 +1,5 @@
-/* Many hands: one pool for the process, the same one the linear algebra library uses (OpenMP), so that
- * two runtimes never spin against each other. Without OpenMP everything runs on one thread.
+/* Many hands: one pool for the process, the same one the linear algebra library uses (OpenMP), so
+ * that two runtimes never spin against each other. Without OpenMP everything runs on one thread.
  * Threads: call from the main thread only; never from inside a task. */
 #ifndef DITGEN_BASE_THREADS_H
 #define DITGEN_BASE_THREADS_H

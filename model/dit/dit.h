@@ -33,7 +33,11 @@ int dit_tokens(const struct dit_config *c, const struct dit_grid *g);
 struct dit;
 int dit_open(struct dit **d, const char *dir, enum precision precision, const struct log *log,
              struct err *e);
-void dit_close(struct dit *d);
+/* The same, with a low-rank adapter (peft and diffusers key names, wan.md 8.3) merged into the weights:
+ * W += strength * alpha / rank * B A. lora_file NULL: none. Modules the model lacks are an error. */
+int dit_open_lora(struct dit **d, const char *dir, const char *lora_file, double strength,
+                  enum precision precision, const struct log *log, struct err *e);
+void dit_close(struct dit *d); /* takes NULL */
 const struct dit_config *dit_config_of(const struct dit *d);
 
 /* Sizes and places all scratch and step state for clips of this grid, max_text_rows rows of text and
@@ -72,5 +76,8 @@ struct dit_call {
 };
 int dit_velocity(struct dit *d, float *velocity, const float *latents, const struct dit_call *c,
                  struct err *e);
+
+/* What the self-attention of this run did so far; {.density = 1} before dit_prepare. */
+void dit_attn_stats(const struct dit *d, struct attn_stats *s);
 
 #endif

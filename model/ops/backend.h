@@ -9,7 +9,8 @@ enum gemm_type { GEMM_F32, GEMM_BF16 }; /* of x and weight; sums and y are fp32 
 struct gemm; /* y [rows, out] = x [rows, in] · Wᵀ + b, no activation */
 
 /* weight [out, in] plain, 64-byte aligned, of the type; packed into the layout the backend likes
- * unless borrow (then it must outlive the gemm, or be replaced by gemm_rebind). bias fp32 or NULL. */
+ * unless borrow (then it must outlive the gemm, or be replaced by gemm_rebind). bias fp32 or NULL.
+ */
 int gemm_open(struct gemm **g, enum gemm_type type, int out, int in, const void *weight,
               const float *bias, bool borrow, struct err *e);
 void gemm_close(struct gemm *g);
@@ -22,8 +23,8 @@ bool gemm_has_bf16(void);
 
 /* rows.c: vector variants picked once by processor; table of one ISA. */
 struct row_ops {
-    void (*norm_row)(float *y, const float *x, int n, float eps, const float *weight, const float *bias,
-                     const float *scale, const float *shift, bool round);
+    void (*norm_row)(float *y, const float *x, int n, float eps, const float *weight,
+                     const float *bias, const float *scale, const float *shift, bool round);
     void (*rms_rope_row)(float *x, int n, const float *weight, float eps, const float *cos_t,
                          const float *sin_t, int head_dim, bool round);
     void (*residual_row)(float *x, const float *y, const float *gate, int n, bool round);

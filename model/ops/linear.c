@@ -10,8 +10,8 @@
 struct linear {
     struct linear_params p;
     struct gemm *gemm;
-    void *weight;          /* own copy of the type, when borrowing cannot use the file's bytes */
-    float *bias;           /* own fp32 copy, or NULL */
+    void *weight; /* own copy of the type, when borrowing cannot use the file's bytes */
+    float *bias; /* own fp32 copy, or NULL */
     enum gemm_type type;
 };
 
@@ -20,10 +20,7 @@ static size_t esize(const struct linear_params *p)
     return p->precision == PRECISION_BF16 ? 2 : 4;
 }
 
-static size_t align64(size_t n)
-{
-    return (n + 63) / 64 * 64;
-}
+static size_t align64(size_t n) { return (n + 63) / 64 * 64; }
 
 struct convert {
     char *dst;
@@ -50,7 +47,8 @@ static void convert_chunk(void *ctx, int task, int worker)
         } else if (c->precision == PRECISION_BF16) {
             row_ops_pick()->to_bf16((uint16_t *)(void *)c->dst + i, f, m);
         } else {
-            for (size_t j = 0; j < m; j++) f[j] = bf16_round(f[j]);
+            for (size_t j = 0; j < m; j++)
+                f[j] = bf16_round(f[j]);
             memcpy(c->dst + i * 4, f, m * 4);
         }
     }
@@ -59,7 +57,7 @@ static void convert_chunk(void *ctx, int task, int worker)
 /* The file's numbers in the type the products take. */
 static void convert(void *dst, const struct tensor *w, enum precision precision)
 {
-    struct convert c = { dst, w->data, w->dtype, tensor_len(w), (size_t)1 << 20, precision };
+    struct convert c = {dst, w->data, w->dtype, tensor_len(w), (size_t)1 << 20, precision};
     threads_run((int)((c.n + c.chunk - 1) / c.chunk), convert_chunk, &c);
 }
 
@@ -72,7 +70,8 @@ static bool usable_in_place(const struct tensor *w, enum precision p)
 
 static int check_float(const struct tensor *t, struct err *e)
 {
-    if (t->dtype == DTYPE_F32 || t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16 || t->dtype == DTYPE_F64)
+    if (t->dtype == DTYPE_F32 || t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16 ||
+        t->dtype == DTYPE_F64)
         return 0;
     return err_set(e, ERR_INPUT, "a weight has type %s, wanted F32, BF16, F16 or F64",
                    dtype_name(t->dtype));
@@ -99,7 +98,8 @@ int linear_open(struct linear **out, const struct linear_params *p, const struct
     l->type = p->precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_F32;
     size_t bytes = align64((size_t)p->out * (size_t)p->in * esize(p));
     if (p->precision == PRECISION_BF16 && !gemm_has_bf16()) {
-        err_set(e, ERR_DEVICE, "this processor or build has no bf16 products; use --precision fp32");
+        err_set(e, ERR_DEVICE,
+                "this processor or build has no bf16 products; use --precision fp32");
         goto fail;
     }
     if (set_bias(l, bias, e) < 0) goto fail;
@@ -134,7 +134,8 @@ void linear_close(struct linear *l)
     free(l);
 }
 
-int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias, struct err *e)
+int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias,
+                  struct err *e)
 {
     if (check_float(weight, e) < 0 || set_bias(l, bias, e) < 0) return -1;
     if (usable_in_place(weight, l->p.precision)) {
@@ -152,7 +153,9 @@ int linear_rebind(struct linear *l, const struct tensor *weight, const struct te
 /* Room for the rounded copy of x. */
 static size_t input_bytes(const struct linear *l, int rows)
 {
-    return l->p.precision == PRECISION_FP32 ? 0 : align64((size_t)rows * (size_t)l->p.in * esize(&l->p));
+    return l->p.precision == PRECISION_FP32
+               ? 0
+               : align64((size_t)rows * (size_t)l->p.in * esize(&l->p));
 }
 
 int linear_prepare(struct linear *l, int rows, size_t *scratch, struct err *e)
@@ -179,7 +182,8 @@ static void act_chunk(void *ctx, int task, int worker)
     (void)worker;
     int end = (task + 1) * j->chunk < j->rows ? (task + 1) * j->chunk : j->rows;
     for (int r = task * j->chunk; r < end; r++)
-        row_ops_pick()->act_row(j->y + (size_t)r * (size_t)j->features, j->features, j->act, j->round);
+        row_ops_pick()->act_row(j->y + (size_t)r * (size_t)j->features, j->features, j->act,
+                                j->round);
 }
 
 static void input_chunk(void *ctx, int task, int worker)
@@ -193,7 +197,8 @@ static void input_chunk(void *ctx, int task, int worker)
         row_ops_pick()->to_bf16((uint16_t *)j->dst + first, j->x + first, n);
     } else {
         float *d = (float *)j->dst + first;
-        for (size_t i = 0; i < n; i++) d[i] = bf16_round(j->x[first + i]);
+        for (size_t i = 0; i < n; i++)
+            d[i] = bf16_round(j->x[first + i]);
     }
 }
 
@@ -210,8 +215,12 @@ int linear_run(struct linear *l, float *y, const float *x, int rows, void *scrat
     }
     int chunk = 1 + 32768 / l->p.in;
     if (l->p.precision != PRECISION_FP32) {
-        struct act_job j = { .x = x, .dst = inner, .rows = rows, .features = l->p.in, .chunk = chunk,
-                             .precision = l->p.precision };
+        struct act_job j = {.x = x,
+                            .dst = inner,
+                            .rows = rows,
+                            .features = l->p.in,
+                            .chunk = chunk,
+                            .precision = l->p.precision};
         threads_run((rows + chunk - 1) / chunk, input_chunk, &j);
         in = inner;
         inner += input_bytes(l, rows);
@@ -222,8 +231,12 @@ int linear_run(struct linear *l, float *y, const float *x, int rows, void *scrat
     bool round = l->p.precision != PRECISION_FP32 && l->p.round_out;
     if (l->p.act != ACT_NONE || round) {
         chunk = 1 + 16384 / l->p.out;
-        struct act_job j = { .y = y, .rows = rows, .features = l->p.out, .chunk = chunk, .act = l->p.act,
-                             .round = round };
+        struct act_job j = {.y = y,
+                            .rows = rows,
+                            .features = l->p.out,
+                            .chunk = chunk,
+                            .act = l->p.act,
+                            .round = round};
         threads_run((rows + chunk - 1) / chunk, act_chunk, &j);
     }
     return 0;
@@ -238,11 +251,14 @@ float act_apply(enum activation a, float x)
 {
     double d = (double)x;
     switch (a) {
-    case ACT_NONE: return x;
+    case ACT_NONE:
+        return x;
     case ACT_GELU_TANH:
         return (float)(0.5 * d * (1 + tanh(0.7978845608028654 * (d + 0.044715 * d * d * d))));
-    case ACT_GELU_ERF: return (float)(0.5 * d * (1 + erf(d * 0.7071067811865476)));
-    case ACT_SILU: return (float)(d / (1 + exp(-d)));
+    case ACT_GELU_ERF:
+        return (float)(0.5 * d * (1 + erf(d * 0.7071067811865476)));
+    case ACT_SILU:
+        return (float)(d / (1 + exp(-d)));
     }
     return x;
 }
@@ -260,12 +276,6 @@ void ref_linear(float *y, const float *x, const float *w, const float *b, int ro
         }
 }
 
-const char *ops_backend(void)
-{
-    return gemm_backend();
-}
+const char *ops_backend(void) { return gemm_backend(); }
 
-bool ops_has_bf16(void)
-{
-    return gemm_has_bf16();
-}
+bool ops_has_bf16(void) { return gemm_has_bf16(); }

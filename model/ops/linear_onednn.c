@@ -22,7 +22,8 @@ static void desc_free(mem_desc *d)
     *d = NULL;
 }
 static dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc s, mem_desc w, mem_desc b,
-                                 bool bias, mem_desc d, dnnl_primitive_attr_t attr, dnnl_engine_t eng)
+                                 bool bias, mem_desc d, dnnl_primitive_attr_t attr,
+                                 dnnl_engine_t eng)
 {
     return dnnl_matmul_primitive_desc_create(pd, eng, s, w, bias ? b : NULL, d, attr);
 }
@@ -41,12 +42,10 @@ static dnnl_status_t desc_make(mem_desc *d, int n, const dnnl_dims_t dims, dnnl_
 {
     return dnnl_memory_desc_init_by_tag(d, n, dims, t, tag);
 }
-static void desc_free(mem_desc *d)
-{
-    (void)d;
-}
+static void desc_free(mem_desc *d) { (void)d; }
 static dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc s, mem_desc w, mem_desc b,
-                                 bool bias, mem_desc d, dnnl_primitive_attr_t attr, dnnl_engine_t eng)
+                                 bool bias, mem_desc d, dnnl_primitive_attr_t attr,
+                                 dnnl_engine_t eng)
 {
     dnnl_matmul_desc_t md;
     dnnl_status_t r = dnnl_matmul_desc_init(&md, &s, &w, bias ? &b : NULL, &d);
@@ -57,7 +56,10 @@ static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref from, 
 {
     return dnnl_reorder_primitive_desc_create(pd, from, eng, to, eng, NULL);
 }
-#define NO_DESC { 0 }
+#define NO_DESC                                                                                    \
+    {                                                                                              \
+        0                                                                                          \
+    }
 #endif
 
 #define MAX_ROW_COUNTS 8 /* tokens, text rows, one time row, image rows, and their second forms */
@@ -83,25 +85,24 @@ struct gemm {
 
 static int fail(struct err *e, const char *what, dnnl_status_t r)
 {
-    return err_set(e, r == dnnl_out_of_memory ? ERR_RESOURCE : ERR_DEVICE, "oneDNN: %s failed (code %d)",
-                   what, (int)r);
+    return err_set(e, r == dnnl_out_of_memory ? ERR_RESOURCE : ERR_DEVICE,
+                   "oneDNN: %s failed (code %d)", what, (int)r);
 }
 
-static dnnl_data_type_t type_of(enum gemm_type t)
-{
-    return t == GEMM_BF16 ? dnnl_bf16 : dnnl_f32;
-}
+static dnnl_data_type_t type_of(enum gemm_type t) { return t == GEMM_BF16 ? dnnl_bf16 : dnnl_f32; }
 
 /* A primitive for `rows`; weights in plain [out, in] when tag is ba, else as it likes. */
-static int make_desc(const struct gemm *g, int rows, bool plain, dnnl_primitive_desc_t *pd, struct err *e)
+static int make_desc(const struct gemm *g, int rows, bool plain, dnnl_primitive_desc_t *pd,
+                     struct err *e)
 {
     mem_desc s = NO_DESC, w = NO_DESC, b = NO_DESC, d = NO_DESC;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t r = desc_make(&s, 2, (dnnl_dims_t){ rows, g->in }, type_of(g->type), dnnl_ab);
-    if (!r) r = desc_make(&w, 2, (dnnl_dims_t){ g->in, g->out }, type_of(g->type),
-                          plain ? dnnl_ba : dnnl_format_tag_any);
-    if (!r) r = desc_make(&b, 2, (dnnl_dims_t){ 1, g->out }, dnnl_f32, dnnl_ab);
-    if (!r) r = desc_make(&d, 2, (dnnl_dims_t){ rows, g->out }, dnnl_f32, dnnl_ab);
+    dnnl_status_t r = desc_make(&s, 2, (dnnl_dims_t){rows, g->in}, type_of(g->type), dnnl_ab);
+    if (!r)
+        r = desc_make(&w, 2, (dnnl_dims_t){g->in, g->out}, type_of(g->type),
+                      plain ? dnnl_ba : dnnl_format_tag_any);
+    if (!r) r = desc_make(&b, 2, (dnnl_dims_t){1, g->out}, dnnl_f32, dnnl_ab);
+    if (!r) r = desc_make(&d, 2, (dnnl_dims_t){rows, g->out}, dnnl_f32, dnnl_ab);
     if (!r) r = dnnl_primitive_attr_create(&attr);
     if (!r) r = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     if (!r) r = matmul_make(pd, s, w, b, g->bias != NULL, d, attr, g->engine);
@@ -122,7 +123,7 @@ static int pack(struct gemm *g, const void *weight, struct err *e)
     size_t bytes = (dnnl_memory_desc_get_size(want) + 63) / 64 * 64;
     g->packed = aligned_alloc(64, bytes);
     dnnl_status_t r = g->packed ? dnnl_success : dnnl_out_of_memory;
-    if (!r) r = desc_make(&plain, 2, (dnnl_dims_t){ g->in, g->out }, type_of(g->type), dnnl_ba);
+    if (!r) r = desc_make(&plain, 2, (dnnl_dims_t){g->in, g->out}, type_of(g->type), dnnl_ba);
 #if DNNL_VERSION_MAJOR >= 3
     if (!r) r = dnnl_memory_create(&g->weight, want, g->engine, g->packed);
     if (!r) r = dnnl_memory_create(&from, plain, g->engine, (void *)(uintptr_t)weight);
@@ -133,9 +134,9 @@ static int pack(struct gemm *g, const void *weight, struct err *e)
     if (!r) r = reorder_make(&rpd, REF(plain), want, g->engine);
     if (!r) r = dnnl_primitive_create(&reorder, rpd);
     if (!r)
-        r = dnnl_primitive_execute(reorder, g->stream, 2,
-                                   (dnnl_exec_arg_t[]){ { DNNL_ARG_FROM, from },
-                                                        { DNNL_ARG_TO, g->weight } });
+        r = dnnl_primitive_execute(
+            reorder, g->stream, 2,
+            (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, g->weight}});
     if (!r) r = dnnl_stream_wait(g->stream);
     if (reorder) dnnl_primitive_destroy(reorder);
     if (rpd) dnnl_primitive_desc_destroy(rpd);
@@ -156,12 +157,12 @@ int gemm_open(struct gemm **out, enum gemm_type type, int n, int k, const void *
     dnnl_status_t r = dnnl_engine_create(&g->engine, dnnl_cpu, 0);
     if (!r) r = dnnl_stream_create(&g->stream, g->engine, dnnl_stream_default_flags);
     if (!r && bias) {
-        r = desc_make(&d, 2, (dnnl_dims_t){ 1, n }, dnnl_f32, dnnl_ab);
+        r = desc_make(&d, 2, (dnnl_dims_t){1, n}, dnnl_f32, dnnl_ab);
         if (!r) r = dnnl_memory_create(&g->bias, REF(d), g->engine, (void *)(uintptr_t)bias);
         desc_free(&d);
     }
     if (!r && borrow) {
-        r = desc_make(&d, 2, (dnnl_dims_t){ k, n }, type_of(type), dnnl_ba);
+        r = desc_make(&d, 2, (dnnl_dims_t){k, n}, type_of(type), dnnl_ba);
         if (!r) r = dnnl_memory_create(&g->weight, REF(d), g->engine, DNNL_MEMORY_NONE);
         desc_free(&d);
         if (!r && weight) r = dnnl_memory_set_data_handle(g->weight, (void *)(uintptr_t)weight);
@@ -184,13 +185,14 @@ static void shape_fini(struct shape *s)
     if (s->x) dnnl_memory_destroy(s->x);
     if (s->y) dnnl_memory_destroy(s->y);
     if (s->pad) dnnl_memory_destroy(s->pad);
-    *s = (struct shape){ 0 };
+    *s = (struct shape){0};
 }
 
 void gemm_close(struct gemm *g)
 {
     if (!g) return;
-    for (int i = 0; i < g->n_shapes; i++) shape_fini(&g->shapes[i]);
+    for (int i = 0; i < g->n_shapes; i++)
+        shape_fini(&g->shapes[i]);
     if (g->weight) dnnl_memory_destroy(g->weight);
     if (g->bias) dnnl_memory_destroy(g->bias);
     if (g->stream) dnnl_stream_destroy(g->stream);
@@ -217,14 +219,15 @@ static int make_shape(struct gemm *g, struct shape *s, int rows, struct err *e)
 #else
     dnnl_status_t r = dnnl_memory_get_memory_desc(g->weight, &wd);
 #endif
-    if (!r) r = desc_make(&sd, 2, (dnnl_dims_t){ rows, g->in }, type_of(g->type), dnnl_ab);
-    if (!r) r = desc_make(&dd, 2, (dnnl_dims_t){ rows, g->out }, dnnl_f32, dnnl_ab);
-    if (!r) r = desc_make(&bd, 2, (dnnl_dims_t){ 1, g->out }, dnnl_f32, dnnl_ab);
+    if (!r) r = desc_make(&sd, 2, (dnnl_dims_t){rows, g->in}, type_of(g->type), dnnl_ab);
+    if (!r) r = desc_make(&dd, 2, (dnnl_dims_t){rows, g->out}, dnnl_f32, dnnl_ab);
+    if (!r) r = desc_make(&bd, 2, (dnnl_dims_t){1, g->out}, dnnl_f32, dnnl_ab);
     if (!r) r = dnnl_primitive_attr_create(&attr);
     if (!r) r = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
 #if DNNL_VERSION_MAJOR >= 3
     if (!r)
-        r = dnnl_matmul_primitive_desc_create(&pd, g->engine, sd, wd, g->bias ? bd : NULL, dd, attr);
+        r = dnnl_matmul_primitive_desc_create(&pd, g->engine, sd, wd, g->bias ? bd : NULL, dd,
+                                              attr);
 #else
     if (!r) r = matmul_make(&pd, sd, *wd, bd, g->bias != NULL, dd, attr, g->engine);
 #endif
@@ -275,13 +278,13 @@ int gemm_run(struct gemm *g, float *y, const void *x, int rows, void *scratch, s
     if (!s) return err_set(e, ERR_BUG, "a matrix product of %d rows was not prepared", rows);
     dnnl_status_t r = dnnl_memory_set_data_handle(s->x, (void *)(uintptr_t)x);
     if (!r) r = dnnl_memory_set_data_handle(s->y, y);
-    dnnl_exec_arg_t args[5] = { { DNNL_ARG_SRC, s->x }, { DNNL_ARG_WEIGHTS, g->weight },
-                                { DNNL_ARG_DST, s->y } };
+    dnnl_exec_arg_t args[5] = {
+        {DNNL_ARG_SRC, s->x}, {DNNL_ARG_WEIGHTS, g->weight}, {DNNL_ARG_DST, s->y}};
     int n = 3;
-    if (g->bias) args[n++] = (dnnl_exec_arg_t){ DNNL_ARG_BIAS, g->bias };
+    if (g->bias) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, g->bias};
     if (!r && s->pad) {
         r = dnnl_memory_set_data_handle(s->pad, scratch);
-        args[n++] = (dnnl_exec_arg_t){ DNNL_ARG_SCRATCHPAD, s->pad };
+        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, s->pad};
     }
     if (!r) r = dnnl_primitive_execute(s->prim, g->stream, n, args);
     if (!r) r = dnnl_stream_wait(g->stream);

@@ -1,5 +1,5 @@
-/* Matrix products in plain C, for builds without oneDNN: right and slow. Panels of 16 outputs, so that
- * a compiler can keep the sums in registers; fp32 sums in blocks of 256 terms. */
+/* Matrix products in plain C, for builds without oneDNN: right and slow. Panels of 16 outputs, so
+ * that a compiler can keep the sums in registers; fp32 sums in blocks of 256 terms. */
 #ifndef DITGEN_HAVE_ONEDNN
 #include "model/ops/backend.h"
 
@@ -23,7 +23,7 @@ int gemm_open(struct gemm **out, enum gemm_type type, int n, int k, const void *
     if (type != GEMM_F32) return err_set(e, ERR_DEVICE, "this build multiplies fp32 only");
     struct gemm *g = calloc(1, sizeof *g);
     if (!g) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
-    *g = (struct gemm){ .out = n, .in = k, .bias = bias };
+    *g = (struct gemm){.out = n, .in = k, .bias = bias};
     if (borrow) {
         g->plain = weight;
         *out = g;
@@ -78,26 +78,31 @@ static void panel_task(void *ctx, int task, int worker)
     (void)worker;
     int first = task * PANEL, width = g->out - first < PANEL ? g->out - first : PANEL;
     size_t in = (size_t)g->in, out = (size_t)g->out;
-    float bias[PANEL] = { 0 };
-    for (int c = 0; c < width && g->bias; c++) bias[c] = g->bias[first + c];
+    float bias[PANEL] = {0};
+    for (int c = 0; c < width && g->bias; c++)
+        bias[c] = g->bias[first + c];
     for (int r = 0; r < j->rows; r += ROWS) {
         int n = j->rows - r < ROWS ? j->rows - r : ROWS;
-        float sum[ROWS][PANEL] = { { 0 } };
+        float sum[ROWS][PANEL] = {{0}};
         for (int a = 0; a < n; a++) {
             const float *x = j->x + (size_t)(r + a) * in;
             if (g->packed) {
                 const float *w = g->packed + (size_t)task * in * PANEL;
                 for (size_t i = 0; i < in; i++)
-                    for (int c = 0; c < PANEL; c++) sum[a][c] += x[i] * w[i * PANEL + (size_t)c];
+                    for (int c = 0; c < PANEL; c++)
+                        sum[a][c] += x[i] * w[i * PANEL + (size_t)c];
             } else {
                 for (int c = 0; c < width; c++) {
                     const float *w = g->plain + (size_t)(first + c) * in;
-                    float part[8] = { 0 };
+                    float part[8] = {0};
                     size_t i = 0;
                     for (; i + 8 <= in; i += 8)
-                        for (int k = 0; k < 8; k++) part[k] += x[i + (size_t)k] * w[i + (size_t)k];
-                    for (; i < in; i++) part[0] += x[i] * w[i];
-                    for (int k = 0; k < 8; k++) sum[a][c] += part[k];
+                        for (int k = 0; k < 8; k++)
+                            part[k] += x[i + (size_t)k] * w[i + (size_t)k];
+                    for (; i < in; i++)
+                        part[0] += x[i] * w[i];
+                    for (int k = 0; k < 8; k++)
+                        sum[a][c] += part[k];
                 }
             }
         }
@@ -110,20 +115,14 @@ static void panel_task(void *ctx, int task, int worker)
 int gemm_run(struct gemm *g, float *y, const void *x, int rows, void *scratch, struct err *e)
 {
     (void)scratch, (void)e;
-    struct job j = { g, y, x, rows };
+    struct job j = {g, y, x, rows};
     threads_run((g->out + PANEL - 1) / PANEL, panel_task, &j);
     return 0;
 }
 
-const char *gemm_backend(void)
-{
-    return "plain C (slow: built without oneDNN)";
-}
+const char *gemm_backend(void) { return "plain C (slow: built without oneDNN)"; }
 
-bool gemm_has_bf16(void)
-{
-    return false;
-}
+bool gemm_has_bf16(void) { return false; }
 #else
 typedef int linear_ref_is_unused; /* ISO C wants a declaration in every file */
 #endif

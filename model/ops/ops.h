@@ -1,7 +1,7 @@
 /* Linear layers: y = act(x · Wᵀ + b), optionally merged into a residual; and row-wise helpers.
  *
- * All activations are fp32 [rows, features] row-major. With PRECISION_BF16* the inputs and weights are
- * rounded to bf16, sums are fp32, and the result is rounded to bf16 where `round_out` says so
+ * All activations are fp32 [rows, features] row-major. With PRECISION_BF16* the inputs and weights
+ * are rounded to bf16, sums are fp32, and the result is rounded to bf16 where `round_out` says so
  * (wan.md 3.2). Weights are packed once at open (or borrowed as they lie in the file).
  * Backend: oneDNN when built with it, else plain C (slow). ref_* is the judge of all.
  * Owner: linear_open → linear_close. Threads: one call at a time a layer. */
@@ -23,7 +23,7 @@ struct linear_params {
     enum precision precision;
     enum activation act;
     bool round_out; /* bf16 precisions only: result narrowed to bf16 */
-    bool borrow;    /* keep the weight where it lies (mapped file), unpacked: for weights used once */
+    bool borrow; /* keep the weight where it lies (mapped file), unpacked: for weights used once */
 };
 
 /* weight [out, in], bias [out] or NULL; F32, BF16, F16 or F64. With borrow, weight may be NULL and
@@ -31,8 +31,10 @@ struct linear_params {
 int linear_open(struct linear **out, const struct linear_params *p, const struct tensor *weight,
                 const struct tensor *bias, struct err *e);
 void linear_close(struct linear *l); /* takes NULL */
-/* borrow only: points the layer at another weight of the same shape (next layer, same primitive). */
-int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias, struct err *e);
+/* borrow only: points the layer at another weight of the same shape (next layer, same primitive).
+ */
+int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias,
+                  struct err *e);
 
 /* Makes the layer ready for `rows` rows: after it, linear_run() with this count allocates nothing.
  * Several counts may be prepared. Returns the scratch bytes that run needs in *scratch. */
@@ -57,24 +59,25 @@ bool ops_has_bf16(void);
 
 /* Row-wise steps of a DiT block, fp32 in and out, several threads. round: result narrowed to bf16.
  * y may be x. */
-/* y = LN(x) * (1 + scale) + shift; scale/shift [features] or NULL; weight/bias as affine. eps inside
- * the root; mean and variance in fp32 (double sums). wan.md 3.5 */
+/* y = LN(x) * (1 + scale) + shift; scale/shift [features] or NULL; weight/bias as affine. eps
+ * inside the root; mean and variance in fp32 (double sums). wan.md 3.5 */
 struct norm_params {
     float eps;
-    const float *weight, *bias;  /* affine, or NULL */
-    const float *scale, *shift;  /* modulation, or NULL */
-    int mod_stride, rows_per_mod; /* row r uses scale + (r / rows_per_mod) * mod_stride; 0: one for all */
+    const float *weight, *bias; /* affine, or NULL */
+    const float *scale, *shift; /* modulation, or NULL */
+    int mod_stride,
+        rows_per_mod; /* row r uses scale + (r / rows_per_mod) * mod_stride; 0: one for all */
     bool round;
 };
 void layer_norm(float *y, const float *x, int rows, int features, const struct norm_params *p);
-/* y = x * rsqrt(mean(x²) + eps) * weight over the whole row; then, if cos_t is not NULL, rotary over
- * adjacent pairs in each head: row r uses table row r of cos_t/sin_t [rows, head_dim/2].
- * in place; x rows are `stride` apart. wan.md 3.5, 3.7 */
+/* y = x * rsqrt(mean(x²) + eps) * weight over the whole row; then, if cos_t is not NULL, rotary
+ * over adjacent pairs in each head: row r uses table row r of cos_t/sin_t [rows, head_dim/2]. in
+ * place; x rows are `stride` apart. wan.md 3.5, 3.7 */
 void rms_norm_rope(float *x, int rows, int features, int stride, const float *weight, float eps,
                    const float *cos_t, const float *sin_t, int head_dim, bool round);
 /* x = x + y * gate (gate [features] or NULL = 1; rows_per_mod/mod_stride as above). */
-void residual_gate(float *x, const float *y, int rows, int features, const float *gate, int mod_stride,
-                   int rows_per_mod, bool round);
+void residual_gate(float *x, const float *y, int rows, int features, const float *gate,
+                   int mod_stride, int rows_per_mod, bool round);
 void round_rows(float *x, size_t n); /* to bf16 */
 
 #endif

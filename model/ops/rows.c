@@ -1,5 +1,5 @@
-/* Row-wise steps of a DiT block over many rows and threads; the arithmetic of one row is in rows_*.c,
- * picked once by processor. See ops.h. */
+/* Row-wise steps of a DiT block over many rows and threads; the arithmetic of one row is in
+ * rows_*.c, picked once by processor. See ops.h. */
 #include "model/ops/backend.h"
 
 #include "model/base/cpu.h"
@@ -35,10 +35,7 @@ struct rows_job {
 };
 
 /* Rows of about 64 KB a task: large against the hand-out, small against the cache. */
-static int chunk_rows(int features)
-{
-    return 1 + 16384 / features;
-}
+static int chunk_rows(int features) { return 1 + 16384 / features; }
 
 static void each(struct rows_job *j, void (*fn)(void *, int, int))
 {
@@ -73,7 +70,7 @@ static void norm_task(void *ctx, int task, int worker)
 
 void layer_norm(float *y, const float *x, int rows, int features, const struct norm_params *p)
 {
-    struct rows_job j = { .y = y, .x = x, .rows = rows, .features = features, .norm = p };
+    struct rows_job j = {.y = y, .x = x, .rows = rows, .features = features, .norm = p};
     each(&j, norm_task);
 }
 
@@ -91,9 +88,16 @@ static void rope_task(void *ctx, int task, int worker)
 void rms_norm_rope(float *x, int rows, int features, int stride, const float *weight, float eps,
                    const float *cos_t, const float *sin_t, int head_dim, bool round)
 {
-    struct rows_job j = { .y = x, .rows = rows, .features = features, .stride = stride,
-                          .weight = weight, .eps = eps, .cos_t = cos_t, .sin_t = sin_t,
-                          .head_dim = head_dim, .round = round };
+    struct rows_job j = {.y = x,
+                         .rows = rows,
+                         .features = features,
+                         .stride = stride,
+                         .weight = weight,
+                         .eps = eps,
+                         .cos_t = cos_t,
+                         .sin_t = sin_t,
+                         .head_dim = head_dim,
+                         .round = round};
     each(&j, rope_task);
 }
 
@@ -103,20 +107,28 @@ static void residual_task(void *ctx, int task, int worker)
     (void)worker;
     for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
         size_t at = (size_t)r * (size_t)j->features;
-        j->ops->residual_row(j->y + at, j->x + at, modulation(j->gate, r, j->rows_per_mod, j->mod_stride),
-                             j->features, j->round);
+        j->ops->residual_row(j->y + at, j->x + at,
+                             modulation(j->gate, r, j->rows_per_mod, j->mod_stride), j->features,
+                             j->round);
     }
 }
 
-void residual_gate(float *x, const float *y, int rows, int features, const float *gate, int mod_stride,
-                   int rows_per_mod, bool round)
+void residual_gate(float *x, const float *y, int rows, int features, const float *gate,
+                   int mod_stride, int rows_per_mod, bool round)
 {
-    struct rows_job j = { .y = x, .x = y, .rows = rows, .features = features, .gate = gate,
-                          .mod_stride = mod_stride, .rows_per_mod = rows_per_mod, .round = round };
+    struct rows_job j = {.y = x,
+                         .x = y,
+                         .rows = rows,
+                         .features = features,
+                         .gate = gate,
+                         .mod_stride = mod_stride,
+                         .rows_per_mod = rows_per_mod,
+                         .round = round};
     each(&j, residual_task);
 }
 
 void round_rows(float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) x[i] = bf16_round(x[i]);
+    for (size_t i = 0; i < n; i++)
+        x[i] = bf16_round(x[i]);
 }

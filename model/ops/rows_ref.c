@@ -3,18 +3,17 @@
 
 #include <math.h>
 
-static float narrow(float v, bool round)
-{
-    return round ? bf16_round(v) : v;
-}
+static float narrow(float v, bool round) { return round ? bf16_round(v) : v; }
 
-static void norm_row(float *y, const float *x, int n, float eps, const float *weight, const float *bias,
-                     const float *scale, const float *shift, bool round)
+static void norm_row(float *y, const float *x, int n, float eps, const float *weight,
+                     const float *bias, const float *scale, const float *shift, bool round)
 {
     double sum = 0, var = 0;
-    for (int i = 0; i < n; i++) sum += (double)x[i];
+    for (int i = 0; i < n; i++)
+        sum += (double)x[i];
     double mean = sum / n;
-    for (int i = 0; i < n; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean);
+    for (int i = 0; i < n; i++)
+        var += ((double)x[i] - mean) * ((double)x[i] - mean);
     double r = 1 / sqrt(var / n + (double)eps);
     for (int i = 0; i < n; i++) {
         float v = (float)(((double)x[i] - mean) * r);
@@ -28,9 +27,11 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
                          const float *sin_t, int head_dim, bool round)
 {
     double sum = 0;
-    for (int i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    for (int i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
     float r = (float)(1 / sqrt(sum / n + (double)eps));
-    for (int i = 0; i < n; i++) x[i] = narrow(x[i] * r * weight[i], round);
+    for (int i = 0; i < n; i++)
+        x[i] = narrow(x[i] * r * weight[i], round);
     for (int h = 0; cos_t && h < n; h += head_dim)
         for (int i = 0; i < head_dim / 2; i++) {
             float a = x[h + 2 * i], b = x[h + 2 * i + 1];
@@ -41,18 +42,21 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
 
 static void residual_row(float *x, const float *y, const float *gate, int n, bool round)
 {
-    for (int i = 0; i < n; i++) x[i] = narrow(x[i] + (gate ? y[i] * gate[i] : y[i]), round);
+    for (int i = 0; i < n; i++)
+        x[i] = narrow(x[i] + (gate ? y[i] * gate[i] : y[i]), round);
 }
 
 /* The reference's gelu and silu of bf16 tensors round their result; the product before them too. */
 static void act_row(float *x, int n, enum activation act, bool round)
 {
-    for (int i = 0; i < n; i++) x[i] = narrow(act_apply(act, narrow(x[i], round)), round);
+    for (int i = 0; i < n; i++)
+        x[i] = narrow(act_apply(act, narrow(x[i], round)), round);
 }
 
 static void to_bf16(uint16_t *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) y[i] = f32_to_bf16(x[i]);
+    for (size_t i = 0; i < n; i++)
+        y[i] = f32_to_bf16(x[i]);
 }
 
-const struct row_ops row_ops_ref = { norm_row, rms_rope_row, residual_row, act_row, to_bf16 };
+const struct row_ops row_ops_ref = {norm_row, rms_rope_row, residual_row, act_row, to_bf16};

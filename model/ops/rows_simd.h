@@ -1,13 +1,15 @@
-/* Row steps in C that a compiler turns into vectors: no branches, sums in lanes. Included by one file a
- * processor level, built with that level's flags; ROWS_TABLE names the table it defines.
+/* Row steps in C that a compiler turns into vectors: no branches, sums in lanes. Included by one
+ * file a processor level, built with that level's flags; ROWS_TABLE names the table it defines.
  * Accuracy: exp to 2 ulp, sums of 32 lanes; compared with rows_ref.c by tests. */
 #include "model/ops/backend.h"
 
 #include <math.h>
 
-#define LANES 32 /* four 8-wide or two 16-wide accumulators: enough to hide the latency of an add */
+#define LANES 32 /* four 8-wide or two 16-wide accumulators: enough to hide the latency of an add  \
+                  */
 
-/* x in [-87, 88] after clamping: n = round(x / ln 2), e^x = 2^n * p(x - n ln 2), Cephes' polynomial. */
+/* x in [-87, 88] after clamping: n = round(x / ln 2), e^x = 2^n * p(x - n ln 2), Cephes'
+ * polynomial. */
 static inline float exp_lane(float x)
 {
     x = x < -87.0f ? -87.0f : x;
@@ -43,36 +45,43 @@ static inline float round_lane(float f)
 
 static double sum_row(const float *x, int n)
 {
-    float lane[LANES] = { 0 };
+    float lane[LANES] = {0};
     int i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) lane[k] += x[i + k];
+        for (int k = 0; k < LANES; k++)
+            lane[k] += x[i + k];
     double s = 0;
-    for (int k = 0; k < LANES; k++) s += (double)lane[k];
-    for (; i < n; i++) s += (double)x[i];
+    for (int k = 0; k < LANES; k++)
+        s += (double)lane[k];
+    for (; i < n; i++)
+        s += (double)x[i];
     return s;
 }
 
 /* sum of (x - mean)² */
 static double square_row(const float *x, float mean, int n)
 {
-    float lane[LANES] = { 0 };
+    float lane[LANES] = {0};
     int i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) lane[k] += (x[i + k] - mean) * (x[i + k] - mean);
+        for (int k = 0; k < LANES; k++)
+            lane[k] += (x[i + k] - mean) * (x[i + k] - mean);
     double s = 0;
-    for (int k = 0; k < LANES; k++) s += (double)lane[k];
-    for (; i < n; i++) s += (double)(x[i] - mean) * (double)(x[i] - mean);
+    for (int k = 0; k < LANES; k++)
+        s += (double)lane[k];
+    for (; i < n; i++)
+        s += (double)(x[i] - mean) * (double)(x[i] - mean);
     return s;
 }
 
 static void round_row(float *x, int n)
 {
-    for (int i = 0; i < n; i++) x[i] = round_lane(x[i]);
+    for (int i = 0; i < n; i++)
+        x[i] = round_lane(x[i]);
 }
 
-static void norm_row(float *y, const float *x, int n, float eps, const float *weight, const float *bias,
-                     const float *scale, const float *shift, bool round)
+static void norm_row(float *y, const float *x, int n, float eps, const float *weight,
+                     const float *bias, const float *scale, const float *shift, bool round)
 {
     float mean = (float)(sum_row(x, n) / n);
     float r = (float)(1 / sqrt(square_row(x, mean, n) / n + (double)eps));
@@ -80,11 +89,14 @@ static void norm_row(float *y, const float *x, int n, float eps, const float *we
         for (int i = 0; i < n; i++)
             y[i] = ((x[i] - mean) * r * weight[i] + bias[i]) * (1 + scale[i]) + shift[i];
     } else if (weight) {
-        for (int i = 0; i < n; i++) y[i] = (x[i] - mean) * r * weight[i] + bias[i];
+        for (int i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * r * weight[i] + bias[i];
     } else if (scale) {
-        for (int i = 0; i < n; i++) y[i] = (x[i] - mean) * r * (1 + scale[i]) + shift[i];
+        for (int i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * r * (1 + scale[i]) + shift[i];
     } else {
-        for (int i = 0; i < n; i++) y[i] = (x[i] - mean) * r;
+        for (int i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * r;
     }
     if (round) round_row(y, n);
 }
@@ -93,7 +105,8 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
                          const float *sin_t, int head_dim, bool round)
 {
     float r = (float)(1 / sqrt(square_row(x, 0, n) / n + (double)eps));
-    for (int i = 0; i < n; i++) x[i] = x[i] * r * weight[i];
+    for (int i = 0; i < n; i++)
+        x[i] = x[i] * r * weight[i];
     if (round) round_row(x, n);
     if (!cos_t) return;
     for (int h = 0; h < n; h += head_dim)
@@ -108,9 +121,11 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
 static void residual_row(float *x, const float *y, const float *gate, int n, bool round)
 {
     if (gate)
-        for (int i = 0; i < n; i++) x[i] += y[i] * gate[i];
+        for (int i = 0; i < n; i++)
+            x[i] += y[i] * gate[i];
     else
-        for (int i = 0; i < n; i++) x[i] += y[i];
+        for (int i = 0; i < n; i++)
+            x[i] += y[i];
     if (round) round_row(x, n);
 }
 
@@ -123,9 +138,11 @@ static void act_row(float *x, int n, enum activation act, bool round)
             x[i] = x[i] / (1 + exp_lane(-u));
         }
     } else if (act == ACT_SILU) {
-        for (int i = 0; i < n; i++) x[i] = x[i] / (1 + exp_lane(-x[i]));
+        for (int i = 0; i < n; i++)
+            x[i] = x[i] / (1 + exp_lane(-x[i]));
     } else if (act == ACT_GELU_ERF) { /* image rows only: not worth a polynomial */
-        for (int i = 0; i < n; i++) x[i] = act_apply(act, x[i]);
+        for (int i = 0; i < n; i++)
+            x[i] = act_apply(act, x[i]);
     }
     if (round && act != ACT_NONE) round_row(x, n);
 }
@@ -141,4 +158,4 @@ static void to_bf16(uint16_t *y, const float *x, size_t n)
     }
 }
 
-const struct row_ops ROWS_TABLE = { norm_row, rms_rope_row, residual_row, act_row, to_bf16 };
+const struct row_ops ROWS_TABLE = {norm_row, rms_rope_row, residual_row, act_row, to_bf16};

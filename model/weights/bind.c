@@ -1,4 +1,5 @@
-/* Binds tensor names to struct fields by table, and tells what is missing, misshapen or left over. */
+/* Binds tensor names to struct fields by table, and tells what is missing, misshapen or left over.
+ */
 #include "model/weights/weights_internal.h"
 
 #include <stdio.h>
@@ -27,8 +28,8 @@ static void name_of(char *buf, size_t n, const char *name, int layer)
         snprintf(buf, n, "%s", name);
 }
 
-int weights_bind(struct weights *w, void *target, const struct bind_row *rows, int n_rows, int layer,
-                 struct err *e)
+int weights_bind(struct weights *w, void *target, const struct bind_row *rows, int n_rows,
+                 int layer, struct err *e)
 {
     for (int i = 0; i < n_rows; i++) {
         const struct bind_row *r = &rows[i];
@@ -42,17 +43,21 @@ int weights_bind(struct weights *w, void *target, const struct bind_row *rows, i
         }
         shape_text(want, sizeof want, r->n_dims, r->shape);
         if (!t)
-            return err_set(e, ERR_INPUT, "%s: %s %s is missing; is this the checkpoint its config.json "
-                           "describes?", w->path, name, want);
+            return err_set(e, ERR_INPUT,
+                           "%s: %s %s is missing; is this the checkpoint its config.json "
+                           "describes?",
+                           w->path, name, want);
         bool same = t->n_dims == r->n_dims;
-        for (int d = 0; same && d < r->n_dims; d++) same = t->shape[d] == r->shape[d];
+        for (int d = 0; same && d < r->n_dims; d++)
+            same = t->shape[d] == r->shape[d];
         if (!same) {
             shape_text(seen, sizeof seen, t->n_dims, t->shape);
-            return err_set(e, ERR_INPUT, "%s: %s is %s, the config wants %s", w->path, name, seen, want);
+            return err_set(e, ERR_INPUT, "%s: %s is %s, the config wants %s", w->path, name, seen,
+                           want);
         }
         if (!is_float(t->dtype))
-            return err_set(e, ERR_INPUT, "%s: %s has type %s, wanted F32, BF16, F16 or F64", w->path,
-                           name, dtype_name(t->dtype));
+            return err_set(e, ERR_INPUT, "%s: %s has type %s, wanted F32, BF16, F16 or F64",
+                           w->path, name, dtype_name(t->dtype));
         *out = *t;
         ((struct entry *)(void *)((char *)(uintptr_t)t - offsetof(struct entry, t)))->used = true;
     }
@@ -76,6 +81,8 @@ int weights_all_used(const struct weights *w, const char *const *ignore, struct 
         n++;
     }
     if (!n) return 0;
-    return err_set(e, ERR_INPUT, "%s: %d tensors that the config has no place for (%s%s); the config and "
-                   "the weights are of different models", w->path, n, list, n > 3 ? ", ..." : "");
+    return err_set(e, ERR_INPUT,
+                   "%s: %d tensors that the config has no place for (%s%s); the config and "
+                   "the weights are of different models",
+                   w->path, n, list, n > 3 ? ", ..." : "");
 }

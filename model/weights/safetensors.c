@@ -1,5 +1,5 @@
-/* Reads safetensors headers as hostile input: every offset, size, shape and name is checked before a
- * tensor exists. Format: wan.md 8.2, and the format's own description. Binding is bind.c's. */
+/* Reads safetensors headers as hostile input: every offset, size, shape and name is checked before
+ * a tensor exists. Format: wan.md 8.2, and the format's own description. Binding is bind.c's. */
 #include "model/weights/weights_internal.h"
 
 #include "model/base/json.h"
@@ -23,7 +23,8 @@ static int add_entry(struct weights *w, const struct entry *add, struct err *e)
     }
     w->entries[w->n_entries] = *add;
     w->entries[w->n_entries].name = strdup(add->name);
-    if (!w->entries[w->n_entries].name) return err_set(e, ERR_RESOURCE, "no memory for tensor names");
+    if (!w->entries[w->n_entries].name)
+        return err_set(e, ERR_RESOURCE, "no memory for tensor names");
     w->n_entries++;
     return 0;
 }
@@ -39,8 +40,8 @@ static int read_entry(struct entry *t, const struct json *o, const char *path, s
         return err_set(e, ERR_INPUT, "%s: %.200s lacks dtype, shape or data_offsets", path, name);
     int type = dtype_from_name(dtype);
     if (type < 0)
-        return err_set(e, ERR_INPUT, "%s: %.200s has type %.20s, which is not supported", path, name,
-                       dtype);
+        return err_set(e, ERR_INPUT, "%s: %.200s has type %.20s, which is not supported", path,
+                       name, dtype);
     if (json_count(shape) > MAX_RANK)
         return err_set(e, ERR_INPUT, "%s: %.200s has %d dimensions, at most %d are supported", path,
                        name, json_count(shape), MAX_RANK);
@@ -63,13 +64,13 @@ static int read_entry(struct entry *t, const struct json *o, const char *path, s
     double b, n;
     if (!json_number(json_at(offsets, 0), &b) || !json_number(json_at(offsets, 1), &n) || b < 0 ||
         n < b || n > (double)data_len || b != (double)(size_t)b || n != (double)(size_t)n)
-        return err_set(e, ERR_INPUT, "%s: %.200s has offsets outside the %zu bytes of data", path, name,
-                       data_len);
+        return err_set(e, ERR_INPUT, "%s: %.200s has offsets outside the %zu bytes of data", path,
+                       name, data_len);
     t->begin = (size_t)b;
     t->end = (size_t)n;
     if (t->end - t->begin != bytes)
-        return err_set(e, ERR_INPUT, "%s: %.200s spans %zu bytes, its shape and type want %zu", path,
-                       name, t->end - t->begin, bytes);
+        return err_set(e, ERR_INPUT, "%s: %.200s spans %zu bytes, its shape and type want %zu",
+                       path, name, t->end - t->begin, bytes);
     return 0;
 }
 
@@ -97,12 +98,16 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
         return err_set(e, ERR_INPUT, "%s: %zu bytes are too few for a safetensors file", path,
                        s->map.size);
     uint64_t header = 0;
-    for (int i = 7; i >= 0; i--) header = header << 8 | s->map.data[i];
+    for (int i = 7; i >= 0; i--)
+        header = header << 8 | s->map.data[i];
     if (header < 2 || header > MAX_HEADER || header > s->map.size - 8)
-        return err_set(e, ERR_INPUT, "%s: header of %llu bytes in a file of %zu; the file is cut short "
-                       "or no safetensors file", path, (unsigned long long)header, s->map.size);
+        return err_set(e, ERR_INPUT,
+                       "%s: header of %llu bytes in a file of %zu; the file is cut short "
+                       "or no safetensors file",
+                       path, (unsigned long long)header, s->map.size);
     if (s->map.data[8] != '{')
-        return err_set(e, ERR_INPUT, "%s: header does not begin with '{'; no safetensors file", path);
+        return err_set(e, ERR_INPUT, "%s: header does not begin with '{'; no safetensors file",
+                       path);
     s->data = 8 + (size_t)header;
     size_t data_len = s->map.size - s->data;
     struct json *root;
@@ -110,7 +115,7 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
     int first = w->n_entries, r = -1;
     for (const struct json *n = json_first(root); n; n = json_next(n)) {
         if (strcmp(json_key(n), "__metadata__") == 0) continue;
-        struct entry t = { .file = file };
+        struct entry t = {.file = file};
         t.name = (char *)(uintptr_t)json_key(n);
         if (read_entry(&t, n, path, data_len, e) < 0 || add_entry(w, &t, e) < 0) goto done;
     }
@@ -120,16 +125,17 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
     for (int i = first; i < w->n_entries; i++) {
         struct entry *t = &w->entries[i];
         if (t->begin != at) {
-            err_set(e, ERR_INPUT, "%s: %.200s begins at byte %zu of the data, wanted %zu (%s)", path,
-                    t->name, t->begin, at, t->begin < at ? "tensors overlap" : "a hole");
+            err_set(e, ERR_INPUT, "%s: %.200s begins at byte %zu of the data, wanted %zu (%s)",
+                    path, t->name, t->begin, at, t->begin < at ? "tensors overlap" : "a hole");
             goto done;
         }
         at = t->end;
         t->t.data = s->map.data ? s->map.data + s->data + t->begin : NULL;
     }
     if (at != data_len) {
-        err_set(e, ERR_INPUT, "%s: tensors fill %zu bytes, the file holds %zu; cut short or damaged",
-                path, at, data_len);
+        err_set(e, ERR_INPUT,
+                "%s: tensors fill %zu bytes, the file holds %zu; cut short or damaged", path, at,
+                data_len);
         goto done;
     }
     r = 0;
@@ -146,7 +152,8 @@ static int finish(struct weights *w, struct err *e)
     qsort(w->entries, (size_t)w->n_entries, sizeof *w->entries, by_name);
     for (int i = 1; i < w->n_entries; i++)
         if (strcmp(w->entries[i - 1].name, w->entries[i].name) == 0)
-            return err_set(e, ERR_INPUT, "%s: tensor %.200s appears twice", w->path, w->entries[i].name);
+            return err_set(e, ERR_INPUT, "%s: tensor %.200s appears twice", w->path,
+                           w->entries[i].name);
     return 0;
 }
 
@@ -178,19 +185,22 @@ int weights_open_file(struct weights **out, const char *path, struct err *e)
 }
 
 /* Every tensor of the index must be in the shard it names, and no shard may hold others. */
-static int check_index(const struct weights *w, const struct json *map, const char *path, struct err *e)
+static int check_index(const struct weights *w, const struct json *map, const char *path,
+                       struct err *e)
 {
     int n = 0;
     for (const struct json *m = json_first(map); m; m = json_next(m), n++) {
-        const struct entry key = { .name = (char *)(uintptr_t)json_key(m) };
-        const struct entry *t = bsearch(&key, w->entries, (size_t)w->n_entries, sizeof key, by_name);
+        const struct entry key = {.name = (char *)(uintptr_t)json_key(m)};
+        const struct entry *t =
+            bsearch(&key, w->entries, (size_t)w->n_entries, sizeof key, by_name);
         const char *slash = t ? strrchr(w->shards[t->file].path, '/') : NULL;
         if (!t || strcmp(slash ? slash + 1 : w->shards[t->file].path, json_string(m)) != 0)
             return err_set(e, ERR_INPUT, "%s: %.200s is not in %.100s as the index says", path,
                            json_key(m), json_string(m));
     }
     if (n != w->n_entries)
-        return err_set(e, ERR_INPUT, "%s: names %d tensors, the shards hold %d", path, n, w->n_entries);
+        return err_set(e, ERR_INPUT, "%s: names %d tensors, the shards hold %d", path, n,
+                       w->n_entries);
     return 0;
 }
 
@@ -213,7 +223,8 @@ static int open_index(struct weights **out, const char *dir, const char *path, s
             goto fail;
         }
         int i = 0;
-        while (i < n && strcmp(files[i], f) != 0) i++;
+        while (i < n && strcmp(files[i], f) != 0)
+            i++;
         if (i < n) continue;
         if (n == MAX_SHARDS) {
             err_set(e, ERR_INPUT, "%s: more than %d shards", path, MAX_SHARDS);
@@ -246,8 +257,8 @@ int weights_open(struct weights **w, const char *dir, const char *stem, struct e
     char index[4400];
     snprintf(index, sizeof index, "%s.index.json", path);
     if (access(index, F_OK) == 0) return open_index(w, dir, index, e);
-    return err_set(e, ERR_INPUT, "%s: no such file, and no %s.safetensors.index.json beside it", path,
-                   stem);
+    return err_set(e, ERR_INPUT, "%s: no such file, and no %s.safetensors.index.json beside it",
+                   path, stem);
 }
 
 void weights_close(struct weights *w)
@@ -257,7 +268,8 @@ void weights_close(struct weights *w)
         file_map_close(&w->shards[i].map);
         free(w->shards[i].path);
     }
-    for (int i = 0; i < w->n_entries; i++) free(w->entries[i].name);
+    for (int i = 0; i < w->n_entries; i++)
+        free(w->entries[i].name);
     free(w->entries);
     free(w->shards);
     free(w->path);
@@ -265,10 +277,7 @@ void weights_close(struct weights *w)
     free(w);
 }
 
-int weights_count(const struct weights *w)
-{
-    return w->n_entries;
-}
+int weights_count(const struct weights *w) { return w->n_entries; }
 
 const struct tensor *weights_at(const struct weights *w, int i, const char **name)
 {
@@ -278,21 +287,19 @@ const struct tensor *weights_at(const struct weights *w, int i, const char **nam
 
 const struct tensor *weights_find(const struct weights *w, const char *name)
 {
-    const struct entry key = { .name = (char *)(uintptr_t)name };
+    const struct entry key = {.name = (char *)(uintptr_t)name};
     const struct entry *t =
         w->n_entries ? bsearch(&key, w->entries, (size_t)w->n_entries, sizeof key, by_name) : NULL;
     return t ? &t->t : NULL;
 }
 
-const char *weights_path(const struct weights *w)
-{
-    return w->path;
-}
+const char *weights_path(const struct weights *w) { return w->path; }
 
 size_t weights_bytes(const struct weights *w)
 {
     size_t n = 0;
-    for (int i = 0; i < w->n_entries; i++) n += w->entries[i].end - w->entries[i].begin;
+    for (int i = 0; i < w->n_entries; i++)
+        n += w->entries[i].end - w->entries[i].begin;
     return n;
 }
 

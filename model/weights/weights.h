@@ -1,5 +1,5 @@
-/* Checkpoints on disk: safetensors, single or sharded, memory-mapped, every byte of the header checked
- * (format: wan.md 8.2), and tables that bind names to struct fields.
+/* Checkpoints on disk: safetensors, single or sharded, memory-mapped, every byte of the header
+ * checked (format: wan.md 8.2), and tables that bind names to struct fields.
  *
  * Owner: weights_open → weights_close; tensors borrow the map. Threads: read-only after open.
  * Errors: ERR_INPUT, with file, tensor, what was seen and what was wanted. */
@@ -24,7 +24,7 @@ int weights_count(const struct weights *w);
 const struct tensor *weights_at(const struct weights *w, int i, const char **name);
 const struct tensor *weights_find(const struct weights *w, const char *name); /* NULL: none */
 const char *weights_path(const struct weights *w); /* for messages */
-size_t weights_bytes(const struct weights *w);     /* all tensor data */
+size_t weights_bytes(const struct weights *w); /* all tensor data */
 /* The value of a key of __metadata__ (first file), or NULL. */
 const char *weights_metadata(const struct weights *w, const char *key);
 /* Tells the system the tensor's pages will not be needed soon. */
@@ -33,15 +33,15 @@ void weights_drop(const struct weights *w, const struct tensor *t);
 /* A row of a bind table: printf name with one %d for the layer, where the view goes, its shape. */
 struct bind_row {
     const char *name;
-    size_t offset;   /* of a `struct tensor` in the target */
+    size_t offset; /* of a `struct tensor` in the target */
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS]; /* exact */
-    bool optional;   /* a miss leaves n_dims = 0, data = NULL */
+    bool optional; /* a miss leaves n_dims = 0, data = NULL */
 };
 /* Binds rows of one layer (layer is put into %d; ignored by names without). Marks tensors as used.
  * Wrong or missing → "PATH: NAME is [a, b], CONFIG wants [c, d]". Integer dtypes are refused. */
-int weights_bind(struct weights *w, void *target, const struct bind_row *rows, int n_rows, int layer,
-                 struct err *e);
+int weights_bind(struct weights *w, void *target, const struct bind_row *rows, int n_rows,
+                 int layer, struct err *e);
 /* After all binds: error naming the first tensors that nothing used, except those that match one of
  * the NULL-terminated `ignore` prefixes. Surplus tensors mean the wrong checkpoint. */
 int weights_all_used(const struct weights *w, const char *const *ignore, struct err *e);

@@ -1,4 +1,5 @@
-/* Runs a fuzz target over every file of its corpus, without a fuzzer: the corpus as a normal test. */
+/* Runs a fuzz target over every file of its corpus, without a fuzzer: the corpus as a normal test.
+ */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

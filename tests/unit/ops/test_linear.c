@@ -7,33 +7,41 @@
 static void one(struct test_rng *r, int rows, int in, int out, enum precision p, bool borrow,
                 enum dtype file, enum activation act, bool bias)
 {
-    size_t nx = (size_t)rows * (size_t)in, nw = (size_t)in * (size_t)out, ny = (size_t)rows * (size_t)out;
+    size_t nx = (size_t)rows * (size_t)in, nw = (size_t)in * (size_t)out,
+           ny = (size_t)rows * (size_t)out;
     float *x = malloc(4 * nx), *w = malloc(4 * nw), *b = malloc(4 * (size_t)out);
     float *y = malloc(4 * ny), *want = malloc(4 * ny);
     uint16_t *h = malloc(2 * nw + 2);
-    for (size_t i = 0; i < nx; i++) x[i] = rng_normal(r);
-    for (size_t i = 0; i < nw; i++) w[i] = bf16_round(rng_normal(r)), h[i] = f32_to_bf16(w[i]);
-    for (int i = 0; i < out; i++) b[i] = bf16_round(rng_normal(r));
+    for (size_t i = 0; i < nx; i++)
+        x[i] = rng_normal(r);
+    for (size_t i = 0; i < nw; i++)
+        w[i] = bf16_round(rng_normal(r)), h[i] = f32_to_bf16(w[i]);
+    for (int i = 0; i < out; i++)
+        b[i] = bf16_round(rng_normal(r));
     if (p != PRECISION_FP32) round_rows(x, nx);
-    struct tensor tw = { .data = file == DTYPE_BF16 ? (void *)h : (void *)w, .dtype = file, .n_dims = 2,
-                         .shape = { out, in } };
-    struct tensor tb = { .data = b, .dtype = DTYPE_F32, .n_dims = 1, .shape = { out } };
-    struct linear_params lp = { .in = in, .out = out, .precision = p, .act = act, .borrow = borrow };
+    struct tensor tw = {.data = file == DTYPE_BF16 ? (void *)h : (void *)w,
+                        .dtype = file,
+                        .n_dims = 2,
+                        .shape = {out, in}};
+    struct tensor tb = {.data = b, .dtype = DTYPE_F32, .n_dims = 1, .shape = {out}};
+    struct linear_params lp = {.in = in, .out = out, .precision = p, .act = act, .borrow = borrow};
     struct linear *l;
-    struct err e = { 0 };
+    struct err e = {0};
     CHECK_OK(linear_open(&l, &lp, &tw, bias ? &tb : NULL, &e));
     if (!l) goto done;
     size_t scratch;
     CHECK_OK(linear_prepare(l, rows, &scratch, &e));
     void *s = aligned_alloc(64, (scratch + 127) / 64 * 64);
-    for (size_t i = 0; i < ny; i++) y[i] = NAN;
+    for (size_t i = 0; i < ny; i++)
+        y[i] = NAN;
     CHECK_OK(linear_run(l, y, x, rows, s, &e));
     ref_linear(want, x, w, bias ? b : NULL, rows, in, out, act);
     char what[128];
     snprintf(what, sizeof what, "[%d, %d] x [%d] %s%s", rows, in, out, precision_name(p),
              borrow ? " borrowed" : "");
     check_close(what, y, want, ny, 1e-6 * sqrt(in));
-    for (size_t i = 0; i < ny; i++) y[i] = NAN;
+    for (size_t i = 0; i < ny; i++)
+        y[i] = NAN;
     CHECK_OK(linear_run(l, y, x, rows, NULL, &e)); /* its own scratch */
     check_close(what, y, want, ny, 1e-6 * sqrt(in));
     free(s);
@@ -57,12 +65,14 @@ int main(int argc, char **argv)
 
     /* many row counts on one layer: the oldest primitive makes room */
     float w[6 * 4], x[20 * 4], y[20 * 6], want[20 * 6];
-    for (int i = 0; i < 24; i++) w[i] = rng_normal(&r);
-    for (int i = 0; i < 80; i++) x[i] = rng_normal(&r);
-    struct tensor tw = { .data = w, .dtype = DTYPE_F32, .n_dims = 2, .shape = { 6, 4 } };
-    struct linear_params lp = { .in = 4, .out = 6 };
+    for (int i = 0; i < 24; i++)
+        w[i] = rng_normal(&r);
+    for (int i = 0; i < 80; i++)
+        x[i] = rng_normal(&r);
+    struct tensor tw = {.data = w, .dtype = DTYPE_F32, .n_dims = 2, .shape = {6, 4}};
+    struct linear_params lp = {.in = 4, .out = 6};
     struct linear *l;
-    struct err e = { 0 };
+    struct err e = {0};
     CHECK_OK(linear_open(&l, &lp, &tw, NULL, &e));
     for (int rows = 1; rows <= 20; rows++) {
         CHECK_OK(linear_run(l, y, x, rows, NULL, &e));

@@ -8,8 +8,10 @@ static void one(const struct row_ops *v, const char *name, struct test_rng *r, i
 {
     float *x = malloc(4 * (size_t)n), *w = malloc(4 * (size_t)n), *b = malloc(4 * (size_t)n);
     float *got = malloc(4 * (size_t)n), *want = malloc(4 * (size_t)n), c[128], s[128];
-    for (int i = 0; i < n; i++) x[i] = 3 * rng_normal(r) + 1, w[i] = rng_normal(r), b[i] = rng_normal(r);
-    for (int i = 0; i < head_dim / 2; i++) c[i] = (float)cos(i), s[i] = (float)sin(i);
+    for (int i = 0; i < n; i++)
+        x[i] = 3 * rng_normal(r) + 1, w[i] = rng_normal(r), b[i] = rng_normal(r);
+    for (int i = 0; i < head_dim / 2; i++)
+        c[i] = (float)cos(i), s[i] = (float)sin(i);
     char what[96];
     for (int round = 0; round < 2; round++) {
         double tol = round ? 4e-3 : 1e-6; /* a sum's last bit can move a bf16 by one step */
@@ -33,7 +35,8 @@ static void one(const struct row_ops *v, const char *name, struct test_rng *r, i
             check_close(what, got, want, (size_t)n, tol);
         }
         for (int act = ACT_NONE; act <= ACT_SILU; act++) {
-            for (int i = 0; i < n; i++) got[i] = want[i] = i % 7 == 0 ? x[i] * 40 : x[i];
+            for (int i = 0; i < n; i++)
+                got[i] = want[i] = i % 7 == 0 ? x[i] * 40 : x[i];
             v->act_row(got, n, (enum activation)act, round);
             row_ops_ref.act_row(want, n, (enum activation)act, round);
             snprintf(what, sizeof what, "%s activation %d of %d", name, act, n);
@@ -41,7 +44,7 @@ static void one(const struct row_ops *v, const char *name, struct test_rng *r, i
         }
     }
     uint16_t h1[8], h2[8];
-    float odd[8] = { 1, -0.0f, INFINITY, -INFINITY, NAN, 1e-40f, 3.3895e38f, 1.00390625f };
+    float odd[8] = {1, -0.0f, INFINITY, -INFINITY, NAN, 1e-40f, 3.3895e38f, 1.00390625f};
     v->to_bf16(h1, odd, 8);
     row_ops_ref.to_bf16(h2, odd, 8);
     CHECK(memcmp(h1, h2, sizeof h1) == 0);
@@ -57,10 +60,11 @@ int main(int argc, char **argv)
         const struct row_ops *v;
         const char *name;
         enum cpu_level needs;
-    } variants[] = { { &row_ops_ref, "ref", CPU_REF },
+    } variants[] = {
+        {&row_ops_ref, "ref", CPU_REF},
 #if defined(__x86_64__)
-                     { &row_ops_avx2, "avx2", CPU_AVX2 },
-                     { &row_ops_avx512, "avx512", CPU_AVX512 },
+        {&row_ops_avx2, "avx2", CPU_AVX2},
+        {&row_ops_avx512, "avx512", CPU_AVX512},
 #endif
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {

@@ -1,0 +1,150 @@
+/* What a pipeline folder says about itself, before any weight is read. */
+#include "model/model.h"
+
+#include "model/base/json.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Bytes of stem.safetensors, or of all its shards. */
+static size_t weights_on_disk(const char *dir, const char *sub, const char *stem)
+{
+    char path[4400];
+    snprintf(path, sizeof path, "%s/%s", dir, sub);
+    DIR *d = opendir(path);
+    size_t total = 0;
+    if (!d) return 0;
+    for (struct dirent *f; (f = readdir(d)) != NULL;) {
+        const char *end = strstr(f->d_name, ".safetensors");
+        char file[4800];
+        struct stat st;
+        if (strncmp(f->d_name, stem, strlen(stem)) != 0 || !end || end[12]) continue;
+        snprintf(file, sizeof file, "%s/%s", path, f->d_name);
+        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) total += (size_t)st.st_size;
+    }
+    closedir(d);
+    return total;
+}
+
+/* "transformer": ["diffusers", "WanTransformer3DModel"] must name this class; false when null. */
+static int component(const struct json *root, const char *path, const char *key,
+                     const char *class_name, bool *present, struct err *e)
+{
+    const struct json *c = json_get(root, key);
+    const char *name = json_string(json_at(c, 1));
+    *present = name != NULL;
+    if (c && !json_is_null(c) && (!json_is_array(c) || json_count(c) != 2))
+        return err_set(e, ERR_INPUT, "%s: %s is no pair of library and class", path, key);
+    if (name && class_name && strcmp(name, class_name) != 0)
+        return err_set(e, ERR_INPUT, "%s: %s is a %.60s, wanted %s", path, key, name, class_name);
+    return 0;
+}
+
+static int read_index(struct model_info *m, const struct json *root, const char *path,
+                      struct err *e)
+{
+    const char *name;
+    bool transformer, second, text, vae;
+    if (json_read_string(root, path, "_class_name", NULL, &name, e) < 0) return -1;
+    if (!name || strcmp(name, "WanPipeline") != 0)
+        return err_set(e, ERR_INPUT, "%s: is a %.60s, wanted a WanPipeline (Wan text-to-video)",
+                       path, name ? name : "folder without _class_name");
+    snprintf(m->class_name, sizeof m->class_name, "%s", name);
+    if (json_read_double(root, path, "boundary_ratio", 0, 1, 0, &m->boundary_ratio, e) < 0 ||
+        json_read_bool(root, path, "expand_timesteps", false, &m->expand_timesteps, e) < 0 ||
+        component(root, path, "transformer", "WanTransformer3DModel", &transformer, e) < 0 ||
+        component(root, path, "transformer_2", "WanTransformer3DModel", &second, e) < 0 ||
+        component(root, path, "text_encoder", "UMT5EncoderModel", &text, e) < 0 ||
+        component(root, path, "vae", "AutoencoderKLWan", &vae, e) < 0)
+        return -1;
+    if (!transformer || !text || !vae)
+        return err_set(e, ERR_INPUT, "%s: lacks %s", path,
+                       !transformer ? "transformer"
+                       : !text      ? "text_encoder"
+                                    : "vae");
+    if (second)
+        return err_set(e, ERR_INPUT,
+                       "%s: has two transformers (Wan2.2 A14B); this program runs "
+                       "pipelines with one",
+                       path);
+    if (m->boundary_ratio > 0)
+        return err_set(e, ERR_INPUT,
+                       "%s: boundary_ratio is %g but transformer_2 is null; a Wan2.1 "
+                       "folder converted by an old script: set boundary_ratio to null",
+                       path, m->boundary_ratio);
+    return 0;
+}
+
+int model_info_read(struct model_info *m, const char *dir, struct err *e)
+{
+    char path[4352];
+    struct json *root;
+    struct stat st;
+    memset(m, 0, sizeof *m);
+    if (strlen(dir) >= sizeof m->dir) return err_set(e, ERR_USAGE, "the model's path is too long");
+    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
+        return err_set(e, ERR_INPUT,
+                       "%s: no such folder; wanted a Wan pipeline in diffusers layout", dir);
+    snprintf(m->dir, sizeof m->dir, "%s", dir);
+    snprintf(path, sizeof path, "%s/model_index.json", dir);
+    if (access(path, F_OK) != 0)
+        return err_set(e, ERR_INPUT,
+                       "%s: has no model_index.json; wanted a Wan pipeline in diffusers "
+                       "layout",
+                       dir);
+    if (json_open(&root, path, e) < 0) return -1;
+    int r = read_index(m, root, path, e);
+    json_close(root);
+    if (r < 0) return -1;
+    snprintf(path, sizeof path, "%s/transformer/config.json", dir);
+    if (dit_config_read(&m->dit, path, e) < 0) return -1;
+    snprintf(path, sizeof path, "%s/text_encoder/config.json", dir);
+    if (umt5_config_read(&m->text, path, e) < 0) return -1;
+    snprintf(path, sizeof path, "%s/vae/config.json", dir);
+    if (vae_config_read(&m->vae, path, e) < 0) return -1;
+    if (m->dit.text_dim != m->text.d_model)
+        return err_set(e, ERR_INPUT,
+                       "%s: the transformer wants text of %d features, the text encoder "
+                       "gives %d",
+                       dir, m->dit.text_dim, m->text.d_model);
+    if (m->dit.in_channels != m->vae.z_dim || m->dit.out_channels != m->vae.z_dim)
+        return err_set(e, ERR_INPUT,
+                       "%s: the transformer takes %d channels and gives %d, the vae has "
+                       "%d; image-to-video transformers are not run by text-to-video",
+                       dir, m->dit.in_channels, m->dit.out_channels, m->vae.z_dim);
+    m->weight_bytes[0] = weights_on_disk(dir, "text_encoder", "model");
+    m->weight_bytes[1] = weights_on_disk(dir, "transformer", "diffusion_pytorch_model");
+    m->weight_bytes[2] = weights_on_disk(dir, "vae", "diffusion_pytorch_model");
+    snprintf(path, sizeof path, "%s/transformer_turbo/pytorch_lora_weights.safetensors", dir);
+    m->has_turbo = access(path, R_OK) == 0;
+    return 0;
+}
+
+static void near(int v, int unit, int add, int most, int *below, int *above)
+{
+    if (v < unit + add && add == 0) v = v > unit ? v : unit;
+    if (v < 1) v = 1;
+    *below = (v - add) / unit * unit + add;
+    if (*below > most) *below = most;
+    *above = *below >= v ? *below : *below + unit;
+    if (*above > most) *above = most;
+}
+
+void model_size_near(const struct model_info *m, int v, int *below, int *above)
+{
+    int unit = m->vae.scale_spatial * m->dit.patch_w;
+    while (unit % 16)
+        unit *= 2; /* the pipeline refuses what is no multiple of 16 */
+    near(v, unit, 0,
+         unit * (m->dit.rope_max_seq_len * m->vae.scale_spatial * m->dit.patch_w / unit), below,
+         above);
+}
+
+void model_frames_near(const struct model_info *m, int v, int *below, int *above)
+{
+    int unit = m->vae.scale_temporal;
+    near(v, unit, 1, unit * (m->dit.rope_max_seq_len - 1) + 1, below, above);
+}

@@ -1,0 +1,186 @@
+/* The three phases of one generation over the parts of a pipeline folder: each opens what it needs
+ * and closes what the next does not. See model.h. */
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct model {
+    struct model_info info;
+    struct model_params p;
+    struct tokenizer *tokenizer;
+    struct umt5 *text;
+    struct dit *dit;
+    float *embeds[2]; /* [n, text_dim] of each branch */
+    int n_embeds[2];
+    struct dit_grid grid;
+};
+
+static struct dit_grid grid_of(const struct model_info *m, const struct model_clip *c)
+{
+    return (struct dit_grid){(c->frames - 1) / m->vae.scale_temporal + 1,
+                             c->height / m->vae.scale_spatial, c->width / m->vae.scale_spatial};
+}
+
+static struct dit_run_params run_params(const struct model_info *m, const struct model_params *p,
+                                        const struct model_clip *c, int text_rows)
+{
+    return (struct dit_run_params){.grid = grid_of(m, c),
+                                   .n_steps = c->num_steps,
+                                   .n_branches = c->guided ? 2 : 1,
+                                   .max_text_rows = text_rows,
+                                   .text_len = MODEL_TEXT_LEN,
+                                   .collapse_pads = p->collapse_pads,
+                                   .attn = &p->attn};
+}
+
+int model_plan_bytes(const struct model_info *m, const struct model_params *p,
+                     const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e)
+{
+    int below, above;
+    model_frames_near(m, c->frames, &below, &above);
+    if (below != c->frames) return err_set(e, ERR_BUG, "%d frames were not checked", c->frames);
+    struct dit_grid g = grid_of(m, c);
+    struct dit_run_params r = run_params(m, p, c, text_rows);
+    bytes[0] = umt5_bytes(&m->text, p->precision, text_rows);
+    bytes[1] = dit_bytes(&m->dit, p->precision, &r);
+    bytes[2] = vae_decode_bytes(&m->vae, p->precision, g.frames, g.height, g.width);
+    return 0;
+}
+
+int model_open(struct model **out, const struct model_info *info, const struct model_params *p,
+               struct err *e)
+{
+    *out = NULL;
+    struct model *m = calloc(1, sizeof *m);
+    if (!m) return err_set(e, ERR_RESOURCE, "no memory for the model");
+    m->info = *info;
+    m->p = *p;
+    m->p.attn.precision = p->precision;
+    m->p.attn.threads = p->threads;
+    m->p.attn.log = p->log;
+    *out = m;
+    return 0;
+}
+
+static void close_text(struct model *m)
+{
+    umt5_close(m->text);
+    tokenizer_close(m->tokenizer);
+    m->text = NULL;
+    m->tokenizer = NULL;
+}
+
+void model_close(struct model *m)
+{
+    if (!m) return;
+    close_text(m);
+    dit_close(m->dit);
+    free(m->embeds[0]);
+    free(m->embeds[1]);
+    free(m);
+}
+
+static int open_text(struct model *m, struct err *e)
+{
+    char path[4352];
+    if (m->text) return 0;
+    snprintf(path, sizeof path, "%s/tokenizer", m->info.dir);
+    if (tokenizer_open(&m->tokenizer, path, e) < 0) return -1;
+    if (tokenizer_vocab_size(m->tokenizer) > m->info.text.vocab_size)
+        return err_set(e, ERR_INPUT,
+                       "%s: has ids up to %d, the text encoder knows %d; the tokenizer is of "
+                       "another model",
+                       path, tokenizer_vocab_size(m->tokenizer) - 1, m->info.text.vocab_size);
+    snprintf(path, sizeof path, "%s/text_encoder", m->info.dir);
+    return umt5_open(&m->text, path, m->p.precision, m->p.log, e);
+}
+
+int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
+                      model_progress progress, void *ctx, struct err *e)
+{
+    char *clean = NULL;
+    int ids[MODEL_TEXT_LEN];
+    if (open_text(m, e) < 0 || prompt_clean(&clean, prompt, m->p.fix_text, e) < 0) return -1;
+    int r = tokenizer_encode(m->tokenizer, ids, MODEL_TEXT_LEN, &info->n_tokens, &info->truncated,
+                             clean, e);
+    free(clean);
+    if (r < 0) return -1;
+    size_t n = (size_t)info->n_tokens * (size_t)m->info.text.d_model;
+    free(m->embeds[branch]);
+    m->embeds[branch] = malloc((n ? n : 1) * sizeof(float));
+    if (!m->embeds[branch]) return err_set(e, ERR_RESOURCE, "no memory for the text's embeddings");
+    m->n_embeds[branch] = info->n_tokens;
+    return umt5_encode(m->text, m->embeds[branch], ids, info->n_tokens, progress, ctx, e);
+}
+
+int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e)
+{
+    char path[4352];
+    close_text(m); /* the phases never overlap in memory */
+    snprintf(path, sizeof path, "%s/transformer", m->info.dir);
+    int rows = m->n_embeds[0];
+    if (c->guided && m->n_embeds[1] > rows) rows = m->n_embeds[1];
+    if (!m->embeds[0] || (c->guided && !m->embeds[1]))
+        return err_set(e, ERR_BUG, "the text was not encoded");
+    if (dit_open_lora(&m->dit, path, m->p.lora, m->p.lora_strength, m->p.precision, m->p.log, e) <
+        0)
+        return -1;
+    struct dit_run_params r = run_params(&m->info, &m->p, c, rows);
+    m->grid = r.grid;
+    if (dit_prepare(m->dit, &r, e) < 0) return -1;
+    for (int b = 0; b < r.n_branches; b++)
+        if (dit_set_context(m->dit, b, m->embeds[b], m->n_embeds[b], NULL, e) < 0) return -1;
+    return 0;
+}
+
+size_t model_latents_len(const struct model *m, const struct model_clip *c)
+{
+    struct dit_grid g = grid_of(&m->info, c);
+    return (size_t)m->info.vae.z_dim * (size_t)g.frames * (size_t)g.height * (size_t)g.width;
+}
+
+int model_velocity(struct model *m, float *velocity, const float *latents, int step, int branch,
+                   float timestep, model_progress progress, void *ctx, struct err *e)
+{
+    struct dit_call c = {.branch = branch,
+                         .step = step,
+                         .timestep = timestep,
+                         .progress = progress,
+                         .progress_ctx = ctx};
+    return dit_velocity(m->dit, velocity, latents, &c, e);
+}
+
+void model_denoise_end(struct model *m, struct attn_stats *stats)
+{
+    if (stats) *stats = (struct attn_stats){.density = 1};
+    if (stats && m->dit) dit_attn_stats(m->dit, stats);
+    dit_close(m->dit);
+    m->dit = NULL;
+}
+
+int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
+                 void *ctx, struct err *e)
+{
+    char path[4352];
+    struct vae *v;
+    struct dit_grid g = grid_of(&m->info, c);
+    snprintf(path, sizeof path, "%s/vae", m->info.dir);
+    if (vae_open(&v, path, VAE_DECODER, m->p.precision, m->p.log, e) < 0) return -1;
+    int r = vae_decode(v, latents, g.frames, g.height, g.width, sink, ctx, e);
+    vae_close(v);
+    return r;
+}
+
+int model_encode_frames(struct model *m, float *latents, const float *rgb,
+                        const struct model_clip *c, struct err *e)
+{
+    char path[4352];
+    struct vae *v;
+    snprintf(path, sizeof path, "%s/vae", m->info.dir);
+    if (vae_open(&v, path, VAE_ENCODER, m->p.precision, m->p.log, e) < 0) return -1;
+    int r = vae_encode(v, latents, rgb, c->frames, c->height, c->width, e);
+    vae_close(v);
+    return r;
+}
