@@ -1,0 +1,83 @@
+"""Goldens of whole runs with the embedded model: data/e2e.safetensors, from diffusers' WanPipeline.
+
+Per case K: K.latents [16, T, h, w] fp32, as they go into the VAE's door (normalised); K.frames
+[n, H, W, 3] bytes, rounded to nearest, every K.stride-th frame; K.settings int32 [width, height,
+frames, steps, seed, stride, guidance * 1000]. Prompts are in the metadata. The reference runs in fp32
+on the CPU. The file is made anew whenever the embedded model changes: nothing depends on its sizes.
+"""
+
+import os
+import sys
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline
+from safetensors.numpy import save_file
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MODEL = os.path.join(HERE, "..", "..", "assets", "emoji")
+
+CASES = [  # prompt, negative prompt, width, height, frames, steps, seed, guidance, stride
+    ("a rocket flies up in outer space", "", 64, 64, 5, 8, 0, 4.0, 1),
+    ("a yellow cat jumps on green grass,  sunny", "blurry, dark", 96, 64, 9, 6, 42, 4.0, 2),
+    ("“two” red fish swim to the left in the sea", "", 128, 128, 9, 4, 7, 4.0, 4),
+]
+
+
+def load(dtype=torch.float32):
+    vae = AutoencoderKLWan.from_pretrained(MODEL, subfolder="vae", torch_dtype=dtype)
+    pipe = WanPipeline.from_pretrained(MODEL, vae=vae, torch_dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def run(pipe, prompt, negative, width, height, frames, steps, seed, guidance, kind):
+    return pipe(
+        prompt,
+        negative_prompt=negative,
+        width=width,
+        height=height,
+        num_frames=frames,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(seed),
+        output_type=kind,
+    ).frames
+
+
+def main():
+    torch.manual_seed(0)
+    pipe = load()
+    out, words = {}, {"torch": torch.__version__, "diffusers": diffusers.__version__}
+    for k, (prompt, negative, width, height, frames, steps, seed, guidance, stride) in enumerate(CASES):
+        latents = run(pipe, prompt, negative, width, height, frames, steps, seed, guidance, "latent")
+        video = decode(pipe, latents)
+        out[f"{k}.latents"] = latents[0].numpy()
+        out[f"{k}.frames"] = np.round(video * 255).astype(np.uint8)[::stride].copy()
+        out[f"{k}.settings"] = np.array(
+            [width, height, frames, steps, seed, stride, round(guidance * 1000)], np.int32
+        )
+        words[f"{k}.prompt"], words[f"{k}.negative"] = prompt, negative
+        print(prompt, out[f"{k}.latents"].shape, out[f"{k}.frames"].shape, out[f"{k}.frames"].mean())
+        if len(sys.argv) > 1:  # a folder to look at the frames in
+            from PIL import Image
+
+            Image.fromarray(np.concatenate(list(out[f"{k}.frames"]), 1)).save(f"{sys.argv[1]}/e2e{k}.png")
+    path = os.path.join(HERE, "data", "e2e.safetensors")
+    save_file(out, path, metadata=words)
+    print(path, os.path.getsize(path), "bytes")
+
+
+def decode(pipe, latents):
+    """The tail of WanPipeline.__call__: floats in [0, 1], [n, H, W, 3]."""
+    c = pipe.vae.config
+    mean = torch.tensor(c.latents_mean).view(1, -1, 1, 1, 1)
+    std = 1.0 / torch.tensor(c.latents_std).view(1, -1, 1, 1, 1)
+    with torch.no_grad():
+        video = pipe.vae.decode(latents / std + mean, return_dict=False)[0]
+    return pipe.video_processor.postprocess_video(video, output_type="np")[0]
+
+
+if __name__ == "__main__":
+    main()

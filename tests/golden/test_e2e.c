@@ -1,0 +1,153 @@
+/* The embedded model, from prompt to frames, against the reference pipeline: three runs of
+ * make_e2e.py. fp32 must give the reference's frames at 60 dB or better, bf16 (emulated where the
+ * processor has none) at 40 dB. */
+#include "model/base/threads.h"
+#include "model/model.h"
+#include "sched/sched.h"
+#include "tests/check.h"
+#include "tests/golden/golden.h"
+
+enum { MAX_CASES = 8 };
+
+struct run {
+    struct model *model;
+    struct model_clip clip;
+    int seed, stride, at; /* at: frames seen */
+    float guidance_scale;
+    const unsigned char *want; /* every stride-th frame, [H, W, 3] */
+    size_t want_bytes;
+    double square, count, off; /* sum of squares; bytes; bytes that differ */
+};
+
+static int velocity(void *ctx, float *v, const float *latents, int step, int branch, float timestep,
+                    struct err *e)
+{
+    struct run *r = ctx;
+    return model_velocity(r->model, v, latents, step, branch, timestep, NULL, NULL, e);
+}
+
+static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
+{
+    struct run *r = ctx;
+    size_t frame = (size_t)height * (size_t)width * 3;
+    for (int i = 0; i < n; i++, r->at++) {
+        if (r->at % r->stride) continue;
+        size_t from = (size_t)(r->at / r->stride) * frame;
+        if (from + frame > r->want_bytes)
+            return err_set(e, ERR_BUG, "frame %d is one too many", r->at);
+        for (size_t k = 0; k < frame; k++) {
+            float y = rgb[(size_t)i * frame + k] * 0.5f + 0.5f;
+            double byte = rint((double)(y < 0 ? 0 : y > 1 ? 1 : y) * 255);
+            double d = byte - r->want[from + k];
+            r->square += d * d;
+            r->off += d != 0;
+            r->count++;
+        }
+    }
+    return 0;
+}
+
+static int denoise_run(struct run *r, float *latents, size_t n, const struct sched_config *config,
+                       int num_steps, bool round, struct err *e)
+{
+    static struct schedule schedule;
+    const struct solver *solver = solver_find(config->solver);
+    void *scratch = malloc(denoise_bytes(solver, n, true));
+    struct noise_rng rng;
+    struct denoise_params p = {
+        .solver = solver,
+        .schedule = &schedule,
+        .guidance_scale = r->guidance_scale,
+        .round = round,
+        .n = n,
+    };
+    struct denoise_model m = {.ctx = r, .velocity = velocity};
+    noise_seed(&rng, (uint64_t)r->seed);
+    noise_randn(&rng, latents, n);
+    int rc = solver->schedule(&schedule, num_steps, config->flow_shift, COMPAT_DIFFUSERS_037, e);
+    if (rc == 0) rc = model_denoise_begin(r->model, &r->clip, e);
+    if (rc == 0) rc = denoise(latents, &p, &m, scratch, e);
+    model_denoise_end(r->model, NULL);
+    free(scratch);
+    return rc;
+}
+
+static void one_case(const struct golden *g, int k, const struct model_info *info,
+                     const struct sched_config *config, enum precision precision)
+{
+    char key[32];
+    struct err e = {0};
+    size_t n, n_latents;
+    snprintf(key, sizeof key, "%d.settings", k);
+    const int32_t *s = golden_i32(g, key, &n);
+    snprintf(key, sizeof key, "%d.latents", k);
+    const float *want = golden_f32(g, key, &n_latents);
+    struct run r = {
+        .clip = {.width = s[0], .height = s[1], .frames = s[2], .num_steps = s[3], .guided = true},
+        .seed = s[4],
+        .stride = s[5],
+        .guidance_scale = (float)s[6] / 1000,
+    };
+    snprintf(key, sizeof key, "%d.frames", k);
+    r.want = golden_u8(g, key, &r.want_bytes);
+    struct model_params p = {
+        .precision = precision,
+        .threads = 2,
+        .collapse_pads = true,
+        .fix_text = true,
+    };
+    cpu_detect(&p.attn.cpu);
+    threads_set(p.threads);
+    struct model_text text;
+    snprintf(key, sizeof key, "%d.prompt", k);
+    const char *prompt = golden_text(g, key);
+    snprintf(key, sizeof key, "%d.negative", k);
+    const char *negative = golden_text(g, key);
+
+    CHECK_OK(model_open(&r.model, info, &p, &e));
+    if (!r.model) return;
+    CHECK_OK(model_encode_text(r.model, 0, prompt, &text, NULL, NULL, &e));
+    CHECK_OK(model_encode_text(r.model, 1, negative, &text, NULL, NULL, &e));
+    n = model_latents_len(r.model, &r.clip);
+    CHECK(n == n_latents);
+    float *latents = malloc(n * sizeof *latents);
+    if (latents && n == n_latents) {
+        CHECK_OK(denoise_run(&r, latents, n, config, s[3], precision != PRECISION_FP32, &e));
+        double apart = rel_l2(latents, want, n);
+        CHECK_OK(model_decode(r.model, latents, &r.clip, take_frames, &r, &e));
+        CHECK(r.at == s[2] && r.count == (double)r.want_bytes);
+        double psnr = 10 * log10(255.0 * 255 / (r.square / r.count + 1e-12));
+        double least = precision == PRECISION_FP32 ? 60 : 40;
+        printf("%s %dx%dx%d, %d steps: latents apart by %.2g, frames %.1f dB, %.3f %% of bytes "
+               "differ\n",
+               precision_name(precision), s[0], s[1], s[2], s[3], apart, psnr,
+               100 * r.off / r.count);
+        CHECK_MSG(psnr >= least, "%.1f dB, at least %.0f wanted", psnr, least);
+        if (precision == PRECISION_FP32) CHECK_MSG(apart <= 1e-4, "latents apart by %.3g", apart);
+    }
+    free(latents);
+    model_close(r.model);
+}
+
+int main(void)
+{
+    struct golden g = golden_open("e2e.safetensors");
+    static struct model_info info;
+    struct sched_config config;
+    struct err e = {0};
+    const char *dir = TEST_SOURCE_DIR "/assets/emoji";
+    CHECK_OK(model_info_read(&info, dir, &e));
+    CHECK_OK(sched_config_read(
+        &config, TEST_SOURCE_DIR "/assets/emoji/scheduler/scheduler_config.json", &e));
+    if (checks_failed) return TEST_RESULT();
+    int cases = 0;
+    for (char key[32]; cases < MAX_CASES; cases++) {
+        snprintf(key, sizeof key, "%d.settings", cases);
+        if (!golden_has(&g, key)) break;
+        one_case(&g, cases, &info, &config, PRECISION_FP32);
+        one_case(&g, cases, &info, &config, PRECISION_BF16_EMULATED);
+    }
+    CHECK(cases >= 3);
+    golden_close(&g);
+    return TEST_RESULT();
+}
