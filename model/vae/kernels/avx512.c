@@ -1,0 +1,14 @@
+/* AVX-512: 512-bit products (32 registers, 24 of them sums); the rest in 256 bits, since channel
+ * counts are multiples of 8. */
+#if !defined(__AVX512F__) || !defined(__AVX512VL__)
+#error "avx512.c is built with -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma"
+#endif
+#define GEMM_LANES 16
+#define LANES 8
+#define ROWS_1 12
+#define ROWS_2 12
+#define ROWS_3 8
+#define KERNEL_TABLE vae_kernels_avx512
+#define KERNEL_NAME "avx512"
+#define KERNEL_NEEDS CPU_AVX512
+#include "model/vae/kernels/lanes.h"
