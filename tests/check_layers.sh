@@ -1,0 +1,38 @@
+#!/bin/sh
+# Who includes whom: app → sched → model → attention → base; base ← ops, weights ← text, dit, vae ←
+# model.c. Another room is entered by its door only. Also compiles every header alone.
+# Usage: check_layers.sh SOURCE_DIR [CC]
+set -eu
+cd "$1"
+cc=${2:-cc}
+bad=0
+say() {
+    echo "$1" >&2
+    bad=1
+}
+files=$(find app sched model attention -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | grep -v /vendor/ | sort)
+for f in $files; do
+    case $f in
+    app/*) allowed='^(app/|sched/sched\.h|model/model\.h|attention/attention\.h|model/base/)' ;;
+    sched/*) allowed='^(sched/|model/model\.h|model/base/)' ;;
+    model/base/*) allowed='^model/base/' ;;
+    model/weights/*) allowed='^model/(base|weights)/' ;;
+    model/ops/*) allowed='^model/(base|ops)/' ;;
+    model/text/*) allowed='^model/(base|weights|ops|text)/' ;;
+    model/dit/*) allowed='^(model/(base|weights|ops|dit)/|attention/attention\.h)' ;;
+    model/vae/*) allowed='^model/(base|weights|ops|vae)/' ;;
+    model/*) allowed='^(model/|attention/attention\.h)' ;;
+    attention/*) allowed='^(attention/|model/base/)' ;;
+    esac
+    for i in $(sed -n 's/^ *# *include "\([^"]*\)".*/\1/p' "$f"); do
+        echo "$i" | grep -Eq "$allowed" || say "$f includes $i, which its room may not"
+    done
+done
+for h in $(echo "$files" | grep '\.h$'); do
+    case $h in *_simd.h | *flash*.h | *kernels/avx*.h) continue ;; esac # included by one file each, with its flags
+    echo "#include \"$h\"" | $cc -std=c11 -D_GNU_SOURCE -I. -fsyntax-only -Wall -Werror -x c - 2>/tmp/layers.$$ ||
+        say "$h does not compile alone: $(head -n 1 /tmp/layers.$$)"
+    rm -f /tmp/layers.$$
+done
+[ $bad = 0 ] && echo "$(echo "$files" | wc -l) files keep their rooms"
+exit $bad
