@@ -2,6 +2,7 @@
 #include "model/model.h"
 
 #include "model/base/json.h"
+#include "model/ops/ops.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -147,4 +148,14 @@ void model_frames_near(const struct model_info *m, int v, int *below, int *above
 {
     int unit = m->vae.scale_temporal;
     near(v, unit, 1, unit * (m->dit.rope_max_seq_len - 1) + 1, below, above);
+}
+
+const char *model_backend(void)
+{
+    return ops_backend();
+}
+
+bool model_has_bf16(void)
+{
+    return ops_has_bf16();
 }

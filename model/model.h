@@ -29,6 +29,11 @@ struct model_info { /* all from the folder's configs */
 /* Reads the configs of a folder, no weights. Refuses classes that are not text-to-video Wan. */
 int model_info_read(struct model_info *m, const char *dir, struct err *e);
 
+/* "oneDNN 2.6.3", or plain C: what multiplies matrices. Static storage. */
+const char *model_backend(void);
+/* This build and processor multiply bf16 natively: what --precision auto asks. */
+bool model_has_bf16(void);
+
 /* Nearest legal values at or below and at or above; both equal v when it is legal. */
 void model_size_near(const struct model_info *m, int v, int *below, int *above); /* width, height */
 void model_frames_near(const struct model_info *m, int v, int *below, int *above); /* 4k + 1 */
