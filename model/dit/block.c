@@ -1,0 +1,145 @@
+/* One transformer block; wan.md 3.5, in its order and with its names. Rounding to bf16 happens
+ * inside the steps, where the reference stores bf16 (wan.md 3.2). */
+#include "model/dit/parts.h"
+
+enum { SHIFT_SA, SCALE_SA, GATE_SA, SHIFT_FF, SCALE_FF, GATE_FF, MODS };
+
+/* The six vectors of this block, one set a time row. */
+struct mods {
+    const float *m; /* [T, 6, D] */
+    int D, stride, rows; /* rows: tokens that share a set, 0: all */
+};
+
+static const float *mod(const struct mods *s, int which)
+{
+    return s->m + (size_t)which * (size_t)s->D;
+}
+
+/* n = LN(x) * (1 + scale) + shift */
+static void norm_modulate(struct dit *d, const struct mods *s, int shift, int scale)
+{
+    struct dit_run *r = &d->run;
+    struct norm_params p = {.eps = (float)d->config.eps,
+                            .shift = mod(s, shift),
+                            .scale = mod(s, scale),
+                            .mod_stride = s->stride,
+                            .rows_per_mod = s->rows,
+                            .round = r->round};
+    layer_norm(r->n, r->x, r->tokens, r->width, &p);
+}
+
+/* x = x + y * gate */
+static void add_gated(struct dit_run *r, const float *y, const struct mods *s, int gate)
+{
+    residual_gate(r->x, y, r->tokens, r->width, mod(s, gate), s->stride, s->rows, r->round);
+}
+
+static void round_if(const struct dit_run *r, float *x)
+{
+    if (r->round) round_rows(x, (size_t)r->tokens * (size_t)r->width);
+}
+
+/* Q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting
+ * one apart costs more than reading n three times (README, "Measured"). */
+static int self_attention(struct dit *d, const struct dit_block *b, const struct mods *s, int layer,
+                          const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    int L = r->tokens, D = r->width, head = d->config.head_dim;
+    float eps = (float)d->config.eps;
+    norm_modulate(d, s, SHIFT_SA, SCALE_SA);
+    if (linear_run(b->q, r->q, r->n, L, r->scratch, e) < 0 ||
+        linear_run(b->k, r->k, r->n, L, r->scratch, e) < 0 ||
+        linear_run(b->v, r->v, r->n, L, r->scratch, e) < 0)
+        return -1;
+    rms_norm_rope(r->q, L, D, D, b->norm_q, eps, r->cos_t, r->sin_t, head, r->round);
+    rms_norm_rope(r->k, L, D, D, b->norm_k, eps, r->cos_t, r->sin_t, head, r->round);
+    struct attn_call call = {.q = r->q,
+                             .k = r->k,
+                             .v = r->v,
+                             .o = r->n,
+                             .step = c->step,
+                             .layer = layer,
+                             .branch = c->branch};
+    if (attn_run(r->attn, &call, e) < 0) return -1;
+    round_if(r, r->n);
+    if (linear_run(b->o, r->q, r->n, L, r->scratch, e) < 0) return -1;
+    add_gated(r, r->q, s, GATE_SA);
+    return 0;
+}
+
+/* Keys and values were made by dit_set_context(). Image rows have a softmax of their own; the two
+ * results are added before the output layer. */
+static int cross_attention(struct dit *d, const struct dit_block *b, int layer, int branch,
+                           struct err *e)
+{
+    struct dit_run *r = &d->run;
+    int L = r->tokens, D = r->width, n_layers = d->config.n_layers;
+    struct attn_cross text = {.q = r->q,
+                              .k = dit_text_kv(r, n_layers, branch, layer, false),
+                              .v = dit_text_kv(r, n_layers, branch, layer, true),
+                              .key_bias = r->context[branch].biased
+                                              ? r->key_bias + (size_t)branch * (size_t)r->text_keys
+                                              : NULL,
+                              .o = r->n,
+                              .len_q = L,
+                              .len_k = r->context[branch].keys,
+                              .n_heads = d->config.n_heads,
+                              .head_dim = d->config.head_dim};
+    const float *in = r->x;
+    if (b->norm2_w) {
+        struct norm_params p = {.eps = (float)d->config.eps,
+                                .weight = b->norm2_w,
+                                .bias = b->norm2_b,
+                                .round = r->round};
+        layer_norm(r->n, r->x, L, D, &p);
+        in = r->n;
+    }
+    if (linear_run(b->xq, r->q, in, L, r->scratch, e) < 0) return -1;
+    rms_norm_rope(r->q, L, D, D, b->xnorm_q, (float)d->config.eps, NULL, NULL, d->config.head_dim,
+                  r->round);
+    if (attn_cross_run(&r->attn_params, &text, r->scratch, e) < 0) return -1;
+    round_if(r, r->n);
+    if (r->p.image_rows) {
+        struct attn_cross image = text;
+        image.k = dit_image_kv(r, n_layers, branch, layer, false);
+        image.v = dit_image_kv(r, n_layers, branch, layer, true);
+        image.key_bias = NULL;
+        image.len_k = r->p.image_rows;
+        image.o = r->k;
+        if (attn_cross_run(&r->attn_params, &image, r->scratch, e) < 0) return -1;
+        round_if(r, r->k);
+        residual_gate(r->n, r->k, L, D, NULL, 0, 0, r->round);
+    }
+    if (linear_run(b->xo, r->q, r->n, L, r->scratch, e) < 0) return -1;
+    residual_gate(r->x, r->q, L, D, NULL, 0, 0, r->round);
+    return 0;
+}
+
+/* In chunks of tokens, so that the wide middle never exists for all of them. */
+static int feed_forward(struct dit *d, const struct dit_block *b, const struct mods *s,
+                        struct err *e)
+{
+    struct dit_run *r = &d->run;
+    norm_modulate(d, s, SHIFT_FF, SCALE_FF);
+    for (int at = 0; at < r->tokens; at += r->ffn_rows) {
+        int rows = r->tokens - at < r->ffn_rows ? r->tokens - at : r->ffn_rows;
+        size_t offset = (size_t)at * (size_t)r->width;
+        if (linear_run(b->up, r->mid, r->n + offset, rows, r->scratch, e) < 0 ||
+            linear_run(b->down, r->q + offset, r->mid, rows, r->scratch, e) < 0)
+            return -1;
+    }
+    add_gated(r, r->q, s, GATE_FF);
+    return 0;
+}
+
+int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    const struct dit_block *b = &d->blocks[layer];
+    struct mods s = {r->mod, r->width, MODS * r->width, r->time_rows > 1 ? r->tokens_a_frame : 0};
+    dit_add_table(r->mod, r->time6, b->table, r->time_rows, MODS * r->width);
+    if (self_attention(d, b, &s, layer, c, e) < 0) return -1;
+    if (cross_attention(d, b, layer, c->branch, e) < 0) return -1;
+    return feed_forward(d, b, &s, e);
+}

@@ -1,0 +1,235 @@
+/* Merges low-rank adapters at open; see lora.h. Key forms and alpha: wan.md 8.3, first row. */
+#include "model/dit/lora.h"
+
+#include "model/base/json.h"
+#include "model/base/threads.h"
+#include "model/weights/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_RANK 65536
+
+struct lora {
+    struct weights *file;
+    struct json *meta; /* lora_adapter_metadata, or NULL */
+    double strength;
+    bool *used; /* a tensor of the file */
+    int merged;
+    float *weight, *bias; /* of the last merge */
+};
+
+int lora_open(struct lora **out, const char *path, double strength, struct err *e)
+{
+    *out = NULL;
+    if (!isfinite(strength))
+        return err_set(e, ERR_USAGE, "%s: the strength of an adapter must be a finite number",
+                       path);
+    struct lora *l = calloc(1, sizeof *l);
+    if (!l) return err_set(e, ERR_RESOURCE, "no memory for the adapter");
+    l->strength = strength;
+    if (weights_open_file(&l->file, path, e) < 0) goto fail;
+    l->used = calloc((size_t)weights_count(l->file) + 1, sizeof *l->used);
+    if (!l->used) {
+        err_set(e, ERR_RESOURCE, "no memory for the adapter");
+        goto fail;
+    }
+    const char *meta = weights_metadata(l->file, "lora_adapter_metadata");
+    if (meta && json_parse(&l->meta, meta, strlen(meta), path, e) < 0) {
+        err_wrap(e, "lora_adapter_metadata");
+        goto fail;
+    }
+    *out = l;
+    return 0;
+fail:
+    lora_close(l);
+    return -1;
+}
+
+void lora_close(struct lora *l)
+{
+    if (!l) return;
+    json_close(l->meta);
+    weights_close(l->file);
+    free(l->used);
+    free(l->weight);
+    free(l->bias);
+    free(l);
+}
+
+static const struct tensor *take(struct lora *l, const char *module, const char *tail)
+{
+    char key[256];
+    snprintf(key, sizeof key, "transformer.%s%s", module, tail);
+    const struct tensor *t = weights_find(l->file, key);
+    for (int i = 0; t && i < weights_count(l->file); i++) {
+        if (weights_at(l->file, i, NULL) == t) l->used[i] = true;
+    }
+    return t;
+}
+
+/* A pattern names a module by its whole path or by the end of it, after a dot. */
+static const struct json *pattern_find(const struct json *patterns, const char *module)
+{
+    size_t len = strlen(module);
+    for (const struct json *p = json_first(patterns); p; p = json_next(p)) {
+        const char *key = json_key(p);
+        size_t n = key ? strlen(key) : 0;
+        if (n && n <= len && strcmp(module + len - n, key) == 0 &&
+            (n == len || module[len - n - 1] == '.'))
+            return p;
+    }
+    return NULL;
+}
+
+/* alpha / rank, or 1 when the file says nothing of alpha. */
+static int scale_of(const struct lora *l, const char *module, int64_t rank, double *scale,
+                    struct err *e)
+{
+    double alpha;
+    bool stable = false;
+    const struct json *n = pattern_find(json_get(l->meta, "transformer.alpha_pattern"), module);
+    if (!n) n = json_get(l->meta, "transformer.lora_alpha");
+    *scale = 1;
+    if (!n) return 0;
+    if (!json_number(n, &alpha) || !(fabs(alpha) <= 1e6))
+        return err_set(e, ERR_INPUT,
+                       "%s: lora_adapter_metadata gives %s an alpha that is no number up "
+                       "to 1e6",
+                       weights_path(l->file), module);
+    json_bool(json_get(l->meta, "transformer.use_rslora"), &stable);
+    *scale = alpha / (stable ? sqrt((double)rank) : (double)rank);
+    return 0;
+}
+
+/* To the nearest half-precision value: 10 bits of fraction, multiples of 2^-24 below 2^-14. */
+static float f16_round(float v)
+{
+    int exponent;
+    if (!isfinite(v) || v == 0) return v;
+    frexpf(v, &exponent);
+    float unit = ldexpf(1, (exponent < -13 ? -13 : exponent) - 11);
+    v = rintf(v / unit) * unit;
+    return fabsf(v) > 65504 ? copysignf(INFINITY, v) : v;
+}
+
+static float narrow(float v, enum dtype t)
+{
+    if (t == DTYPE_BF16) return bf16_round(v);
+    if (t == DTYPE_F16) return f16_round(v);
+    return v;
+}
+
+static float *to_f32(const struct tensor *t, struct err *e)
+{
+    size_t n = tensor_len(t);
+    float *x = malloc(n ? n * sizeof *x : 1);
+    if (!x) {
+        err_set(e, ERR_RESOURCE, "no memory to merge an adapter (%zu values)", n);
+        return NULL;
+    }
+    if (dtype_to_f32(x, t->data, t->dtype, n) < 0) {
+        free(x);
+        err_set(e, ERR_INPUT, "type %s cannot be merged", dtype_name(t->dtype));
+        return NULL;
+    }
+    return x;
+}
+
+struct merge {
+    float *w; /* [out, in] */
+    const float *a, *b; /* [rank, in], [out, rank] */
+    int64_t in, rank;
+    float scale;
+    enum dtype dtype;
+};
+
+static void merge_row(void *ctx, int row, int worker)
+{
+    const struct merge *m = ctx;
+    float *w = m->w + (size_t)row * (size_t)m->in;
+    (void)worker;
+    for (int64_t r = 0; r < m->rank; r++) {
+        float s = m->scale * m->b[(int64_t)row * m->rank + r];
+        const float *a = m->a + r * m->in;
+        for (int64_t i = 0; i < m->in; i++)
+            w[i] += s * a[i];
+    }
+    for (int64_t i = 0; i < m->in; i++)
+        w[i] = narrow(w[i], m->dtype);
+}
+
+static int merge_bias(struct lora *l, const char *module, const struct tensor *delta, double scale,
+                      struct tensor *bias, struct err *e)
+{
+    if (tensor_len(delta) != tensor_len(bias))
+        return err_set(e, ERR_INPUT, "%s: transformer.%s.lora_B.bias has %zu values, wanted %zu",
+                       weights_path(l->file), module, tensor_len(delta), tensor_len(bias));
+    float *d = to_f32(delta, e);
+    free(l->bias);
+    l->bias = d ? to_f32(bias, e) : NULL;
+    for (size_t i = 0; l->bias && i < tensor_len(bias); i++)
+        l->bias[i] = narrow(l->bias[i] + (float)scale * d[i], bias->dtype);
+    free(d);
+    if (!l->bias) return -1;
+    bias->data = l->bias;
+    bias->dtype = DTYPE_F32;
+    return 0;
+}
+
+int lora_merge(struct lora *l, const char *module, struct tensor *weight, struct tensor *bias,
+               struct err *e)
+{
+    if (!l) return 0;
+    const struct tensor *a = take(l, module, ".lora_A.weight"),
+                        *b = take(l, module, ".lora_B.weight");
+    const struct tensor *b_bias = take(l, module, ".lora_B.bias");
+    if (!a && !b && !b_bias) return 0;
+    const char *path = weights_path(l->file);
+    if (!a || !b)
+        return err_set(e, ERR_INPUT, "%s: transformer.%s has no lora_%c.weight", path, module,
+                       a ? 'B' : 'A');
+    int64_t out = weight->shape[0], in = weight->shape[1], rank = a->n_dims ? a->shape[0] : 0;
+    if (rank < 1 || rank > MAX_RANK || tensor_len(a) != (size_t)(rank * in) || b->n_dims < 2 ||
+        b->shape[0] != out || tensor_len(b) != (size_t)(rank * out))
+        return err_set(e, ERR_INPUT,
+                       "%s: transformer.%s: lora_A has %zu values and lora_B %zu, wanted "
+                       "[r, %lld] and [%lld, r] for one r; the adapter is for another model",
+                       path, module, tensor_len(a), tensor_len(b), (long long)in, (long long)out);
+    double scale;
+    if (scale_of(l, module, rank, &scale, e) < 0) return -1;
+    scale *= l->strength;
+    float *fa = to_f32(a, e), *fb = fa ? to_f32(b, e) : NULL;
+    free(l->weight);
+    l->weight = fb ? to_f32(weight, e) : NULL;
+    if (l->weight) {
+        struct merge m = {l->weight, fa, fb, in, rank, (float)scale, weight->dtype};
+        threads_run((int)out, merge_row, &m);
+    }
+    free(fa);
+    free(fb);
+    if (!l->weight) return err_wrap(e, "%s: transformer.%s", path, module);
+    weight->data = l->weight;
+    weight->dtype = DTYPE_F32;
+    l->merged++;
+    return b_bias ? merge_bias(l, module, b_bias, scale, bias, e) : 0;
+}
+
+int lora_all_used(const struct lora *l, struct err *e)
+{
+    int n = 0;
+    const char *first = "";
+    for (int i = weights_count(l->file); i-- > 0;) {
+        if (l->used[i]) continue;
+        weights_at(l->file, i, &first);
+        n++;
+    }
+    if (!n) return 0;
+    return err_set(e, ERR_INPUT,
+                   "%s: %d keys name no linear layer of this model (%.200s%s); wanted "
+                   "transformer.MODULE.lora_A.weight and lora_B.weight",
+                   weights_path(l->file), n, first, n > 1 ? ", ..." : "");
+}
+
+int lora_modules(const struct lora *l) { return l->merged; }

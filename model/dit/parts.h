@@ -1,0 +1,147 @@
+/* What the files of model/dit share: the opened model, one run's memory, and who does which part.
+ *
+ * Shape letters: L tokens, D width (n_heads * head_dim), F ffn_dim, T time rows (1, or one a latent
+ * frame). All activations are fp32 in the run's arena. Only files of this room include this. */
+#ifndef DITGEN_DIT_PARTS_H
+#define DITGEN_DIT_PARTS_H
+
+#include "model/dit/dit.h"
+#include "model/ops/ops.h"
+#include "model/weights/weights.h"
+
+/* --- The model: layers.c --- */
+
+struct dit_block {
+    struct linear *q, *k, *v, *o; /* self-attention */
+    struct linear *xq, *xk, *xv, *xo; /* cross-attention to text */
+    struct linear *ik, *iv; /* keys and values of image rows, or NULL */
+    struct linear *up, *down; /* feed-forward; up ends in GELU */
+    float *norm_q, *norm_k; /* [D] RMS weights */
+    float *xnorm_q, *xnorm_k, *inorm_k; /* [D] */
+    float *norm2_w, *norm2_b; /* [D] LayerNorm before cross-attention, or NULL */
+    float *table; /* [6, D] added to the time embedding */
+};
+
+struct dit_top { /* all that is outside the blocks */
+    struct linear *patch, *time_1, *time_2, *time_proj, *text_1, *text_2, *image_1, *image_2, *head;
+    float *image_norm1_w, *image_norm1_b; /* [image_dim] */
+    float *image_norm2_w, *image_norm2_b; /* [D] */
+    float *pos_embed; /* [pos_embed_seq_len, image_dim], or NULL */
+    float *table; /* [2, D] of the head */
+};
+
+/* How many rows a layer is run with: what prepares it and what its input is. */
+enum row_kind { ROWS_TOKENS, ROWS_FFN, ROWS_TIME, ROWS_TEXT, ROWS_IMAGE };
+
+/* One linear layer: its name in the file (one %d in blocks), its place and its shape. */
+struct layer_row {
+    const char *name;
+    size_t offset; /* of the struct linear * in dit_block or dit_top */
+    int out, in;
+    enum activation act;
+    enum row_kind kind;
+    bool fp32; /* fp32 whatever the precision: wan.md 3.2 */
+    bool patch; /* stored as [out, channels, pt, ph, pw] */
+};
+
+/* One vector or table that is kept as fp32. */
+struct vector_row {
+    const char *name;
+    size_t offset; /* of the float * */
+    int n_dims;
+    int64_t shape[3];
+    bool narrow; /* the reference holds it in the model dtype */
+};
+
+#define DIT_MAX_ROWS 16
+int dit_block_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_ROWS]);
+int dit_top_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_ROWS]);
+int dit_block_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
+int dit_top_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
+struct linear_params dit_linear_params(const struct layer_row *r, enum precision p);
+size_t dit_weight_bytes(const struct dit_config *c, enum precision p);
+
+/* --- One run: run.c places it, the others fill it --- */
+
+struct dit_run {
+    struct dit_run_params p;
+    struct attn_params attn_params; /* copies of what the caller gave */
+    struct arena arena;
+    struct attn *attn;
+    int tokens, tokens_a_frame, width; /* L, L / latent frames, D */
+    int text_keys; /* rows computed and kept a branch: with pads or their one stand-in */
+    int ffn_rows; /* tokens a chunk of the feed-forward */
+    int time_rows; /* T of the current call */
+    bool round; /* a bf16 precision */
+
+    float *cos_t, *sin_t; /* [L, head_dim / 2] */
+    float *text_kv; /* [branch][layer][k, v][text_keys, D] */
+    float *image_kv; /* [branch][layer][k, v][image_rows, D] */
+    float *key_bias; /* [branch][text_keys] */
+    struct {
+        bool set, biased;
+        int keys;
+    } * context; /* [branch] */
+
+    float *freqs; /* [freq_dim / 2] of the sinusoid */
+    float *temb; /* [frames, D] */
+    float *time6; /* [frames, 6 * D] */
+    float *mod; /* [frames, 6 * D]: time6 + a block's table */
+    float *x, *n; /* [L, D] residual stream; what a layer reads, and attention's output */
+    void *scratch; /* of linear layers and cross-attention */
+    size_t scratch_bytes;
+
+    /* The rest shares one piece of memory: views of phases that do not overlap in time. */
+    void *work;
+    size_t work_bytes;
+    float *q, *k, *v; /* [L, D]; q also holds what joins the residual stream */
+    float *mid; /* [ffn_rows, F]; over k and v */
+    float *cols; /* [L, in_channels * patch] */
+    float *out_cols; /* [L, patch * out_channels] */
+    float *sinus, *time_h; /* [frames, freq_dim], [frames, D] */
+    float *text_in, *text_h; /* [text_keys, text_dim], [text_keys, D] */
+    float *image_in, *image_h; /* [image_rows, image_dim] each */
+    float *text, *image; /* [text_keys, D], [image_rows, D] */
+};
+
+struct dit {
+    struct dit_config config;
+    enum precision precision;
+    struct log log;
+    struct dit_top top;
+    struct dit_block *blocks; /* [n_layers] */
+    struct arena vectors; /* what float * of top and blocks point into */
+    struct dit_run run; /* arena.base NULL: not prepared */
+};
+
+float *dit_text_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
+float *dit_image_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
+
+/* --- Embeddings: embed.c, rope.c --- */
+
+/* cos_t, sin_t [L, head_dim / 2] of a grid: wan.md 3.7. */
+void rope_tables(float *cos_t, float *sin_t, const struct dit_config *c, int grid_t, int grid_h,
+                 int grid_w);
+/* freqs [half]: fp32 as the reference computes them; sinus [2 * half]: cosines, then sines. */
+void time_freqs(float *freqs, int half);
+void time_sinusoid(float *sinus, const float *freqs, int half, float timestep);
+/* latents [C, F, H, W] → cols [L, C * patch], channel slowest; and cols [L, patch * C], channel
+ * fastest, → latents. wan.md 3.3 */
+void patchify(float *cols, const float *latents, const struct dit_config *c,
+              const struct dit_grid *g);
+void unpatchify(float *latents, const float *cols, const struct dit_config *c,
+                const struct dit_grid *g);
+
+int dit_embed_latents(struct dit *d, const float *latents, struct err *e); /* → x */
+int dit_embed_time(struct dit *d, const struct dit_call *c, struct err *e); /* → temb, time6 */
+int dit_embed_text(struct dit *d, const float *text, int n, struct err *e); /* → text */
+int dit_embed_image(struct dit *d, const float *image, struct err *e); /* → image */
+int dit_head(struct dit *d, float *velocity, struct err *e); /* x → velocity */
+
+/* --- The block: block.c --- */
+
+int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err *e);
+/* dst [rows, 6D or 2D] = m [rows, ...] + table. */
+void dit_add_table(float *dst, const float *m, const float *table, int rows, int n);
+
+#endif

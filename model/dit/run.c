@@ -1,0 +1,357 @@
+/* One run of the transformer: its memory placed once, the prompt's keys and values made once a
+ * branch, then velocities that allocate nothing. */
+#include "model/dit/parts.h"
+
+#include <math.h>
+
+/* Bytes of the feed-forward's middle that still lie in a core's share of cache when the second
+ * product reads them back (README, "Measured"). */
+#define FFN_CHUNK_BYTES ((size_t)2 << 20)
+
+static size_t mul3(size_t a, size_t b, size_t c)
+{
+    size_t ab, abc;
+    if (__builtin_mul_overflow(a, b, &ab) || __builtin_mul_overflow(ab, c, &abc)) return SIZE_MAX;
+    return abc;
+}
+
+static float *take(struct arena *a, size_t rows, size_t features)
+{
+    return arena_take(a, mul3(rows, features, sizeof(float)));
+}
+
+/* --- Checking and sizes --- */
+
+static int check_params(const struct dit_config *c, const struct dit_run_params *p, struct err *e)
+{
+    const struct dit_grid *g = &p->grid;
+    if (g->frames < 1 || g->height < 1 || g->width < 1 || g->frames % c->patch_t ||
+        g->height % c->patch_h || g->width % c->patch_w)
+        return err_set(e, ERR_USAGE,
+                       "latents of %d x %d x %d cannot be cut into patches of %d x %d x %d",
+                       g->frames, g->height, g->width, c->patch_t, c->patch_h, c->patch_w);
+    int grid[3] = {g->frames / c->patch_t, g->height / c->patch_h, g->width / c->patch_w};
+    for (int i = 0; i < 3; i++)
+        if (grid[i] > c->rope_max_seq_len)
+            return err_set(e, ERR_USAGE, "%d patches along %s, the model has positions for %d",
+                           grid[i], (const char *const[]){"time", "height", "width"}[i],
+                           c->rope_max_seq_len);
+    if (mul3((size_t)grid[0], (size_t)grid[1], (size_t)grid[2]) > INT32_MAX / 2)
+        return err_set(e, ERR_USAGE,
+                       "%d x %d x %d patches are too many; try a smaller size or fewer "
+                       "frames",
+                       grid[0], grid[1], grid[2]);
+    if (p->text_len < 1 || p->max_text_rows < 0 || p->max_text_rows > p->text_len)
+        return err_set(e, ERR_USAGE, "%d rows of text, wanted at most %d", p->max_text_rows,
+                       p->text_len);
+    if (p->n_branches < 1 || p->n_steps < 1)
+        return err_set(e, ERR_USAGE, "%d branches and %d steps, wanted at least 1 of each",
+                       p->n_branches, p->n_steps);
+    if (!c->image_dim && p->image_rows)
+        return err_set(e, ERR_USAGE, "%d rows of an image, but the model takes none",
+                       p->image_rows);
+    if (c->image_dim && p->image_rows < 1)
+        return err_set(e, ERR_USAGE, "this model animates an image: it cannot run without one");
+    if (c->pos_embed_seq_len && p->image_rows != c->pos_embed_seq_len)
+        return err_set(e, ERR_USAGE, "%d rows of images, the model wants %d (first and last frame)",
+                       p->image_rows, c->pos_embed_seq_len);
+    return 0;
+}
+
+static void sizes(struct dit_run *r, const struct dit_config *c, enum precision precision,
+                  const struct dit_run_params *p)
+{
+    r->p = *p;
+    r->attn_params = p->attn ? *p->attn : (struct attn_params){.threads = 1};
+    r->attn_params.precision = precision;
+    r->p.attn = &r->attn_params;
+    r->tokens = dit_tokens(c, &p->grid);
+    r->tokens_a_frame = r->tokens / p->grid.frames;
+    r->width = c->n_heads * c->head_dim;
+    r->round = precision != PRECISION_FP32;
+    r->text_keys =
+        p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
+    /* equal chunks, so that no short one is left over */
+    size_t rows = FFN_CHUNK_BYTES / ((size_t)c->ffn_dim * sizeof(float));
+    int want = rows < 64 ? 64 : rows > 65536 ? 65536 : (int)rows;
+    int chunks = (r->tokens + want - 1) / want;
+    r->ffn_rows = (r->tokens + chunks - 1) / chunks;
+}
+
+/* The row counts a layer runs with; returns how many. */
+static int row_counts(const struct dit_run *r, enum row_kind kind, int counts[2])
+{
+    switch (kind) {
+    case ROWS_TOKENS:
+        return counts[0] = r->tokens, 1;
+    case ROWS_FFN:
+        counts[0] = r->ffn_rows;
+        counts[1] = r->tokens % r->ffn_rows;
+        return counts[1] ? 2 : 1;
+    case ROWS_TIME:
+        return counts[0] = 1, counts[1] = r->p.grid.frames, counts[1] > 1 ? 2 : 1;
+    case ROWS_TEXT:
+        return counts[0] = r->text_keys, 1;
+    case ROWS_IMAGE:
+        return counts[0] = r->p.image_rows, counts[0] > 0 ? 1 : 0;
+    }
+    return 0;
+}
+
+static void grow(size_t *most, size_t bytes)
+{
+    if (bytes > *most) *most = bytes;
+}
+
+static int prepare_layer(const struct dit_run *r, struct linear *l, enum row_kind kind,
+                         size_t *most, struct err *e)
+{
+    int counts[2];
+    for (int i = row_counts(r, kind, counts); i-- > 0;) {
+        size_t bytes;
+        if (linear_prepare(l, counts[i], &bytes, e) < 0) return -1;
+        grow(most, bytes);
+    }
+    return 0;
+}
+
+static int prepare_layers(const struct dit_run *r, void *target, const struct layer_row *rows,
+                          int n, size_t *most, struct err *e)
+{
+    for (int i = 0; i < n; i++) {
+        struct linear *l;
+        memcpy(&l, (char *)target + rows[i].offset, sizeof l);
+        if (prepare_layer(r, l, rows[i].kind, most, e) < 0) return -1;
+    }
+    return 0;
+}
+
+/* Without weights: a layer of the same shape that holds none tells its scratch. */
+static void probe_layers(const struct dit_run *r, const struct layer_row *rows, int n,
+                         enum precision precision, size_t *most)
+{
+    for (int i = 0; i < n; i++) {
+        struct linear_params lp = dit_linear_params(&rows[i], precision);
+        struct linear *l;
+        struct err e;
+        lp.borrow = true;
+        if (linear_open(&l, &lp, NULL, NULL, &e) < 0) continue; /* cannot run here at all */
+        prepare_layer(r, l, rows[i].kind, most, &e);
+        linear_close(l);
+    }
+}
+
+static void cross_scratch(const struct dit_run *r, const struct dit_config *c, size_t *most)
+{
+    grow(most,
+         attn_cross_scratch(&r->attn_params, r->tokens, r->text_keys, c->n_heads, c->head_dim));
+    if (r->p.image_rows)
+        grow(most, attn_cross_scratch(&r->attn_params, r->tokens, r->p.image_rows, c->n_heads,
+                                      c->head_dim));
+}
+
+/* --- Placing: run once to measure, once to place --- */
+
+/* Views of phases that do not overlap in time: each starts at the same address. */
+static size_t carve_work(struct dit_run *r, const struct dit_config *c, void *base, size_t size)
+{
+    size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
+    size_t patch = (size_t)c->patch_t * (size_t)c->patch_h * (size_t)c->patch_w, most = 0;
+    struct arena a = {base, size, 0};
+    r->q = take(&a, L, D); /* block: q, k, v; then q and the feed-forward's middle */
+    struct arena ffn = a;
+    r->k = take(&a, L, D);
+    r->v = take(&a, L, D);
+    r->mid = take(&ffn, (size_t)r->ffn_rows, (size_t)c->ffn_dim);
+    grow(&most, a.used);
+    grow(&most, ffn.used);
+    a.used = 0; /* latents in */
+    r->cols = take(&a, L, (size_t)c->in_channels * patch);
+    grow(&most, a.used);
+    a.used = 0; /* velocity out */
+    r->out_cols = take(&a, L, (size_t)c->out_channels * patch);
+    grow(&most, a.used);
+    a.used = 0; /* time */
+    r->sinus = take(&a, frames, (size_t)c->freq_dim);
+    r->time_h = take(&a, frames, D);
+    grow(&most, a.used);
+    a.used = 0; /* context: embeddings */
+    r->text = take(&a, (size_t)r->text_keys, D);
+    r->image = take(&a, (size_t)r->p.image_rows, D);
+    r->text_in = take(&a, (size_t)r->text_keys, (size_t)c->text_dim);
+    r->text_h = take(&a, (size_t)r->text_keys, D);
+    r->image_in = take(&a, (size_t)r->p.image_rows, (size_t)c->image_dim);
+    r->image_h = take(&a, (size_t)r->p.image_rows, (size_t)c->image_dim);
+    grow(&most, a.used);
+    return most;
+}
+
+static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena *a, struct err *e)
+{
+    size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
+    size_t kv = mul3((size_t)r->p.n_branches, (size_t)c->n_layers, 2);
+    struct attn_shape shape = {.n_heads = c->n_heads,
+                               .head_dim = c->head_dim,
+                               .grid_t = r->p.grid.frames / c->patch_t,
+                               .grid_h = r->p.grid.height / c->patch_h,
+                               .grid_w = r->p.grid.width / c->patch_w,
+                               .n_layers = c->n_layers,
+                               .n_branches = r->p.n_branches,
+                               .n_steps = r->p.n_steps};
+    r->context = arena_take(a, (size_t)r->p.n_branches * sizeof *r->context);
+    r->cos_t = take(a, L, (size_t)c->head_dim / 2);
+    r->sin_t = take(a, L, (size_t)c->head_dim / 2);
+    r->text_kv = take(a, mul3(kv, (size_t)r->text_keys, 1), D);
+    r->image_kv = take(a, mul3(kv, (size_t)r->p.image_rows, 1), D);
+    r->key_bias = take(a, (size_t)r->p.n_branches, (size_t)r->text_keys);
+    r->freqs = take(a, (size_t)c->freq_dim / 2, 1);
+    r->temb = take(a, frames, D);
+    r->time6 = take(a, frames, 6 * D);
+    r->mod = take(a, frames, 6 * D);
+    r->x = take(a, L, D);
+    r->n = take(a, L, D);
+    r->scratch = arena_take(a, r->scratch_bytes);
+    r->work_bytes = carve_work(r, c, NULL, 0);
+    r->work = arena_take(a, r->work_bytes);
+    if (r->work) carve_work(r, c, r->work, r->work_bytes);
+    return attn_open(&r->attn, &r->attn_params, &shape, a, e);
+}
+
+size_t dit_bytes(const struct dit_config *c, enum precision precision,
+                 const struct dit_run_params *p)
+{
+    struct layer_row rows[DIT_MAX_ROWS];
+    struct arena measure = {0};
+    struct dit_run r = {0};
+    struct err e;
+    if (check_params(c, p, &e) < 0) return SIZE_MAX;
+    sizes(&r, c, precision, p);
+    probe_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
+    probe_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
+    cross_scratch(&r, c, &r.scratch_bytes);
+    if (carve_run(&r, c, &measure, &e) < 0) return SIZE_MAX;
+    return dit_weight_bytes(c, precision) + measure.used;
+}
+
+int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
+{
+    const struct dit_config *c = &d->config;
+    struct layer_row rows[DIT_MAX_ROWS];
+    struct arena measure = {0};
+    struct dit_run *r = &d->run;
+    attn_close(r->attn);
+    arena_close(&r->arena);
+    *r = (struct dit_run){0};
+    if (check_params(c, p, e) < 0) return -1;
+    sizes(r, c, d->precision, p);
+    int n = dit_top_layers(c, rows);
+    if (prepare_layers(r, &d->top, rows, n, &r->scratch_bytes, e) < 0) return -1;
+    n = dit_block_layers(c, rows);
+    for (int i = 0; i < c->n_layers; i++)
+        if (prepare_layers(r, &d->blocks[i], rows, n, &r->scratch_bytes, e) < 0) return -1;
+    cross_scratch(r, c, &r->scratch_bytes);
+    if (carve_run(r, c, &measure, e) < 0) return -1;
+    if (arena_open(&r->arena, measure.used, e) < 0) return err_wrap(e, "transformer");
+    if (carve_run(r, c, &r->arena, e) < 0) {
+        arena_close(&r->arena);
+        return -1;
+    }
+    memset(r->context, 0, (size_t)p->n_branches * sizeof *r->context);
+    rope_tables(r->cos_t, r->sin_t, c, p->grid.frames / c->patch_t, p->grid.height / c->patch_h,
+                p->grid.width / c->patch_w);
+    time_freqs(r->freqs, c->freq_dim / 2);
+    log_line(&d->log, 3,
+             "transformer: %d tokens, %d text keys, feed-forward in chunks of %d, %.1f MiB",
+             r->tokens, r->text_keys, r->ffn_rows, (double)measure.used / 1048576);
+    return 0;
+}
+
+/* --- Context --- */
+
+static float *kv_at(float *base, int n_layers, int branch, int layer, bool value, size_t each)
+{
+    return base +
+           (((size_t)branch * (size_t)n_layers + (size_t)layer) * 2 + (value ? 1 : 0)) * each;
+}
+
+float *dit_text_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value)
+{
+    return kv_at(r->text_kv, n_layers, branch, layer, value,
+                 (size_t)r->text_keys * (size_t)r->width);
+}
+
+float *dit_image_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value)
+{
+    return kv_at(r->image_kv, n_layers, branch, layer, value,
+                 (size_t)r->p.image_rows * (size_t)r->width);
+}
+
+static int project(struct dit *d, struct linear *key, struct linear *value, const float *norm,
+                   float *k, float *v, const float *in, int rows, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (linear_run(key, k, in, rows, r->scratch, e) < 0 ||
+        linear_run(value, v, in, rows, r->scratch, e) < 0)
+        return -1;
+    rms_norm_rope(k, rows, r->width, r->width, norm, (float)d->config.eps, NULL, NULL,
+                  d->config.head_dim, r->round);
+    return 0;
+}
+
+int dit_set_context(struct dit *d, int branch, const float *text, int n, const float *image,
+                    struct err *e)
+{
+    struct dit_run *r = &d->run;
+    int n_layers = d->config.n_layers;
+    if (!r->arena.base || branch < 0 || branch >= r->p.n_branches)
+        return err_set(e, ERR_BUG, "dit_set_context: branch %d of a run that has %d", branch,
+                       r->arena.base ? r->p.n_branches : 0);
+    if (n < 0 || n > r->p.max_text_rows)
+        return err_set(e, ERR_BUG, "dit_set_context: %d rows of text in a run sized for %d", n,
+                       r->p.max_text_rows);
+    if ((image != NULL) != (r->p.image_rows > 0))
+        return err_set(e, ERR_BUG, "dit_set_context: the run is sized for %d image rows",
+                       r->p.image_rows);
+    if (dit_embed_text(d, text, n, e) < 0) return -1;
+    if (image && dit_embed_image(d, image, e) < 0) return -1;
+    for (int i = 0; i < n_layers; i++) {
+        const struct dit_block *b = &d->blocks[i];
+        if (project(d, b->xk, b->xv, b->xnorm_k, dit_text_kv(r, n_layers, branch, i, false),
+                    dit_text_kv(r, n_layers, branch, i, true), r->text, r->text_keys, e) < 0)
+            return -1;
+        if (image &&
+            project(d, b->ik, b->iv, b->inorm_k, dit_image_kv(r, n_layers, branch, i, false),
+                    dit_image_kv(r, n_layers, branch, i, true), r->image, r->p.image_rows, e) < 0)
+            return -1;
+    }
+    /* The text_len - n pad rows are one and the same key: it stands for all of them when their
+     * number's logarithm is added to its score. Exact: wan.md 1.4. */
+    float *bias = r->key_bias + (size_t)branch * (size_t)r->text_keys;
+    bool collapse = r->p.collapse_pads && n < r->p.text_len;
+    memset(bias, 0, (size_t)r->text_keys * sizeof *bias);
+    if (collapse) bias[n] = (float)log((double)(r->p.text_len - n));
+    r->context[branch].keys = collapse ? n + 1 : r->p.text_len;
+    r->context[branch].biased = collapse;
+    r->context[branch].set = true;
+    return 0;
+}
+
+/* --- Velocity --- */
+
+int dit_velocity(struct dit *d, float *velocity, const float *latents, const struct dit_call *c,
+                 struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (!r->arena.base || c->branch < 0 || c->branch >= r->p.n_branches ||
+        !r->context[c->branch].set)
+        return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", c->branch);
+    if (dit_embed_time(d, c, e) < 0) return -1;
+    if (dit_embed_latents(d, latents, e) < 0) return -1;
+    for (int i = 0; i < d->config.n_layers; i++) {
+        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
+        if (c->progress && c->progress(c->progress_ctx, i + 1, d->config.n_layers))
+            return err_set(e, ERR_CANCELLED, "cancelled in block %d of %d", i + 1,
+                           d->config.n_layers);
+    }
+    return dit_head(d, velocity, e);
+}

@@ -1,0 +1,156 @@
+/* One forward of every input mode against the reference: wan.md 3. */
+#include "tests/unit/dit/fixture.h"
+
+/* fp32 sums in another order; the bar for one module */
+#define TOLERANCE 1e-5
+
+static const float frame_times[] = {0, 700, 700};
+
+static const struct {
+    const char *config, *golden;
+    struct clip clip;
+} cases[] = {
+    {"t2v", "t2v", {3, 6, 10, 5, 999, 0, NULL, false, 0}},
+    {"t2v", "t2v", {3, 6, 10, 5, 999, 0, NULL, true, 0}},
+    {"t2v", "t2v", {3, 6, 10, 5, 999, 0, NULL, false, 19}}, /* sized for a longer prompt */
+    {"t2v", "t2v", {3, 6, 10, 5, 999, 0, NULL, false, TEXT_LEN}},
+    {"t2v", "t2v_one", {1, 2, 2, 1, 1, 0, NULL, false, 0}},
+    {"t2v", "t2v_full", {2, 8, 4, TEXT_LEN, 417, 0, NULL, false, 0}},
+    {"t2v", "t2v_full", {2, 8, 4, TEXT_LEN, 417, 0, NULL, true, 0}},
+    {"wide", "t2v_wide", {2, 6, 4, 20, 731.25f, 0, NULL, false, 0}},
+    {"i2v", "i2v", {2, 4, 6, 7, 850, 17, NULL, false, 0}},
+    {"i2v", "i2v", {2, 4, 6, 7, 850, 17, NULL, true, 0}},
+    {"flf", "flf", {3, 4, 4, 9, 900, 34, NULL, false, 0}},
+    {"odd", "odd", {3, 5, 9, 3, 333, 0, NULL, false, 0}},
+    {"ti2v", "frames", {3, 4, 6, 6, 700, 0, frame_times, false, 0}},
+};
+
+static void check_case(const struct golden *g, int i)
+{
+    struct dit *d = open_tiny(cases[i].config, PRECISION_FP32);
+    char name[64];
+    size_t n;
+    if (!d) return;
+    snprintf(name, sizeof name, "%s.velocity", cases[i].golden);
+    const float *want = golden_f32(g, name, &n);
+    CHECK(n == velocity_len(d, &cases[i].clip));
+    float *got = velocity_of(d, &cases[i].clip);
+    printf("%-16s rel L2 %.3g\n", name, rel_l2(got, want, n));
+    check_close(name, got, want, n, TOLERANCE);
+    free(got);
+    dit_close(d);
+}
+
+/* Rounding at the same places gives values as near to the reference's bf16 as bf16 storage allows:
+ * two roundings that fall on different sides differ by 2^-8, and a network of depth n meets a few
+ * dozen of them. The reference's own distance between bf16 and fp32 is the yardstick. */
+static void check_bf16(const struct golden *g, const char *config, struct clip c)
+{
+    struct dit *d = open_tiny(config, PRECISION_BF16_EMULATED);
+    char low_name[64], name[64];
+    size_t n;
+    if (!d) return;
+    snprintf(low_name, sizeof low_name, "%s.bf16", config);
+    snprintf(name, sizeof name, "%s.velocity", config);
+    const float *low = golden_f32(g, low_name, &n), *want = golden_f32(g, name, &n);
+    double apart = rel_l2(low, want, n);
+    float *got = velocity_of(d, &c);
+    printf("%-16s rel L2 %.3g to the reference's bf16, %.3g to its fp32 (its own: %.3g)\n",
+           low_name, rel_l2(got, low, n), rel_l2(got, want, n), apart);
+    check_close(low_name, got, low, n, apart);
+    check_close(name, got, want, n, 1.25 * apart);
+    CHECK(rel_l2(got, want, n) > 0.25 * apart); /* it does round */
+    for (size_t i = 0; i < n; i++)
+        if (bf16_round(got[i]) != got[i]) {
+            CHECK_MSG(0, "velocity %zu is %.9g, no bf16 number", i, (double)got[i]);
+            break;
+        }
+    free(got);
+    dit_close(d);
+}
+
+static void check_embedded(const struct golden *g)
+{
+    struct clip c = {3, 6, 10, 9, 650, 0, NULL, false, 0};
+    struct err e;
+    struct dit *d;
+    size_t n;
+    CHECK_OK(dit_open(&d, TEST_SOURCE_DIR "/assets/emoji/transformer", PRECISION_FP32, NULL, &e));
+    if (!d) return;
+    const float *want = golden_f32(g, "emoji.velocity", &n);
+    CHECK_MSG(n == velocity_len(d, &c),
+              "the embedded model has changed: run tests/golden/make_dit.py");
+    if (n == velocity_len(d, &c)) {
+        float *got = velocity_of(d, &c);
+        printf("%-16s rel L2 %.3g\n", "embedded", rel_l2(got, want, n));
+        check_close("embedded model", got, want, n, TOLERANCE);
+        free(got);
+    }
+    dit_close(d);
+}
+
+/* A model that ran one clip runs another size afterwards as if it were new; branches do not mix. */
+static void check_reuse(void)
+{
+    struct clip a = {3, 6, 10, 5, 999, 0, NULL, false, 0}, b = {2, 8, 4, 9, 417, 0, NULL, false, 0};
+    struct dit *d = open_tiny("t2v", PRECISION_FP32);
+    struct err e = {0};
+    if (!d) return;
+    size_t n = velocity_len(d, &a);
+    float *first = velocity_of(d, &a), *other = velocity_of(d, &b), *again = velocity_of(d, &a);
+    CHECK(memcmp(first, again, n * sizeof *first) == 0);
+    /* branch 0 gets another prompt; branch 1 still answers as before */
+    float *text = drawn("dit.other", (size_t)3 * (size_t)dit_config_of(d)->text_dim);
+    float *latents = drawn("dit.latents", n), *v = calloc(n, sizeof *v);
+    struct dit_call call = {.branch = 0, .timestep = 999};
+    CHECK(dit_velocity(d, v, latents, &call, &e) < 0 && e.code == ERR_BUG); /* no context yet */
+    CHECK_OK(dit_set_context(d, 0, text, 3, NULL, &e));
+    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+    CHECK(rel_l2(v, first, n) > 1e-3);
+    call.branch = 1;
+    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+    CHECK(memcmp(first, v, n * sizeof *first) == 0);
+    free(first), free(other), free(again), free(text), free(latents), free(v);
+    dit_close(d);
+}
+
+static int stop_at(void *ctx, int layer, int n_layers)
+{
+    int *calls = ctx;
+    (*calls)++;
+    CHECK(layer == *calls && n_layers == 2);
+    return *calls == calls[1];
+}
+
+static void check_progress(void)
+{
+    struct clip c = {1, 4, 4, 2, 500, 0, NULL, false, 0};
+    struct dit *d = open_tiny("t2v", PRECISION_FP32);
+    struct err e = {0};
+    if (!d) return;
+    free(velocity_of(d, &c));
+    float *latents = drawn("dit.latents", velocity_len(d, &c)), *v = calloc(velocity_len(d, &c), 4);
+    int calls[2] = {0, 99};
+    struct dit_call call = {
+        .branch = 1, .timestep = 500, .progress = stop_at, .progress_ctx = calls};
+    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+    CHECK(calls[0] == 2);
+    calls[0] = 0, calls[1] = 1;
+    CHECK(dit_velocity(d, v, latents, &call, &e) < 0 && e.code == ERR_CANCELLED && calls[0] == 1);
+    free(latents), free(v);
+    dit_close(d);
+}
+
+int main(void)
+{
+    struct golden g = golden_open("dit_golden.safetensors");
+    for (int i = 0; i < (int)ARRAY_LEN(cases); i++)
+        check_case(&g, i);
+    check_bf16(&g, "t2v", (struct clip){3, 6, 10, 5, 999, 0, NULL, false, 0});
+    check_bf16(&g, "i2v", (struct clip){2, 4, 6, 7, 850, 17, NULL, false, 0});
+    check_embedded(&g);
+    check_reuse();
+    check_progress();
+    golden_close(&g);
+    return TEST_RESULT();
+}
