@@ -1,7 +1,8 @@
 /* Subcommands: one file a verb. argv[0] is the verb's own name ("compare"), flags follow.
  *
- * Return 0, or -1 with *e filled: main.c prints it and exits with e->code. A command may return 0 and
- * set e->code (with an empty message) when it has said all there is to say: --plan does, with 4. */
+ * Return 0, or -1 with *e filled: main.c prints it and exits with e->code. A command may return 0
+ * and set e->code (with an empty message) when it has said all there is to say: --plan does,
+ * with 4. */
 #ifndef DITGEN_APP_CMD_H
 #define DITGEN_APP_CMD_H
 

@@ -1,0 +1,30 @@
+/* Settings as text: `key = value` lines under [sections]. A small strict reader, for what ditgen
+ * writes itself (the settings stored in clips) and for ditgen.ini beside a model, so that both work
+ * in every build. Profiles go through profile.h.
+ *
+ * Lines are blank, `# comment`, `; comment`, `[section]` or `key = value`. A value runs to the end
+ * of the line, or stands in "double quotes"; in both, \\ \n \t and \xHH are single bytes (a quote
+ * is \x22, as other readers of .ini files end a value at the first quote). Anything else is an
+ * error with its line. Errors: ERR_INPUT. */
+#ifndef DITGEN_APP_INI_H
+#define DITGEN_APP_INI_H
+
+#include "model/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* section is "" before the first one. Nonzero stops; *e is then the caller's. */
+typedef int (*ini_sink)(void *ctx, const char *section, const char *key, const char *value,
+                        int line, struct err *e);
+/* name stands in messages as "name:line: ...". text need not be NUL-terminated. */
+int ini_parse(const char *text, size_t len, const char *name, ini_sink sink, void *ctx,
+              struct err *e);
+
+/* Bytes of value as ini_parse() reads them back, quoted; at most n - 1, returns the length needed.
+ */
+int ini_quote(char *buf, size_t n, const char *value);
+/* Undoes the escapes in place; false when one is unknown. */
+bool ini_unescape(char *value);
+
+#endif
