@@ -39,8 +39,8 @@ static void round_if(const struct dit_run *r, float *x)
     if (r->round) round_rows(x, (size_t)r->tokens * (size_t)r->width);
 }
 
-/* Q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting
- * one apart costs more than reading n three times (README, "Measured"). */
+/* q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting one
+ * apart costs what a single product saves (README, "Measured"). */
 static int self_attention(struct dit *d, const struct dit_block *b, const struct mods *s, int layer,
                           const struct dit_call *c, struct err *e)
 {
@@ -62,7 +62,6 @@ static int self_attention(struct dit *d, const struct dit_block *b, const struct
                              .layer = layer,
                              .branch = c->branch};
     if (attn_run(r->attn, &call, e) < 0) return -1;
-    round_if(r, r->n);
     if (linear_run(b->o, r->q, r->n, L, r->scratch, e) < 0) return -1;
     add_gated(r, r->q, s, GATE_SA);
     return 0;
@@ -99,8 +98,8 @@ static int cross_attention(struct dit *d, const struct dit_block *b, int layer, 
     rms_norm_rope(r->q, L, D, D, b->xnorm_q, (float)d->config.eps, NULL, NULL, d->config.head_dim,
                   r->round);
     if (attn_cross_run(&r->attn_params, &text, r->scratch, e) < 0) return -1;
-    round_if(r, r->n);
     if (r->p.image_rows) {
+        round_if(r, r->n); /* alone, the layer below would round its input anyway */
         struct attn_cross image = text;
         image.k = dit_image_kv(r, n_layers, branch, layer, false);
         image.v = dit_image_kv(r, n_layers, branch, layer, true);

@@ -49,7 +49,8 @@ struct dit_run_params {
     int text_len;       /* rows the reference pads to: 512 */
     int image_rows;     /* rows of image tokens, 0: none */
     bool collapse_pads; /* true: n+1 keys with a log-count bias; false: text_len keys (the long form) */
-    const struct attn_params *attn; /* method, kernel and the method's options */
+    const struct attn_params *attn; /* method, kernel and the method's options; NULL: dense. Copied; what
+                                       it points to must outlive the run */
 };
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
 /* Bytes of dit_prepare plus packed weights; reads no weights. */

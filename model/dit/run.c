@@ -4,9 +4,10 @@
 
 #include <math.h>
 
-/* Bytes of the feed-forward's middle that still lie in a core's share of cache when the second
- * product reads them back (README, "Measured"). */
+/* Tokens a chunk of the feed-forward: as many as keep its wide middle in cache between the two products,
+ * but enough that reading the weights again for each chunk costs nothing (README, "Measured"). */
 #define FFN_CHUNK_BYTES ((size_t)2 << 20)
+#define FFN_CHUNK_ROWS 512
 
 static size_t mul3(size_t a, size_t b, size_t c)
 {
@@ -62,7 +63,10 @@ static void sizes(struct dit_run *r, const struct dit_config *c, enum precision 
                   const struct dit_run_params *p)
 {
     r->p = *p;
-    r->attn_params = p->attn ? *p->attn : (struct attn_params){.threads = 1};
+    if (p->attn)
+        r->attn_params = *p->attn;
+    else
+        cpu_detect(&r->attn_params.cpu); /* dense, best kernel, all threads */
     r->attn_params.precision = precision;
     r->p.attn = &r->attn_params;
     r->tokens = dit_tokens(c, &p->grid);
@@ -73,7 +77,7 @@ static void sizes(struct dit_run *r, const struct dit_config *c, enum precision 
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
     /* equal chunks, so that no short one is left over */
     size_t rows = FFN_CHUNK_BYTES / ((size_t)c->ffn_dim * sizeof(float));
-    int want = rows < 64 ? 64 : rows > 65536 ? 65536 : (int)rows;
+    int want = rows < FFN_CHUNK_ROWS ? FFN_CHUNK_ROWS : (int)rows;
     int chunks = (r->tokens + want - 1) / want;
     r->ffn_rows = (r->tokens + chunks - 1) / chunks;
 }
@@ -354,4 +358,10 @@ int dit_velocity(struct dit *d, float *velocity, const float *latents, const str
                            d->config.n_layers);
     }
     return dit_head(d, velocity, e);
+}
+
+void dit_attn_stats(const struct dit *d, struct attn_stats *s)
+{
+    *s = (struct attn_stats){.density = 1};
+    if (d->run.attn) attn_stats(d->run.attn, s);
 }
