@@ -60,28 +60,27 @@ static const struct row *nearest_row(const struct dit_config *c)
     return best;
 }
 
-static int take_key(void *ctx, const char *section, const char *key, const char *value, int line,
+static int take_key(void *ctx, const char *section, const char *key, const char *value,
                     struct err *e)
 {
     struct defaults *d = ctx;
     bool turbo = strcmp(section, "turbo") == 0;
     if (!turbo && *section && strcmp(section, "defaults") != 0)
-        return err_set(e, ERR_INPUT, "line %d: unknown section [%s], wanted [defaults] or [turbo]",
-                       line, section);
+        return err_set(e, ERR_INPUT, "unknown section [%s], wanted [defaults] or [turbo]", section);
     const struct option *table = turbo ? turbo_options : defaults_options;
     void *at = turbo ? (void *)&d->turbo : (void *)d;
     if (turbo) d->turbo.present = true;
     const struct option *o = option_find(table, key);
     if (!o) {
         const char *near = option_nearest(table, key);
-        return err_set(e, ERR_INPUT, "line %d: unknown key '%s'%s%s%s", line, key,
-                       near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+        return err_set(e, ERR_INPUT, "unknown key '%s'%s%s%s", key, near ? ", did you mean '" : "",
+                       near ? near : "", near ? "'?" : "");
     }
     if (strcmp(o->name, "solver") == 0 && !solver_find(value))
-        return err_set(e, ERR_INPUT, "line %d: there is no solver '%s'", line, value);
+        return err_set(e, ERR_INPUT, "there is no solver '%s'", value);
     if (option_parse(o, at, value, e) < 0) {
         e->code = ERR_INPUT;
-        return err_wrap(e, "line %d", line);
+        return -1;
     }
     return 0;
 }
@@ -89,9 +88,7 @@ static int take_key(void *ctx, const char *section, const char *key, const char 
 int defaults_parse(struct defaults *d, const char *text, size_t len, const char *name,
                    struct err *e)
 {
-    if (ini_parse(text, len, name, take_key, d, e) == 0) return 0;
-    if (strncmp(e->msg, name, strlen(name)) != 0) err_wrap(e, "%s", name);
-    return -1;
+    return ini_parse(text, len, name, take_key, d, e);
 }
 
 void defaults_fini(struct defaults *d)

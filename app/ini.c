@@ -138,7 +138,8 @@ static int parse_line(char *line, char *section, int number, const char *name, i
     const char *why = NULL;
     char *value = value_text(trim(equal + 1), &why);
     if (!value) return err_set(e, ERR_INPUT, "%s:%d: %s: %s", name, number, key, why);
-    return sink(ctx, section, key, value, number, e);
+    if (sink(ctx, section, key, value, e) == 0) return 0;
+    return err_wrap(e, "%s:%d", name, number);
 }
 
 int ini_parse(const char *text, size_t len, const char *name, ini_sink sink, void *ctx,

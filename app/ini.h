@@ -14,10 +14,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* section is "" before the first one. Nonzero stops; *e is then the caller's. */
+/* section is "" before the first one. -1 with *e filled stops; "name:line: " is put in front. */
 typedef int (*ini_sink)(void *ctx, const char *section, const char *key, const char *value,
-                        int line, struct err *e);
-/* name stands in messages as "name:line: ...". text need not be NUL-terminated. */
+                        struct err *e);
+/* text need not be NUL-terminated. */
 int ini_parse(const char *text, size_t len, const char *name, ini_sink sink, void *ctx,
               struct err *e);
 

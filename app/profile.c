@@ -16,26 +16,27 @@
 
 #define SECTION "ditgen"
 
-static int take_stored(void *ctx, const char *section, const char *key, const char *value, int line,
+struct target { /* of take_stored() */
+    struct settings *settings;
+    enum layer layer;
+};
+
+static int take_stored(void *ctx, const char *section, const char *key, const char *value,
                        struct err *e)
 {
-    struct settings *s = ((void **)ctx)[0];
-    enum layer layer = *(enum layer *)((void **)ctx)[1];
+    const struct target *t = ctx;
     if (*section && strcmp(section, SECTION) != 0)
-        return err_set(e, ERR_INPUT, "line %d: unknown section [%s], wanted [" SECTION "]", line,
-                       section);
-    if (settings_set(s, layer, key, value, e) == 0) return 0;
+        return err_set(e, ERR_INPUT, "unknown section [%s], wanted [" SECTION "]", section);
+    if (settings_set(t->settings, t->layer, key, value, e) == 0) return 0;
     e->code = ERR_INPUT;
-    return err_wrap(e, "line %d", line);
+    return -1;
 }
 
 int profile_from_clip(struct settings *s, enum layer layer, const char *text, const char *name,
                       struct err *e)
 {
-    void *ctx[2] = {s, &layer};
-    if (ini_parse(text, strlen(text), name, take_stored, ctx, e) == 0) return 0;
-    if (strncmp(e->msg, name, strlen(name)) != 0) err_wrap(e, "%s", name);
-    return -1;
+    struct target t = {.settings = s, .layer = layer};
+    return ini_parse(text, strlen(text), name, take_stored, &t, e);
 }
 
 #ifdef DITGEN_HAVE_INIPARSER
@@ -150,19 +151,19 @@ int profile_load_file(struct settings *s, enum layer layer, const char *path, st
     return rc;
 }
 
-/* "draft, fine" of a folder, sorted as it comes. */
+/* "draft, fine" of a folder. */
 static void list_profiles(char *text, size_t n, const char *dir)
 {
+    struct dirent **found;
     text[0] = 0;
-    DIR *d = opendir(dir);
-    if (!d) return;
-    for (struct dirent *x; (x = readdir(d)) != NULL;) {
-        size_t len = strlen(x->d_name);
-        if (len < 5 || strcmp(x->d_name + len - 4, ".ini") != 0) continue;
-        size_t at = strlen(text);
-        snprintf(text + at, n - at, "%s%.*s", at ? ", " : "", (int)(len - 4), x->d_name);
+    int count = scandir(dir, &found, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        size_t len = strlen(found[i]->d_name), at = strlen(text);
+        if (len > 4 && strcmp(found[i]->d_name + len - 4, ".ini") == 0)
+            snprintf(text + at, n - at, "%s%.*s", at ? ", " : "", (int)(len - 4), found[i]->d_name);
+        free(found[i]);
     }
-    closedir(d);
+    if (count >= 0) free(found);
 }
 
 int profile_load(struct settings *s, const char *name, struct err *e)

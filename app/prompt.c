@@ -49,6 +49,8 @@ int prompt_read(struct cli *c, struct err *e)
     char *text = NULL;
     int rc;
     if (!given && settings_from(&c->settings, "prompt")) return 0;
+    if (!given && c->plan && !stdin_has_prompt()) /* a plan does not depend on the words */
+        return settings_set(&c->settings, LAYER_FLAG, "prompt", "", e);
     if (!given && !stdin_has_prompt())
         return err_set(e, ERR_USAGE,
                        "no prompt: give one as ditgen \"a rocket flies up\", or by -f FILE");

@@ -34,7 +34,7 @@ static const struct option sampling_rows[] = {
     OPT_DOUBLE(struct settings, flow_shift, "flow-shift", 0, 0.001, 1000,
                "more than 1: more steps at high noise"),
     OPT_STRING(struct settings, solver, "solver", NULL,
-               "unipc, euler, dpmpp (see: ditgen list solvers)"),
+               "unipc, euler, dpmpp ... (see: ditgen list solvers)"),
     OPT_BOOL(struct settings, turbo, "turbo", 0, "the model's few-step transformer, if it has one"),
     {NULL, 0, 0, 0, 0, 0, NULL, NULL},
 };
