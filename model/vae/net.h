@@ -1,0 +1,66 @@
+/* The layers of both halves of the VAE: which there are, their names in the checkpoint, their
+ * shapes. wan.md 4.3 (decoder), 4.4 (encoder). Weights and states live in arenas. */
+#ifndef DITGEN_VAE_NET_H
+#define DITGEN_VAE_NET_H
+
+#include "model/vae/conv.h"
+#include "model/vae/vae.h"
+#include "model/weights/weights.h"
+
+#define MAX_RESNETS (VAE_MAX_RES_BLOCKS + 1)
+
+struct causal { /* a convolution that looks back two frames */
+    struct conv conv;
+    struct past past;
+};
+
+struct resnet {
+    int in, out;
+    float *gamma1, *gamma2;
+    struct causal conv1, conv2;
+    struct conv shortcut; /* when in != out */
+};
+
+struct attention {
+    int channels;
+    float *gamma;
+    struct conv q, k, v, proj; /* 1x1 */
+};
+
+struct level {
+    int in, out; /* channels */
+    int n_resnets;
+    struct resnet resnets[MAX_RESNETS];
+    bool resamples, in_time; /* changes size after the resnets; time too */
+    int next; /* channels after that */
+    struct conv space; /* doubles (decoder) or halves (encoder) */
+    struct conv time[2]; /* decoder: earlier and later frame of a pair; encoder: [0] */
+    struct past past; /* of the decoder's time convolution */
+    float *last; /* encoder: the frame before this chunk */
+};
+
+struct half {
+    struct conv quant; /* decoder: post_quant_conv, first; encoder: quant_conv, last */
+    struct causal conv_in, conv_out;
+    struct resnet mid[2];
+    struct attention attention;
+    int n_levels;
+    struct level levels[VAE_MAX_LEVELS];
+    float *gamma_out;
+    int mid_channels;
+};
+
+/* Lays out one half in the arena; with weights, binds and packs it too (the arena must be placed).
+ */
+struct net_source {
+    struct arena *arena;
+    const struct vae_kernels *kernels;
+    struct weights *weights; /* NULL: only sizes */
+    bool round; /* weights to bf16 */
+};
+int net_decoder(struct half *d, const struct vae_config *c, const struct net_source *s,
+                struct err *e);
+int net_encoder(struct half *d, const struct vae_config *c, const struct net_source *s,
+                struct err *e);
+
+#endif

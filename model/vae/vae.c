@@ -1,0 +1,112 @@
+/* Opening, closing and measuring a VAE. */
+#include "model/vae/vae.h"
+
+#include "model/base/threads.h"
+#include "model/vae/vae_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_SIDE 2048 /* latents */
+#define MAX_CLIP (1 << 20) /* latent frames */
+
+/* Both halves in the order of their parts; measures when s->weights is NULL. */
+static int build(struct vae *v, const struct net_source *s, struct err *e)
+{
+    if (v->decoder && net_decoder(v->decoder, &v->config, s, e) < 0) return -1;
+    if (v->encoder && net_encoder(v->encoder, &v->config, s, e) < 0) return -1;
+    return 0;
+}
+
+static int load(struct vae *v, const char *dir, struct err *e)
+{
+    static const char *const no_encoder[] = {"encoder.", "quant_conv.", NULL};
+    static const char *const no_decoder[] = {"decoder.", "post_quant_conv.", NULL};
+    struct arena count = {0};
+    struct weights *w = NULL;
+    struct net_source s = {&count, v->kernels, NULL, v->precision != PRECISION_FP32};
+    int rc = -1;
+    if (build(v, &s, e) < 0 || weights_open(&w, dir, "diffusion_pytorch_model", e) < 0) goto done;
+    if (arena_open(&v->weights, count.used, e) < 0) {
+        err_wrap(e, "%s, packed weights", dir);
+        goto done;
+    }
+    s.arena = &v->weights;
+    s.weights = w;
+    if (build(v, &s, e) < 0) goto done;
+    const char *const *ignore = !v->encoder ? no_encoder : !v->decoder ? no_decoder : NULL;
+    rc = weights_all_used(w, ignore, e);
+done:
+    weights_close(w);
+    return rc;
+}
+
+int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
+                  const struct vae_kernels *kernels, const struct log *log, struct err *e)
+{
+    char path[4200];
+    struct cpu cpu;
+    struct vae *v = calloc(1, sizeof *v);
+    if (!v) return err_set(e, ERR_RESOURCE, "no memory for the VAE");
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    if (vae_config_read(&v->config, path, e) < 0) goto fail;
+    cpu_detect(&cpu);
+    v->kernels = kernels ? kernels : vae_kernels_pick(&cpu, NULL);
+    v->precision = precision;
+    if (parts & VAE_DECODER) v->decoder = calloc(1, sizeof *v->decoder);
+    if (parts & VAE_ENCODER) v->encoder = calloc(1, sizeof *v->encoder);
+    if ((parts & VAE_DECODER && !v->decoder) || (parts & VAE_ENCODER && !v->encoder)) {
+        err_set(e, ERR_RESOURCE, "no memory for the VAE");
+        goto fail;
+    }
+    if (load(v, dir, e) < 0) goto fail;
+    log_line(log, 1, "vae: %s%s%s, Winograd convolutions (%s), %s, %.0f MiB packed",
+             parts & VAE_DECODER ? "decoder" : "",
+             parts == (VAE_DECODER | VAE_ENCODER) ? " and " : "",
+             parts & VAE_ENCODER ? "encoder" : "", v->kernels->name, precision_name(precision),
+             (double)v->weights.size / 1048576);
+    *out = v;
+    return 0;
+fail:
+    vae_close(v);
+    return -1;
+}
+
+int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
+             const struct log *log, struct err *e)
+{
+    return vae_open_with(v, dir, parts, precision, NULL, log, e);
+}
+
+void vae_close(struct vae *v)
+{
+    if (!v) return;
+    arena_close(&v->weights);
+    free(v->decoder);
+    free(v->encoder);
+    free(v);
+}
+
+const struct vae_config *vae_config_of(const struct vae *v) { return &v->config; }
+
+size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, int frames, int h,
+                        int w)
+{
+    struct arena a = {0};
+    struct cpu cpu;
+    struct err e;
+    if (frames < 1 || frames > MAX_CLIP || h < 1 || w < 1 || h > MAX_SIDE || w > MAX_SIDE) return 0;
+    struct half *net = calloc(1, sizeof *net);
+    struct decoding *d = calloc(1, sizeof *d);
+    size_t bytes = 0;
+    if (net && d) {
+        cpu_detect(&cpu);
+        struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32};
+        net_decoder(net, c, &s, &e);
+        decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
+        bytes = a.used + sizeof *net + sizeof *d;
+    }
+    free(net);
+    free(d);
+    return bytes;
+}

@@ -1,0 +1,53 @@
+/* What the files behind vae.h share. */
+#ifndef DITGEN_VAE_INTERNAL_H
+#define DITGEN_VAE_INTERNAL_H
+
+#include "model/vae/shortcut.h"
+#include "model/vae/stage.h"
+#include "model/vae/vae.h"
+
+struct vae {
+    struct vae_config config;
+    enum precision precision;
+    int parts;
+    const struct vae_kernels *kernels;
+    struct arena weights;
+    struct half *decoder, *encoder; /* NULL when not opened */
+    void (*watch)(void *ctx, int level,
+                  double seconds); /* benchmarks: time spent in a level; or NULL */
+    void *watch_ctx;
+};
+
+/* vae_open with a chosen table of inner loops (NULL: the best that runs here); for tests. */
+int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
+                  const struct vae_kernels *kernels, const struct log *log, struct err *e);
+
+/* Everything a decode holds besides weights; the same code sizes and places. */
+struct decoding {
+    struct stage stages[VAE_MAX_LEVELS];
+    struct attention_space attention;
+    struct frame_size latent, rgb;
+    float *z[MAX_FRAMES], *zq[MAX_FRAMES], *out[MAX_FRAMES];
+    float *u[VAE_MAX_LEVELS][MAX_FRAMES]; /* frames of a level doubled in time, not yet in space */
+    int seen[VAE_MAX_LEVELS]; /* frames of the clip that have come to a level */
+    float *packed; /* rgb [cap, H, W, 3] */
+    float scale[VAE_MAX_Z], shift[VAE_MAX_Z];
+    struct run run;
+};
+void decoding_carve(struct decoding *d, struct half *net, const struct vae_config *c, int frames,
+                    int h, int w, int threads, struct arena *a);
+
+/* The same for an encode. */
+struct encoding {
+    struct stage stages[VAE_MAX_LEVELS];
+    struct attention_space attention;
+    struct frame_size rgb, latent;
+    float *pixels[MAX_FRAMES], *moments[MAX_FRAMES], *out[MAX_FRAMES];
+    float *half[VAE_MAX_LEVELS][MAX_FRAMES]; /* frames halved in space, not yet in time */
+    float *zeros; /* a bias of nothing */
+    struct run run;
+};
+void encoding_carve(struct encoding *d, struct half *net, const struct vae_config *c, int h, int w,
+                    int threads, struct arena *a);
+
+#endif
