@@ -1,0 +1,154 @@
+/* bf16 attention for AMX: 32 x 32 blocks of scores and of output, four accumulator tiles, two of
+ * rows, two of columns. Tiles: 0 1   rows 0..15, columns 0..15 and 16..31      4 5   rows 0..15
+ * and 16..31 of the left operand 2 3   rows 16..31                               6 7   columns
+ * 0..15 and 16..31 of the right one q  [rows][dk]                       row-major, dk = D rounded
+ * up to 32 k  [panels][2][dk / 2][16][2]       a panel of 32 keys in two halves, pairs of channels
+ *   v  [channels / 16][keys / 2][16][2] pairs of keys
+ *   P  [SUB][KB] bf16, O [QB][dv] fp32  row-major */
+#if !defined(FLASH_EMULATE) &&                                                                     \
+    (!defined(__AMX_TILE__) || !defined(__AMX_BF16__) || !defined(__AVX512BF16__))
+#error "amx.c needs -mamx-tile -mamx-bf16 -mavx512bf16"
+#endif
+#define FLASH_MR 32
+#define FLASH_SUB 32
+#define FLASH_QB 96
+#define FLASH_KB 128
+#define FLASH_ENTER() tile_open()
+#define FLASH_LEAVE() tile_close()
+#define flash_pad_k(d) (((d) + 31) / 32 * 32)
+#define flash_pad_v(d) flash_pad_k(d)
+#include "attention/kernels/amx_tile.h"
+#include "attention/kernels/cpu_vec.h"
+#include "attention/kernels/cpu_bf16.h"
+
+_Static_assert(VLEN == 16, "panels are two tiles of 16 columns");
+
+#define TILE_PAIRS (16 * 32) /* elements of one tile of pairs */
+
+static void flash_pack_q(const struct flash *f, packed *dst, const float *q, size_t stride,
+                         int rows)
+{
+    for (int r = 0; r < FLASH_MR; r++)
+        for (int c = 0; c < f->dk; c++)
+            dst[r * f->dk + c] = flash_narrow(q, stride, r, rows, c, f->d);
+}
+
+static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
+                         int keys)
+{
+    for (int j = 0; j < FLASH_NR; j++) {
+        packed *half = dst + j / 16 * 16 * f->dk;
+        for (int c = 0; c < f->dk; c++)
+            half[(c / 2 * 16 + j % 16) * 2 + c % 2] = flash_narrow(k, stride, j, keys, c, f->d);
+    }
+}
+
+static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
+                         int keys)
+{
+    size_t len = (size_t)f->panels * FLASH_NR;
+    for (int c0 = 0; c0 < f->dv; c0 += 16) {
+        packed *panel = dst + (size_t)c0 * len + (size_t)at * 16;
+        for (int j = 0; j < FLASH_NR; j++)
+            for (int c = 0; c < 16; c++)
+                panel[(j / 2 * 16 + c) * 2 + j % 2] =
+                    flash_narrow(v, stride, j, keys, c0 + c, f->d);
+    }
+}
+
+static void score_block(float *s, const packed *q, const packed *k, int dk)
+{
+    size_t row = (size_t)dk * sizeof *q;
+    tile_zero(0);
+    tile_zero(1);
+    tile_zero(2);
+    tile_zero(3);
+    for (int c = 0; c < dk; c += 32, k += TILE_PAIRS) {
+        tile_load(4, q + c, row);
+        tile_load(5, q + 16 * dk + c, row);
+        tile_load(6, k, 64);
+        tile_load(7, k + 16 * dk, 64);
+        tile_dot(0, 4, 6);
+        tile_dot(1, 4, 7);
+        tile_dot(2, 5, 6);
+        tile_dot(3, 5, 7);
+    }
+    tile_store(0, s, FLASH_KB * sizeof *s);
+    tile_store(1, s + 16, FLASH_KB * sizeof *s);
+    tile_store(2, s + 16 * FLASH_KB, FLASH_KB * sizeof *s);
+    tile_store(3, s + 16 * FLASH_KB + 16, FLASH_KB * sizeof *s);
+}
+
+static void flash_scores(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
+                         int at, int rows)
+{
+    for (int i = 0; i < c->n; i++)
+        for (int r = 0; r < rows; r += FLASH_MR)
+            score_block(w->s + r * FLASH_KB + i * FLASH_NR, w->q + (at + r) * f->dk, c->panel[i].k,
+                        f->dk);
+    vec by = v_set1(f->scale);
+    for (int r = 0; r < rows; r++) {
+        vec most = v_set1(-INFINITY);
+        for (int i = 0; i < c->n; i++) {
+            float *s = w->s + r * FLASH_KB + i * FLASH_NR;
+            const float *bias = c->panel[i].bias;
+            vec lo = v_mul(v_load(s), by), hi = v_mul(v_load(s + VLEN), by);
+            if (bias) lo = v_bias(lo, v_load(bias)), hi = v_bias(hi, v_load(bias + VLEN));
+            v_store(s, lo);
+            v_store(s + VLEN, hi);
+            most = v_max(v_max(most, lo), hi);
+        }
+        v_store(w->rowmax + r * VLEN, most);
+    }
+}
+
+static void value_block(float *o, int dv, const packed *p, const packed *v, size_t len,
+                        const struct flash_chunk *c)
+{
+    size_t row = (size_t)dv * sizeof *o;
+    tile_load(0, o, row);
+    tile_load(1, o + 16, row);
+    tile_load(2, o + 16 * dv, row);
+    tile_load(3, o + 16 * dv + 16, row);
+    for (int i = 0; i < c->n; i++) {
+        const packed *pairs = v + c->panel[i].key * 16;
+        tile_load(4, p + i * FLASH_NR, FLASH_KB * sizeof *p);
+        tile_load(5, p + 16 * FLASH_KB + i * FLASH_NR, FLASH_KB * sizeof *p);
+        tile_load(6, pairs, 64);
+        tile_load(7, pairs + 16 * len, 64);
+        tile_dot(0, 4, 6);
+        tile_dot(1, 4, 7);
+        tile_dot(2, 5, 6);
+        tile_dot(3, 5, 7);
+    }
+    tile_store(0, o, row);
+    tile_store(1, o + 16, row);
+    tile_store(2, o + 16 * dv, row);
+    tile_store(3, o + 16 * dv + 16, row);
+}
+
+static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
+                         const packed *v, int at, int rows)
+{
+    size_t len = (size_t)f->panels * FLASH_NR;
+    for (int r = 0; r < rows; r++) {
+        if (w->alpha[r] == 1.0f) continue; /* NaN goes on */
+        vec alpha = v_set1(w->alpha[r]);
+        float *o = w->o + (at + r) * f->dv;
+        for (int i = 0; i < f->dv; i += VLEN)
+            v_store(o + i, v_mul(v_load(o + i), alpha));
+    }
+    for (int c0 = 0; c0 < f->dv; c0 += 32)
+        for (int r = 0; r < rows; r += FLASH_MR)
+            value_block(w->o + (at + r) * f->dv + c0, f->dv, w->p + r * FLASH_KB,
+                        v + (size_t)c0 * len, len, c);
+}
+
+const struct attn_kernel attn_amx = {
+    .name = "amx",
+    .summary = "bf16 products, AMX tiles",
+    .needs = CPU_AMX,
+    .fits = flash_fits,
+    .scratch = flash_scratch,
+    .run = flash_run,
+};

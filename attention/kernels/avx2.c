@@ -1,0 +1,21 @@
+/* fp32 attention for AVX2 with FMA: 6 x 16 tiles, 12 of the 16 registers accumulate.
+ * 24 rows x 128 keys of scores (12 KiB), one key panel (4 KiB at D = 64) and the rows' q share L1.
+ */
+#if !defined(__AVX2__) || !defined(__FMA__)
+#error "avx2.c needs -mavx2 -mfma"
+#endif
+#define FLASH_MR 6
+#define FLASH_SUB 24
+#define FLASH_QB 96
+#define FLASH_KB 128
+#include "attention/kernels/cpu_vec.h"
+#include "attention/kernels/cpu_f32.h"
+
+const struct attn_kernel attn_avx2 = {
+    .name = "avx2",
+    .summary = "fp32, AVX2 and FMA",
+    .needs = CPU_AVX2,
+    .fits = flash_fits,
+    .scratch = flash_scratch,
+    .run = flash_run,
+};

@@ -1,0 +1,8 @@
+/* Every query looks at every key: what the model was trained with. */
+#include "attention/attention.h"
+
+const struct attn_method attn_dense = {
+    .name = "dense",
+    .summary = "every query looks at every key",
+    .exact = true,
+};

@@ -1,0 +1,13 @@
+/* avx512bf16.c with its instructions done in C: packing, tiling and masking checked on any machine.
+ */
+#define FLASH_EMULATE
+#define attn_avx512bf16 emulated_avx512bf16
+#include "attention/kernels/avx512bf16.c"
+#include "tests/kernels/attention_problems.h"
+
+int main(int argc, char **argv)
+{
+    struct test_rng r = test_seed(argc, argv);
+    check_kernel(&emulated_avx512bf16, &r, 30);
+    return TEST_RESULT();
+}
