@@ -1,0 +1,278 @@
+/* What every attention method promises. Walks the list and names none: a new method is tested by
+ * being there. */
+#include "attention/attention.h"
+#include "model/base/threads.h"
+#include "tests/check.h"
+
+#define N_HEADS 2
+#define HEAD_DIM 16
+#define STEPS 3
+#define LAYERS 2
+#define BRANCHES 2
+
+static struct attn_shape shape_of(int t, int h, int w)
+{
+    return (struct attn_shape){.n_heads = N_HEADS,
+                               .head_dim = HEAD_DIM,
+                               .grid_t = t,
+                               .grid_h = h,
+                               .grid_w = w,
+                               .n_layers = LAYERS,
+                               .n_branches = BRANCHES,
+                               .n_steps = STEPS};
+}
+
+static struct attn_params params_of(const struct attn_method *m, const void *options)
+{
+    struct attn_params p = {.method = m, .options = options, .threads = 2};
+    cpu_detect(&p.cpu);
+    return p;
+}
+
+struct session {
+    struct attn *a;
+    struct arena arena;
+};
+
+static int session_open(struct session *s, const struct attn_params *p,
+                        const struct attn_shape *shape, struct err *e)
+{
+    struct arena count = {0};
+    struct attn *none = (void *)s; /* must come back NULL */
+    *s = (struct session){0};
+    if (attn_open(&none, p, shape, &count, e) < 0) {
+        CHECK(!none);
+        return -1;
+    }
+    CHECK(!none);
+    CHECK(arena_open(&s->arena, count.used, e) == 0);
+    memset(s->arena.base, 0xff,
+           s->arena.size); /* what is not set is NaN, and state must be zeroed */
+    int rc = attn_open(&s->a, p, shape, &s->arena, e);
+    CHECK(rc < 0 || s->arena.used == count.used);
+    return rc;
+}
+
+static void session_close(struct session *s)
+{
+    attn_close(s->a);
+    arena_close(&s->arena);
+}
+
+static size_t floats_of(const struct attn_shape *s)
+{
+    return (size_t)s->grid_t * (size_t)s->grid_h * (size_t)s->grid_w * N_HEADS * HEAD_DIM;
+}
+
+/* A whole run: every step, layer and branch, with numbers that drift from step to step as latents
+ * do. Returns all outputs; *density the mean. */
+static float *whole_run(const struct attn_params *p, const struct attn_shape *shape,
+                        double *density)
+{
+    struct session s;
+    struct err e = {0};
+    size_t n = floats_of(shape), calls = 0;
+    float *qkv = malloc(3 * n * sizeof *qkv),
+          *out = malloc(STEPS * LAYERS * BRANCHES * n * sizeof *out);
+    CHECK_OK(session_open(&s, p, shape, &e));
+    for (int step = 0; s.a && step < STEPS; step++) {
+        for (int branch = 0; branch < BRANCHES; branch++) {
+            for (int layer = 0; layer < LAYERS; layer++) {
+                struct test_rng base = {(uint64_t)(layer * BRANCHES + branch + 1)},
+                                drift = {(uint64_t)step + 99};
+                for (size_t i = 0; i < 3 * n; i++)
+                    qkv[i] = rng_normal(&base) + .1f * rng_normal(&drift);
+                float *o = out + calls++ * n;
+                for (size_t i = 0; i < n; i++)
+                    o[i] = NAN;
+                struct attn_call c = {.q = qkv,
+                                      .k = qkv + n,
+                                      .v = qkv + 2 * n,
+                                      .o = o,
+                                      .step = step,
+                                      .layer = layer,
+                                      .branch = branch};
+                CHECK_OK(attn_run(s.a, &c, &e));
+            }
+        }
+    }
+    size_t bad = 0;
+    for (size_t i = 0; i < calls * n; i++)
+        bad += !isfinite(out[i]); /* an empty row would be 0, a lost one NaN */
+    CHECK_MSG(bad == 0, "%s: %zu outputs are not finite", p->method->name, bad);
+    struct attn_stats st;
+    attn_stats(s.a, &st);
+    CHECK(st.calls == (long)calls && st.density > 0 && st.density <= 1 && st.kernel);
+    *density = st.density;
+    session_close(&s);
+    free(qkv);
+    return out;
+}
+
+static const struct attn_shape shapes[4] = {
+    {.n_heads = N_HEADS,
+     .head_dim = HEAD_DIM,
+     .grid_t = 1,
+     .grid_h = 1,
+     .grid_w = 1,
+     .n_layers = LAYERS,
+     .n_branches = BRANCHES,
+     .n_steps = STEPS},
+    {.n_heads = N_HEADS,
+     .head_dim = HEAD_DIM,
+     .grid_t = 3,
+     .grid_h = 7,
+     .grid_w = 5,
+     .n_layers = LAYERS,
+     .n_branches = BRANCHES,
+     .n_steps = STEPS},
+    {.n_heads = N_HEADS,
+     .head_dim = HEAD_DIM,
+     .grid_t = 4,
+     .grid_h = 8,
+     .grid_w = 8,
+     .n_layers = LAYERS,
+     .n_branches = BRANCHES,
+     .n_steps = STEPS},
+    {.n_heads = N_HEADS,
+     .head_dim = HEAD_DIM,
+     .grid_t = 9,
+     .grid_h = 6,
+     .grid_w = 8,
+     .n_layers = LAYERS,
+     .n_branches = BRANCHES,
+     .n_steps = STEPS},
+};
+
+/* One setting of a method's options on every shape; returns how often all tiles were kept. */
+static int check_setting(const struct attn_method *m, const void *options, const char *what)
+{
+    int whole = 0;
+    struct attn_params plain = params_of(NULL, NULL), p = params_of(m, options);
+    plain.method = attn_method_at(0);
+    for (size_t s = 0; s < ARRAY_LEN(shapes); s++) {
+        size_t bytes = STEPS * LAYERS * BRANCHES * floats_of(&shapes[s]) * sizeof(float);
+        double density, one;
+        float *got = whole_run(&p, &shapes[s], &density), *again = whole_run(&p, &shapes[s], &one);
+        CHECK_MSG(memcmp(got, again, bytes) == 0 && density == one, "%s (%s): two runs differ",
+                  m->name, what);
+        if (m->exact || density == 1) {
+            float *dense = whole_run(&plain, &shapes[s], &one);
+            check_close(m->name, got, dense, bytes / sizeof(float), 1e-6);
+            free(dense);
+            whole++;
+        }
+        free(got);
+        free(again);
+    }
+    return whole;
+}
+
+static void check_bounds(const struct attn_method *m, const struct option *o)
+{
+    static const char *const never[] = {"", "x", "1e99", "nan"};
+    struct err e = {0};
+    void *v = calloc(1, m->options_size);
+    char text[64];
+    CHECK_OK(option_defaults(m->options, v, &e));
+    if (o->type == OPTION_INT || o->type == OPTION_DOUBLE) {
+        double ends[] = {o->lo, o->hi}, beyond[] = {o->lo - 1, o->hi + 1};
+        for (int i = 0; i < 2; i++) {
+            snprintf(text, sizeof text, "%.17g", beyond[i]);
+            CHECK_MSG(option_parse(o, v, text, &e) == -1 && e.code == ERR_USAGE, "--%s takes %s",
+                      o->name, text);
+            /* past the parser, by the library's door */
+            if (o->type == OPTION_INT)
+                memcpy((char *)v + o->offset, &(int){(int)beyond[i]}, sizeof(int));
+            else
+                memcpy((char *)v + o->offset, &beyond[i], sizeof(double));
+            struct session s;
+            struct attn_params p = params_of(m, v);
+            CHECK_MSG(session_open(&s, &p, &shapes[1], &e) == -1 && e.code == ERR_USAGE,
+                      "%s opened with %s = %s", m->name, o->name, text);
+            CHECK(!s.a && strstr(e.msg, o->name));
+            session_close(&s);
+            snprintf(text, sizeof text, "%.17g", ends[i]);
+            CHECK_OK(option_parse(o, v, text, &e));
+            check_setting(m, v, text);
+        }
+    }
+    if (o->type != OPTION_STRING)
+        for (size_t i = 0; i < ARRAY_LEN(never); i++)
+            CHECK_MSG(option_parse(o, v, never[i], &e) == -1, "--%s takes '%s'", o->name, never[i]);
+    CHECK(o->name[0] && o->help && o->help[0]);
+    option_free(m->options, v);
+    free(v);
+}
+
+/* Refusals leave nothing behind, and a session goes on after one. */
+static void check_failures(const struct attn_method *m)
+{
+    struct err e = {0};
+    struct session s;
+    struct attn_params p = params_of(m, NULL);
+    struct attn_shape bad = shape_of(0, 4, 4);
+    CHECK(session_open(&s, &p, &bad, &e) == -1 && e.code == ERR_USAGE);
+    session_close(&s);
+    bad = shape_of(1 << 20, 1 << 20, 1 << 20);
+    CHECK(session_open(&s, &p, &bad, &e) == -1 && e.code == ERR_USAGE);
+    session_close(&s);
+    bad = shape_of(2, 2, 2);
+    bad.head_dim = 4096;
+    CHECK(session_open(&s, &p, &bad, &e) == -1 && e.code == ERR_USAGE);
+    session_close(&s);
+    p.kernel = "no-such-kernel";
+    CHECK(session_open(&s, &p, &shapes[1], &e) == -1 && e.code == ERR_USAGE &&
+          strstr(e.msg, "ref"));
+    session_close(&s);
+    p.kernel = attn_kernel_at(0).name;
+    p.cpu.level = CPU_REF;
+    if (attn_kernel_at(0).needs > CPU_REF)
+        CHECK(session_open(&s, &p, &shapes[1], &e) == -1 && e.code == ERR_DEVICE &&
+              strstr(e.msg, p.kernel));
+    session_close(&s);
+    p = params_of(m, NULL);
+    CHECK_OK(session_open(&s, &p, &shapes[1], &e));
+    size_t n = floats_of(&shapes[1]);
+    float *x = calloc(4 * n, sizeof *x);
+    struct attn_call c = {.q = x, .k = x + n, .v = x + 2 * n, .o = x + 3 * n, .layer = LAYERS};
+    CHECK(attn_run(s.a, &c, &e) == -1 && e.code == ERR_BUG);
+    c.layer = 0, c.step = STEPS;
+    CHECK(attn_run(s.a, &c, &e) == -1 && e.code == ERR_BUG);
+    c.step = 0, c.branch = -1;
+    CHECK(attn_run(s.a, &c, &e) == -1 && e.code == ERR_BUG);
+    c.branch = 0, c.o = NULL;
+    CHECK(attn_run(s.a, &c, &e) == -1 && e.code == ERR_BUG);
+    c.o = x + 3 * n;
+    threads_set(3); /* scratch is for two */
+    CHECK(attn_run(s.a, &c, &e) == -1 && e.code == ERR_BUG);
+    threads_set(2);
+    CHECK_OK(attn_run(s.a, &c, &e));
+    struct attn_stats st;
+    attn_stats(s.a, &st);
+    CHECK(st.calls == 1);
+    free(x);
+    session_close(&s);
+}
+
+int main(void)
+{
+    threads_set(2);
+    CHECK(attn_method_count() >= 1);
+    CHECK(!attn_method_at(-1) && !attn_method_at(attn_method_count()) &&
+          !attn_method_find("no-such-method"));
+    CHECK(attn_method_at(0)->exact); /* the default */
+    int whole = 0;
+    for (int i = 0; i < attn_method_count(); i++) {
+        const struct attn_method *m = attn_method_at(i);
+        CHECK(m->name && m->summary && attn_method_find(m->name) == m);
+        CHECK((m->options != NULL) == (m->options_size > 0));
+        whole += check_setting(m, NULL, "defaults");
+        for (const struct option *o = m->options; o && o->name; o++)
+            check_bounds(m, o);
+        check_failures(m);
+    }
+    CHECK(whole >= 4); /* density 1 was met */
+    attn_close(NULL);
+    return TEST_RESULT();
+}
