@@ -39,8 +39,8 @@ static void round_if(const struct dit_run *r, float *x)
     if (r->round) round_rows(x, (size_t)r->tokens * (size_t)r->width);
 }
 
-/* q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting one
- * apart costs what a single product saves (README, "Measured"). */
+/* q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting
+ * one apart costs what a single product saves (README, "Measured"). */
 static int self_attention(struct dit *d, const struct dit_block *b, const struct mods *s, int layer,
                           const struct dit_call *c, struct err *e)
 {

@@ -4,10 +4,14 @@
 
 #include <math.h>
 
-/* Tokens a chunk of the feed-forward: as many as keep its wide middle in cache between the two products,
- * but enough that reading the weights again for each chunk costs nothing (README, "Measured"). */
+/* Tokens a chunk of the feed-forward: as many as keep its wide middle in cache between the two
+ * products, but enough that reading the weights again for each chunk costs nothing (README,
+ * "Measured"). */
 #define FFN_CHUNK_BYTES ((size_t)2 << 20)
 #define FFN_CHUNK_ROWS 512
+
+#define IMAGE_TEXT_LEN                                                                             \
+    512 /* the reference cuts image from text rows by this constant: wan.md 3.6 */
 
 static size_t mul3(size_t a, size_t b, size_t c)
 {
@@ -53,6 +57,10 @@ static int check_params(const struct dit_config *c, const struct dit_run_params 
                        p->image_rows);
     if (c->image_dim && p->image_rows < 1)
         return err_set(e, ERR_USAGE, "this model animates an image: it cannot run without one");
+    if (c->image_dim && p->text_len != IMAGE_TEXT_LEN)
+        return err_set(e, ERR_USAGE,
+                       "text of %d rows; a model with an image branch is made for exactly %d",
+                       p->text_len, IMAGE_TEXT_LEN);
     if (c->pos_embed_seq_len && p->image_rows != c->pos_embed_seq_len)
         return err_set(e, ERR_USAGE, "%d rows of images, the model wants %d (first and last frame)",
                        p->image_rows, c->pos_embed_seq_len);
