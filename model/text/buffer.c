@@ -41,7 +41,7 @@ int bytes_add_rune(struct bytes *b, uint32_t c, struct err *e)
 void bytes_free(struct bytes *b)
 {
     free(b->at);
-    *b = (struct bytes){ 0 };
+    *b = (struct bytes){0};
 }
 
 int runes_add(struct runes *r, uint32_t c, struct err *e)
@@ -67,5 +67,5 @@ int runes_set(struct runes *r, const uint32_t *from, size_t n, struct err *e)
 void runes_free(struct runes *r)
 {
     free(r->at);
-    *r = (struct runes){ 0 };
+    *r = (struct runes){0};
 }

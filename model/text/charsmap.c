@@ -17,7 +17,8 @@ static int digit64(char c)
 static int decode64(unsigned char **out, size_t *len, const char *s, struct err *e)
 {
     size_t n = strlen(s);
-    while (n && s[n - 1] == '=') n--;
+    while (n && s[n - 1] == '=')
+        n--;
     unsigned char *b = malloc(n / 4 * 3 + 4);
     if (!b) return err_set(e, ERR_RESOURCE, "no memory for precompiled_charsmap");
     uint32_t bits = 0;
@@ -44,10 +45,12 @@ int charsmap_open(struct charsmap *m, const char *base64, struct err *e)
     memset(m, 0, sizeof *m);
     if (decode64(&m->bytes, &len, base64, e) < 0) return -1;
     const unsigned char *b = m->bytes;
-    size_t trie = len >= 4 ? (size_t)b[0] | (size_t)b[1] << 8 | (size_t)b[2] << 16 | (size_t)b[3] << 24 : 0;
+    size_t trie =
+        len >= 4 ? (size_t)b[0] | (size_t)b[1] << 8 | (size_t)b[2] << 16 | (size_t)b[3] << 24 : 0;
     if (len < 4 || trie % 4 || trie < 4 || trie > len - 4) {
         charsmap_close(m);
-        return err_set(e, ERR_INPUT, "precompiled_charsmap has %zu bytes and claims a trie of %zu", len, trie);
+        return err_set(e, ERR_INPUT, "precompiled_charsmap has %zu bytes and claims a trie of %zu",
+                       len, trie);
     }
     m->units = b + 4;
     m->n_units = trie / 4;
@@ -73,10 +76,7 @@ static uint32_t unit(const struct charsmap *m, uint64_t at) /* 0, a dead end, ou
     return (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
 }
 
-static uint64_t offset(uint32_t u)
-{
-    return (uint64_t)(u >> 10) << ((u & 0x200) >> 6);
-}
+static uint64_t offset(uint32_t u) { return (uint64_t)(u >> 10) << ((u & 0x200) >> 6); }
 
 /* The replacement of the shortest prefix of s[n] that has one; NULL when none does. */
 static const char *find(const struct charsmap *m, const char *s, size_t n, size_t *len)
@@ -100,7 +100,8 @@ static const char *find(const struct charsmap *m, const char *s, size_t n, size_
     return NULL;
 }
 
-int charsmap_apply(const struct charsmap *m, struct bytes *out, const char *s, size_t n, struct err *e)
+int charsmap_apply(const struct charsmap *m, struct bytes *out, const char *s, size_t n,
+                   struct err *e)
 {
     for (size_t i = 0; i < n;) {
         size_t cluster = cluster_len(s + i, n - i), len;

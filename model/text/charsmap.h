@@ -16,8 +16,9 @@ struct charsmap {
 /* base64: the "precompiled_charsmap" string. */
 int charsmap_open(struct charsmap *m, const char *base64, struct err *e);
 void charsmap_close(struct charsmap *m);
-/* Grapheme cluster by cluster, with the reference's quirk: the shortest hit replaces a whole cluster
- * of less than 6 bytes. out is appended to. */
-int charsmap_apply(const struct charsmap *m, struct bytes *out, const char *s, size_t n, struct err *e);
+/* Grapheme cluster by cluster, with the reference's quirk: the shortest hit replaces a whole
+ * cluster of less than 6 bytes. out is appended to. */
+int charsmap_apply(const struct charsmap *m, struct bytes *out, const char *s, size_t n,
+                   struct err *e);
 
 #endif

@@ -1,8 +1,8 @@
 /* prompt_clean: what diffusers' pipelines do to a prompt before the tokenizer (wan.md 1.1).
  *
- * ftfy.fix_text without its guesser of mistaken encodings: that needs a model of "badness" of several
- * hundred lines, and changes nothing in text that is proper UTF-8. Its escape pattern takes any
- * Unicode digit in ESC [ ... m; here ASCII digits. Everything else is ftfy 6.3. */
+ * ftfy.fix_text without its guesser of mistaken encodings: that needs a model of "badness" of
+ * several hundred lines, and changes nothing in text that is proper UTF-8. Its escape pattern takes
+ * any Unicode digit in ESC [ ... m; here ASCII digits. Everything else is ftfy 6.3. */
 #include "model/text/text.h"
 
 #include "model/text/entities.h"
@@ -12,9 +12,9 @@
 #include <string.h>
 
 enum {
-    MAX_PROMPT = 1 << 20,      /* bytes; the model reads 512 tokens of it */
-    MAX_SEGMENT = 1000000,     /* ftfy's max_decode_length */
-    MAX_ROUNDS = 64,           /* layers of &amp;amp;... undone before we stop looking */
+    MAX_PROMPT = 1 << 20, /* bytes; the model reads 512 tokens of it */
+    MAX_SEGMENT = 1000000, /* ftfy's max_decode_length */
+    MAX_ROUNDS = 64, /* layers of &amp;amp;... undone before we stop looking */
 };
 
 /* Bytes to runes; surrogate pairs written as two (CESU-8) are joined, lone ones replaced. */
@@ -22,8 +22,10 @@ static int decode(struct runes *out, const char *text, struct err *e)
 {
     size_t n = strlen(text);
     if (n > MAX_PROMPT)
-        return err_set(e, ERR_USAGE, "the prompt has %zu bytes; at most %d are taken, and the model "
-                       "reads only its first few hundred words", n, MAX_PROMPT);
+        return err_set(e, ERR_USAGE,
+                       "the prompt has %zu bytes; at most %d are taken, and the model "
+                       "reads only its first few hundred words",
+                       n, MAX_PROMPT);
     for (size_t i = 0; i < n;) {
         uint32_t c, low;
         i += utf8_read(&c, text + i, n - i);
@@ -56,11 +58,12 @@ static const char *ligature(uint32_t c) /* UTF-8, or NULL */
         uint16_t from;
         const char *to;
     } table[] = {
-        { 0x132, "IJ" }, { 0x133, "ij" }, { 0x149, "\u02BCn" }, { 0x1F1, "DZ" }, { 0x1F2, "Dz" },
-        { 0x1F3, "dz" }, { 0x1C4, "D\u017D" }, { 0x1C5, "D\u017E" }, { 0x1C6, "d\u017E" },
-        { 0x1C7, "LJ" }, { 0x1C8, "Lj" }, { 0x1C9, "lj" }, { 0x1CA, "NJ" }, { 0x1CB, "Nj" },
-        { 0x1CC, "nj" }, { 0xFB00, "ff" }, { 0xFB01, "fi" }, { 0xFB02, "fl" }, { 0xFB03, "ffi" },
-        { 0xFB04, "ffl" }, { 0xFB05, "\u017Ft" }, { 0xFB06, "st" },
+        {0x132, "IJ"},       {0x133, "ij"},  {0x149, "\u02BCn"}, {0x1F1, "DZ"},
+        {0x1F2, "Dz"},       {0x1F3, "dz"},  {0x1C4, "D\u017D"}, {0x1C5, "D\u017E"},
+        {0x1C6, "d\u017E"},  {0x1C7, "LJ"},  {0x1C8, "Lj"},      {0x1C9, "lj"},
+        {0x1CA, "NJ"},       {0x1CB, "Nj"},  {0x1CC, "nj"},      {0xFB00, "ff"},
+        {0xFB01, "fi"},      {0xFB02, "fl"}, {0xFB03, "ffi"},    {0xFB04, "ffl"},
+        {0xFB05, "\u017Ft"}, {0xFB06, "st"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
         if (table[i].from == c) return table[i].to;
@@ -121,7 +124,8 @@ static size_t terminal_escape(const uint32_t *s, size_t n)
 {
     if (n < 3 || s[0] != 0x1B || s[1] != '[') return 0;
     size_t i = 2;
-    while (i < n && ((s[i] >= '0' && s[i] <= '9') || s[i] == ';')) i++;
+    while (i < n && ((s[i] >= '0' && s[i] <= '9') || s[i] == ';'))
+        i++;
     return i < n && (s[i] | 32) >= 'a' && (s[i] | 32) <= 'z' ? i + 1 : 0;
 }
 
@@ -139,7 +143,7 @@ static void remove_controls(struct runes *r)
 /* One segment, again and again until nothing changes. */
 static int fix_segment(struct runes *seg, bool entities, struct err *e)
 {
-    struct runes next = { 0 }, before = { 0 };
+    struct runes next = {0}, before = {0};
     for (int round = 0; round < MAX_ROUNDS; round++) {
         if (runes_set(&before, seg->at, seg->len, e) < 0) goto fail;
         if (entities && ftfy_unescape(seg, e) < 0) goto fail;
@@ -163,11 +167,12 @@ fail:
 /* ftfy.fix_text: line by line; a "<" means real HTML, and from there on entities are left alone. */
 static int fix_text(struct runes *r, struct err *e)
 {
-    struct runes out = { 0 }, seg = { 0 };
+    struct runes out = {0}, seg = {0};
     bool entities = true;
     for (size_t i = 0; i < r->len;) {
         size_t n = 0;
-        while (i + n < r->len && n < MAX_SEGMENT && r->at[i + n] != '\n') n++;
+        while (i + n < r->len && n < MAX_SEGMENT && r->at[i + n] != '\n')
+            n++;
         if (i + n < r->len && n < MAX_SEGMENT) n++; /* with its line end */
         if (runes_set(&seg, r->at + i, n, e) < 0) goto fail;
         for (size_t k = 0; k < n; k++)
@@ -187,26 +192,29 @@ fail:
     return -1;
 }
 
-/* Words with one space between: strips both ends, squeezes every run of white space. */
+/* Both ends stripped as Python's str.strip does, every run of White_Space inside squeezed into one
+ * space. The two sets differ: 1C..1F are stripped, not squeezed. */
 static int squeeze(struct bytes *out, const struct runes *r, struct err *e)
 {
+    size_t first = 0, end = r->len;
+    while (first < end && rune_is_space(r->at[first]))
+        first++;
+    while (end > first && rune_is_space(r->at[end - 1]))
+        end--;
     bool gap = false;
-    for (size_t i = 0; i < r->len; i++) {
-        if (rune_is_space(r->at[i])) {
-            gap = true;
-            continue;
-        }
-        if (gap && out->len && bytes_add(out, " ", 1, e) < 0) return -1;
-        gap = false;
-        if (bytes_add_rune(out, r->at[i], e) < 0) return -1;
+    for (size_t i = first; i < end; i++) {
+        bool space = rune_is_white_space(r->at[i]);
+        if (space && !gap && bytes_add(out, " ", 1, e) < 0) return -1;
+        gap = space;
+        if (!space && bytes_add_rune(out, r->at[i], e) < 0) return -1;
     }
     return bytes_add(out, "", 1, e);
 }
 
 int prompt_clean(char **out, const char *text, bool fix, struct err *e)
 {
-    struct runes r = { 0 };
-    struct bytes b = { 0 };
+    struct runes r = {0};
+    struct bytes b = {0};
     *out = NULL;
     if (decode(&r, text, e) < 0) goto fail;
     if (fix && fix_text(&r, e) < 0) goto fail;

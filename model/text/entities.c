@@ -1,4 +1,5 @@
-/* HTML entities; see entities.h. Follows CPython 3.11 Lib/html/__init__.py and ftfy 6.3 fixes.py. */
+/* HTML entities; see entities.h. Follows CPython 3.11 Lib/html/__init__.py and ftfy 6.3 fixes.py.
+ */
 #include "model/text/entities.h"
 
 #include "model/text/unicode.h"
@@ -21,8 +22,10 @@ static const struct entity *find(const char *name)
         size_t mid = (lo + hi) / 2;
         int d = strcmp(name, entities[mid].name);
         if (d == 0) return &entities[mid];
-        if (d > 0) lo = mid + 1;
-        else hi = mid;
+        if (d > 0)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return NULL;
 }
@@ -65,7 +68,8 @@ static size_t read_number(const uint32_t *s, size_t n, uint32_t *value)
 /* What the HTML standard makes of &#v; — windows-1252 for C1, nothing for noncharacters. */
 static int add_number(struct runes *out, uint32_t v, struct err *e)
 {
-    static const uint16_t c1[32] = { /* 0x80.. */
+    static const uint16_t c1[32] = {
+        /* 0x80.. */
         0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021, 0x2C6,  0x2030, 0x160,
         0x2039, 0x152,  0x8D,   0x17D,  0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
         0x2013, 0x2014, 0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178,
@@ -80,7 +84,8 @@ static int add_number(struct runes *out, uint32_t v, struct err *e)
 }
 
 /* One reference after "&" at s[n]: writes what it means; *used = 0 when it is none. */
-static int html_reference(struct runes *out, const uint32_t *s, size_t n, size_t *used, struct err *e)
+static int html_reference(struct runes *out, const uint32_t *s, size_t n, size_t *used,
+                          struct err *e)
 {
     uint32_t value;
     *used = read_number(s, n, &value);
@@ -88,7 +93,8 @@ static int html_reference(struct runes *out, const uint32_t *s, size_t n, size_t
 
     char name[MAX_NAME + 1];
     size_t len = 0;
-    while (len < n && len < MAX_NAME - 1 && s[len] < 0x80 && s[len] && !strchr("\t\n\f <&#;", (int)s[len])) {
+    while (len < n && len < MAX_NAME - 1 && s[len] < 0x80 && s[len] &&
+           !strchr("\t\n\f <&#;", (int)s[len])) {
         name[len] = (char)s[len];
         len++;
     }
@@ -107,24 +113,28 @@ static int html_reference(struct runes *out, const uint32_t *s, size_t n, size_t
 static size_t ftfy_pattern(const uint32_t *s, size_t n)
 {
     size_t first = n && s[0] == '#' ? 1 : 0, i = first;
-    while (i < n && i - first < 24 && is_alnum(s[i])) i++;
+    while (i < n && i - first < 24 && is_alnum(s[i]))
+        i++;
     return i > first && i < n && s[i] == ';' ? i + 1 : 0;
 }
 
-static int ftfy_reference(struct runes *out, const uint32_t *s, size_t n, size_t *used, struct err *e)
+static int ftfy_reference(struct runes *out, const uint32_t *s, size_t n, size_t *used,
+                          struct err *e)
 {
     size_t len = ftfy_pattern(s, n);
     *used = 0;
     if (!len) return 0;
     if (s[0] == '#') {
         uint32_t value;
-        /* the whole must be a number, and "&#59;" stays: ftfy takes its ";" for an undecoded rest */
+        /* the whole must be a number, and "&#59;" stays: ftfy takes its ";" for an undecoded rest
+         */
         if (read_number(s, n, &value) != len || value == ';') return 0;
         *used = len;
         return add_number(out, value, e);
     }
     char name[MAX_NAME + 1];
-    for (size_t i = 0; i < len; i++) name[i] = (char)s[i];
+    for (size_t i = 0; i < len; i++)
+        name[i] = (char)s[i];
     name[len] = 0;
     const struct entity *x = find(name);
     if (!x) return 0;
@@ -133,15 +143,18 @@ static int ftfy_reference(struct runes *out, const uint32_t *s, size_t n, size_t
 }
 
 static int unescape(struct runes *r, struct err *e,
-                    int (*reference)(struct runes *, const uint32_t *, size_t, size_t *, struct err *))
+                    int (*reference)(struct runes *, const uint32_t *, size_t, size_t *,
+                                     struct err *))
 {
-    struct runes out = { 0 };
+    struct runes out = {0};
     size_t i = 0;
-    while (i < r->len && r->at[i] != '&') i++;
+    while (i < r->len && r->at[i] != '&')
+        i++;
     if (i == r->len) return 0;
     for (i = 0; i < r->len;) {
         size_t used = 0;
-        if (r->at[i] == '&' && reference(&out, r->at + i + 1, r->len - i - 1, &used, e) < 0) goto fail;
+        if (r->at[i] == '&' && reference(&out, r->at + i + 1, r->len - i - 1, &used, e) < 0)
+            goto fail;
         if (!used && runes_add(&out, r->at[i], e) < 0) goto fail;
         i += used + 1;
     }
@@ -153,12 +166,6 @@ fail:
     return -1;
 }
 
-int html_unescape(struct runes *r, struct err *e)
-{
-    return unescape(r, e, html_reference);
-}
+int html_unescape(struct runes *r, struct err *e) { return unescape(r, e, html_reference); }
 
-int ftfy_unescape(struct runes *r, struct err *e)
-{
-    return unescape(r, e, ftfy_reference);
-}
+int ftfy_unescape(struct runes *r, struct err *e) { return unescape(r, e, ftfy_reference); }

@@ -5,14 +5,14 @@
 #include <string.h>
 
 enum { /* Hangul syllables are computed: Unicode 3.12 */
-    S_BASE = 0xAC00,
-    L_BASE = 0x1100,
-    V_BASE = 0x1161,
-    T_BASE = 0x11A7,
-    L_COUNT = 19,
-    V_COUNT = 21,
-    T_COUNT = 28,
-    S_COUNT = L_COUNT * V_COUNT * T_COUNT,
+       S_BASE = 0xAC00,
+       L_BASE = 0x1100,
+       V_BASE = 0x1161,
+       T_BASE = 0x11A7,
+       L_COUNT = 19,
+       V_COUNT = 21,
+       T_COUNT = 28,
+       S_COUNT = L_COUNT * V_COUNT * T_COUNT,
 };
 
 static unsigned class_of(uint32_t c)
@@ -39,9 +39,9 @@ static int decompose(struct runes *out, uint32_t c, struct err *e)
 /* Stable order by class inside each run of marks. Counting sort: a run may be a megabyte long. */
 static int order_marks(struct runes *r, struct err *e)
 {
-    struct runes run = { 0 };
+    struct runes run = {0};
     for (size_t i = 0; i < r->len;) {
-        size_t n = 0, start[257] = { 0 };
+        size_t n = 0, start[257] = {0};
         unsigned last = 0;
         bool sorted = true;
         for (; i + n < r->len; n++) {
@@ -56,8 +56,10 @@ static int order_marks(struct runes *r, struct err *e)
                 runes_free(&run);
                 return -1;
             }
-            for (int k = 0; k < 256; k++) start[k + 1] += start[k];
-            for (size_t j = 0; j < n; j++) r->at[i + start[class_of(run.at[j])]++] = run.at[j];
+            for (int k = 0; k < 256; k++)
+                start[k + 1] += start[k];
+            for (size_t j = 0; j < n; j++)
+                r->at[i + start[class_of(run.at[j])]++] = run.at[j];
         }
         i += n ? n : 1;
     }
@@ -76,9 +78,12 @@ static uint32_t compose(uint32_t a, uint32_t b) /* 0: they do not */
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
         const struct composition *p = &compositions[mid];
-        if (p->first < a || (p->first == a && p->second < b)) lo = mid + 1;
-        else if (p->first == a && p->second == b) return p->to;
-        else hi = mid;
+        if (p->first < a || (p->first == a && p->second < b))
+            lo = mid + 1;
+        else if (p->first == a && p->second == b)
+            return p->to;
+        else
+            hi = mid;
     }
     return 0;
 }
@@ -86,16 +91,17 @@ static uint32_t compose(uint32_t a, uint32_t b) /* 0: they do not */
 int runes_nfc(struct runes *r, struct err *e)
 {
     size_t i = 0;
-    while (i < r->len && r->at[i] < 0x300) i++;
+    while (i < r->len && r->at[i] < 0x300)
+        i++;
     if (i == r->len) return 0; /* all below the first mark is in NFC already */
 
-    struct runes d = { 0 };
+    struct runes d = {0};
     for (i = 0; i < r->len; i++)
         if (decompose(&d, r->at[i], e) < 0) goto fail;
     if (order_marks(&d, e) < 0) goto fail;
 
     size_t n = 0, starter = SIZE_MAX; /* where in d the last starter was written */
-    unsigned last = 0;                /* class of the rune before, when not composed away */
+    unsigned last = 0; /* class of the rune before, when not composed away */
     for (i = 0; i < d.len; i++) {
         uint32_t c = d.at[i], whole = 0;
         unsigned k = class_of(c);

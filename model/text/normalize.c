@@ -29,7 +29,8 @@ static void strip(struct bytes *b, bool left, bool right, bool *shifted)
     b->len = end - first;
 }
 
-static int replace(struct bytes *out, const struct bytes *in, const struct norm_step *s, struct err *e)
+static int replace(struct bytes *out, const struct bytes *in, const struct norm_step *s,
+                   struct err *e)
 {
     size_t len = strlen(s->content);
     for (size_t i = 0; i < in->len;) {
@@ -48,7 +49,7 @@ static int replace(struct bytes *out, const struct bytes *in, const struct norm_
 
 static int nfc(struct bytes *out, const struct bytes *in, struct err *e)
 {
-    struct runes r = { 0 };
+    struct runes r = {0};
     int status = 0;
     for (size_t i = 0; i < in->len && status == 0;) {
         uint32_t c;
@@ -56,7 +57,8 @@ static int nfc(struct bytes *out, const struct bytes *in, struct err *e)
         status = runes_add(&r, c, e);
     }
     if (status == 0) status = runes_nfc(&r, e);
-    for (size_t i = 0; i < r.len && status == 0; i++) status = bytes_add_rune(out, r.at[i], e);
+    for (size_t i = 0; i < r.len && status == 0; i++)
+        status = bytes_add_rune(out, r.at[i], e);
     runes_free(&r);
     return status;
 }
@@ -64,13 +66,17 @@ static int nfc(struct bytes *out, const struct bytes *in, struct err *e)
 static int apply(struct bytes *out, struct bytes *b, const struct norm_step *s, struct err *e)
 {
     switch (s->type) {
-    case NORM_CHARSMAP: return charsmap_apply(&s->map, out, b->at, b->len, e);
-    case NORM_REPLACE: return replace(out, b, s, e);
-    case NORM_NFC: return nfc(out, b, e);
+    case NORM_CHARSMAP:
+        return charsmap_apply(&s->map, out, b->at, b->len, e);
+    case NORM_REPLACE:
+        return replace(out, b, s, e);
+    case NORM_NFC:
+        return nfc(out, b, e);
     case NORM_PREPEND:
         if (b->len && bytes_add(out, s->content, strlen(s->content), e) < 0) return -1;
         return bytes_add(out, b->at, b->len, e);
-    case NORM_STRIP: break;
+    case NORM_STRIP:
+        break;
     }
     return err_set(e, ERR_BUG, "no such normalizer");
 }
@@ -83,11 +89,13 @@ int tokenizer_normalize(const struct tokenizer *t, struct bytes *b, bool *shifte
             strip(b, s->left, s->right, shifted);
             continue;
         }
-        struct bytes out = { 0 };
+        struct bytes out = {0};
         int status = apply(&out, b, s, e);
         if (status == 0 && out.len > MAX_NORMALIZED)
-            status = err_set(e, ERR_INPUT, "the tokenizer's normalizers make more than %zu bytes of the "
-                             "text", MAX_NORMALIZED);
+            status = err_set(e, ERR_INPUT,
+                             "the tokenizer's normalizers make more than %zu bytes of the "
+                             "text",
+                             MAX_NORMALIZED);
         if (status < 0) {
             bytes_free(&out);
             return -1;

@@ -10,8 +10,10 @@
 
 static int refuse(const char *regex, struct err *e)
 {
-    return err_set(e, ERR_INPUT, "the regular expression \"%.60s\" is beyond what ditgen reads (runes, "
-                   "\\s, \\A, \\z, + * ? {n,m} and |, never matching nothing)", regex);
+    return err_set(e, ERR_INPUT,
+                   "the regular expression \"%.60s\" is beyond what ditgen reads (runes, "
+                   "\\s, \\A, \\z, + * ? {n,m} and |, never matching nothing)",
+                   regex);
 }
 
 /* {n} {n,} {n,m} + * ? at *s, which moves on; once when there is none. -1: broken */
@@ -46,7 +48,7 @@ int pattern_regex(struct pattern *p, const char *regex, struct err *e)
     int n = 0, least = 0; /* atoms; runes the current alternative takes at least */
     size_t left = strlen(regex);
     for (const char *s = regex; *s;) {
-        struct pattern_atom a = { ATOM_RUNE, 0, 1, 1 };
+        struct pattern_atom a = {ATOM_RUNE, 0, 1, 1};
         if (n == PATTERN_MAX_ATOMS) return refuse(regex, e);
         if (*s == '|') {
             if (!least) return refuse(regex, e);
@@ -60,8 +62,10 @@ int pattern_regex(struct pattern *p, const char *regex, struct err *e)
             if (strchr("^$.[](){}+*?", *s)) return refuse(regex, e);
             if (*s == '\\') {
                 s++;
-                if (*s == 's') a.type = ATOM_SPACE;
-                else if (!*s || !strchr("^$.[](){}+*?|\\ -", *s)) return refuse(regex, e);
+                if (*s == 's')
+                    a.type = ATOM_SPACE;
+                else if (!*s || !strchr("^$.[](){}+*?|\\ -", *s))
+                    return refuse(regex, e);
             }
             s += utf8_read(&a.rune, s, left - (size_t)(s - regex));
             if (read_times(&s, &a) < 0) return refuse(regex, e);
@@ -70,7 +74,7 @@ int pattern_regex(struct pattern *p, const char *regex, struct err *e)
         p->atoms[n++] = a;
     }
     if (!least) return refuse(regex, e);
-    p->atoms[n] = (struct pattern_atom){ ATOM_DONE, 0, 0, 0 };
+    p->atoms[n] = (struct pattern_atom){ATOM_DONE, 0, 0, 0};
     return 0;
 }
 
@@ -79,7 +83,7 @@ int pattern_string(struct pattern *p, const char *literal, struct err *e)
     int n = 0;
     size_t len = strlen(literal);
     for (size_t i = 0; i < len; n++) {
-        struct pattern_atom a = { ATOM_RUNE, 0, 1, 1 };
+        struct pattern_atom a = {ATOM_RUNE, 0, 1, 1};
         if (n == PATTERN_MAX_ATOMS) break;
         i += utf8_read(&a.rune, literal + i, len - i);
         p->atoms[n] = a;
@@ -87,7 +91,7 @@ int pattern_string(struct pattern *p, const char *literal, struct err *e)
     if (!n || n == PATTERN_MAX_ATOMS)
         return err_set(e, ERR_INPUT, "the string to replace \"%.40s\" has %s", literal,
                        n ? "more than 47 characters" : "no characters");
-    p->atoms[n] = (struct pattern_atom){ ATOM_DONE, 0, 0, 0 };
+    p->atoms[n] = (struct pattern_atom){ATOM_DONE, 0, 0, 0};
     return 0;
 }
 
@@ -112,7 +116,8 @@ static ptrdiff_t match_from(const struct pattern_atom *a, const char *s, size_t 
         ptrdiff_t r = match_from(a + 1, s, n, end);
         if (r >= 0) return r;
         if (times == 0) return -1;
-        do end--;
+        do
+            end--;
         while (end > i && ((unsigned char)s[end] & 0xC0) == 0x80);
     }
 }
@@ -122,7 +127,8 @@ size_t pattern_match(const struct pattern *p, const char *s, size_t n, size_t at
     for (const struct pattern_atom *a = p->atoms;;) {
         ptrdiff_t end = match_from(a, s, n, at);
         if (end > (ptrdiff_t)at) return (size_t)end - at;
-        while (a->type != ATOM_OR && a->type != ATOM_DONE) a++;
+        while (a->type != ATOM_OR && a->type != ATOM_DONE)
+            a++;
         if (a->type == ATOM_DONE) return 0;
         a++;
     }

@@ -36,7 +36,8 @@ void pieces_build(struct pieces *p, struct piece *items, int n)
         items[p->n++] = items[i];
     }
     for (int b = 0, i = 0; b < 256; b++) {
-        while (i < p->n && (unsigned char)items[i].text[0] == b) i++;
+        while (i < p->n && (unsigned char)items[i].text[0] == b)
+            i++;
         p->first[b + 1] = i;
     }
 }
@@ -54,8 +55,10 @@ static int lower(const struct pieces *p, int lo, int hi, uint32_t depth, int byt
         int mid = lo + (hi - lo) / 2;
         const struct piece *x = &p->at[mid];
         int b = x->len > depth ? (unsigned char)x->text[depth] : -1;
-        if (b < byte) lo = mid + 1;
-        else hi = mid;
+        if (b < byte)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -81,7 +84,7 @@ int pieces_here(const struct pieces *p, const struct pieces_walk *w)
 
 int pieces_find(const struct pieces *p, const char *s, size_t n)
 {
-    struct pieces_walk w = { 0 };
+    struct pieces_walk w = {0};
     for (size_t i = 0; i < n; i++)
         if (!pieces_step(p, &w, (unsigned char)s[i])) return -1;
     return n ? pieces_here(p, &w) : -1;
@@ -89,7 +92,7 @@ int pieces_find(const struct pieces *p, const char *s, size_t n)
 
 int pieces_longest(const struct pieces *p, const char *s, size_t n, size_t *len)
 {
-    struct pieces_walk w = { 0 };
+    struct pieces_walk w = {0};
     int best = -1;
     for (size_t i = 0; i < n && pieces_step(p, &w, (unsigned char)s[i]); i++) {
         int id = pieces_here(p, &w);

@@ -1,6 +1,7 @@
 /* A sorted set of strings, walked byte by byte as a trie would be: for "which pieces begin here".
  *
- * Owner: caller; strings are borrowed and must outlive the index. Threads: read-only after build. */
+ * Owner: caller; strings are borrowed and must outlive the index. Threads: read-only after build.
+ */
 #ifndef DITGEN_TEXT_PIECES_H
 #define DITGEN_TEXT_PIECES_H
 

@@ -13,15 +13,17 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace
+{
 
-constexpr int kDefaultSentinels = 100;  // T5's extra_ids
+constexpr int kDefaultSentinels = 100; // T5's extra_ids
 constexpr int kMaxSentinels = 100000;
 
 struct Spiece {
     sentencepiece::SentencePieceProcessor processor;
-    std::vector<std::pair<std::string, int>> specials;  // cut out of the text before the model sees it
-    std::vector<std::string> sentinels;                 // <extra_id_N>, behind the model's own pieces
+    std::vector<std::pair<std::string, int>>
+        specials; // cut out of the text before the model sees it
+    std::vector<std::string> sentinels; // <extra_id_N>, behind the model's own pieces
     int end_of_text = 1;
 };
 
@@ -36,17 +38,17 @@ int SentinelCount(const std::string &model)
     size_t at = text.find("\"extra_ids\"");
     if (at == std::string::npos) return kDefaultSentinels;
     at += std::strlen("\"extra_ids\"");
-    while (at < text.size() && (std::isspace(static_cast<unsigned char>(text[at])) || text[at] == ':')) at++;
+    while (at < text.size() &&
+           (std::isspace(static_cast<unsigned char>(text[at])) || text[at] == ':'))
+        at++;
     int n = 0;
-    while (at < text.size() && std::isdigit(static_cast<unsigned char>(text[at])) && n <= kMaxSentinels)
+    while (at < text.size() && std::isdigit(static_cast<unsigned char>(text[at])) &&
+           n <= kMaxSentinels)
         n = n * 10 + (text[at++] - '0');
     return std::min(n, kMaxSentinels);
 }
 
-const Spiece *Of(const void *sp)
-{
-    return static_cast<const Spiece *>(sp);
-}
+const Spiece *Of(const void *sp) { return static_cast<const Spiece *>(sp); }
 
 // The special whose text begins at s[at], longest first; nullptr when there is none.
 const std::pair<std::string, int> *SpecialAt(const Spiece &p, const std::string &s, size_t at)
@@ -80,7 +82,7 @@ std::vector<int> EncodeAll(const Spiece &p, const std::string &text)
     return ids;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" int spiece_open(void **sp, const char *path, struct err *e)
 try {
@@ -88,31 +90,29 @@ try {
     auto p = std::make_unique<Spiece>();
     auto status = p->processor.Load(path);
     if (!status.ok())
-        return err_set(e, ERR_INPUT, "%s: not a SentencePiece model (%.200s)", path, status.ToString().c_str());
+        return err_set(e, ERR_INPUT, "%s: not a SentencePiece model (%.200s)", path,
+                       status.ToString().c_str());
     int size = p->processor.GetPieceSize();
     p->end_of_text = p->processor.eos_id();
-    if (p->end_of_text < 0) return err_set(e, ERR_INPUT, "%s: the model has no end-of-text piece", path);
+    if (p->end_of_text < 0)
+        return err_set(e, ERR_INPUT, "%s: the model has no end-of-text piece", path);
     for (int id = 0; id < size; id++)
         if (p->processor.IsControl(id) || p->processor.IsUnknown(id))
             p->specials.emplace_back(p->processor.IdToPiece(id), id);
     int n = SentinelCount(path);
-    for (int i = 0; i < n; i++) {  // appended in reverse, as T5's tokenizers do
+    for (int i = 0; i < n; i++) { // appended in reverse, as T5's tokenizers do
         p->sentinels.push_back("<extra_id_" + std::to_string(n - 1 - i) + ">");
         p->specials.emplace_back(p->sentinels.back(), size + i);
     }
-    std::stable_sort(p->specials.begin(), p->specials.end(), [](const auto &a, const auto &b) {
-        return a.first.size() > b.first.size();
-    });
+    std::stable_sort(p->specials.begin(), p->specials.end(),
+                     [](const auto &a, const auto &b) { return a.first.size() > b.first.size(); });
     *sp = p.release();
     return 0;
 } catch (const std::exception &x) {
     return err_set(e, ERR_RESOURCE, "%s: %.200s", path, x.what());
 }
 
-extern "C" void spiece_close(void *sp)
-{
-    delete static_cast<Spiece *>(sp);
-}
+extern "C" void spiece_close(void *sp) { delete static_cast<Spiece *>(sp); }
 
 extern "C" int spiece_size(const void *sp)
 {
@@ -124,11 +124,12 @@ extern "C" const char *spiece_piece(const void *sp, int id)
     const Spiece &p = *Of(sp);
     int size = p.processor.GetPieceSize();
     if (id < 0 || id >= spiece_size(sp)) return nullptr;
-    return id < size ? p.processor.IdToPiece(id).c_str() : p.sentinels[static_cast<size_t>(id - size)].c_str();
+    return id < size ? p.processor.IdToPiece(id).c_str()
+                     : p.sentinels[static_cast<size_t>(id - size)].c_str();
 }
 
-extern "C" int spiece_encode(const void *sp, int *ids, int max, int *n, bool *truncated, const char *text,
-                             struct err *e)
+extern "C" int spiece_encode(const void *sp, int *ids, int max, int *n, bool *truncated,
+                             const char *text, struct err *e)
 try {
     if (max < 1) return err_set(e, ERR_BUG, "no room for the end-of-text id");
     std::vector<int> all = EncodeAll(*Of(sp), text);

@@ -1,8 +1,8 @@
 /* Folders that hold a spiece.model and no tokenizer.json, through the sentencepiece library when
  * ditgen was built with it. Without it spiece_open() is one clear error.
  *
- * Differs from tokenizer.json of the same model on repeated and outer spaces, unknown characters and
- * rare combining sequences (wan.md 1.3). Owner: spiece_open → spiece_close. */
+ * Differs from tokenizer.json of the same model on repeated and outer spaces, unknown characters
+ * and rare combining sequences (wan.md 1.3). Owner: spiece_open → spiece_close. */
 #ifndef DITGEN_TEXT_SPIECE_H
 #define DITGEN_TEXT_SPIECE_H
 

@@ -6,14 +6,13 @@
 int spiece_open(void **sp, const char *path, struct err *e)
 {
     *sp = NULL;
-    return err_set(e, ERR_INPUT, "%s stands alone and this build has no sentencepiece to read it; put the "
-                   "model's tokenizer.json beside it, or build with libsentencepiece-dev", path);
+    return err_set(e, ERR_INPUT,
+                   "%s stands alone and this build has no sentencepiece to read it; put the "
+                   "model's tokenizer.json beside it, or build with libsentencepiece-dev",
+                   path);
 }
 
-void spiece_close(void *sp)
-{
-    (void)sp;
-}
+void spiece_close(void *sp) { (void)sp; }
 
 int spiece_size(const void *sp)
 {

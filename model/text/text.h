@@ -12,8 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* wan.md 1.1: ftfy's fix_text without the mojibake guesser (when fix is true), HTML5 unescape twice,
- * white space squeezed. *out is a heap string the caller frees. Invalid UTF-8 becomes U+FFFD. */
+/* wan.md 1.1: ftfy's fix_text without the mojibake guesser (when fix is true), HTML5 unescape
+ * twice, white space squeezed. *out is a heap string the caller frees. Invalid UTF-8 becomes
+ * U+FFFD. */
 int prompt_clean(char **out, const char *text, bool fix, struct err *e);
 
 struct tokenizer;
@@ -35,8 +36,8 @@ struct umt5_config {
 int umt5_config_read(struct umt5_config *c, const char *path, struct err *e);
 
 struct umt5;
-/* Maps dir/model.safetensors (or shards); weights are streamed layer by layer from the map, so that a
- * model larger than memory runs. precision as model/base/dtype.h. */
+/* Maps dir/model.safetensors (or shards); weights are streamed layer by layer from the map, so that
+ * a model larger than memory runs. precision as model/base/dtype.h. */
 int umt5_open(struct umt5 **u, const char *dir, enum precision precision, const struct log *log,
               struct err *e);
 void umt5_close(struct umt5 *u);

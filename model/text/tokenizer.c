@@ -21,9 +21,9 @@ int tokenizer_open(struct tokenizer **out, const char *dir, struct err *e)
         return err_set(e, ERR_INPUT, "%.200s...: the path is too long", dir);
     struct tokenizer *t = calloc(1, sizeof *t);
     if (!t) return err_set(e, ERR_RESOURCE, "no memory for a tokenizer");
-    int status = access(path, F_OK) != 0 && access(model, F_OK) == 0 ?
-                     spiece_open(&t->spiece, model, e) :
-                     tokenizer_read(t, path, e);
+    int status = access(path, F_OK) != 0 && access(model, F_OK) == 0
+                     ? spiece_open(&t->spiece, model, e)
+                     : tokenizer_read(t, path, e);
     if (status < 0) {
         tokenizer_close(t);
         return -1;
@@ -86,16 +86,17 @@ static int metaspace(struct run *r, struct span x, int step)
 {
     const struct pre_step *p = &r->t->pre[step];
     size_t mark = strlen(p->mark);
-    struct bytes b = { 0 };
+    struct bytes b = {0};
     bool begins = (x.n >= mark && memcmp(x.s, p->mark, mark) == 0) || x.s[0] == ' ';
     bool want = p->prepend == PREPEND_ALWAYS || (p->prepend == PREPEND_FIRST && x.at_start);
     int status = !begins && want ? bytes_add(&b, p->mark, mark, r->e) : 0;
     for (size_t i = 0; i < x.n && status == 0; i++)
-        status = x.s[i] == ' ' ? bytes_add(&b, p->mark, mark, r->e) : bytes_add(&b, x.s + i, 1, r->e);
+        status =
+            x.s[i] == ' ' ? bytes_add(&b, p->mark, mark, r->e) : bytes_add(&b, x.s + i, 1, r->e);
     for (size_t i = 0, end; i < b.len && status == 0; i = end) { /* each mark begins a piece */
         for (end = i + 1; end < b.len; end++)
             if (p->split && b.len - end >= mark && memcmp(b.at + end, p->mark, mark) == 0) break;
-        status = pre_tokenize(r, (struct span){ b.at + i, end - i, x.at_start && i == 0 }, step + 1);
+        status = pre_tokenize(r, (struct span){b.at + i, end - i, x.at_start && i == 0}, step + 1);
     }
     bytes_free(&b);
     return status;
@@ -111,8 +112,8 @@ static int cut(struct run *r, struct span x, int step)
         uint32_t c = 0;
         if (i < x.n) {
             k = utf8_read(&c, x.s + i, x.n - i);
-            size_t hit = p->type == PRE_WHITESPACE ? (rune_is_white_space(c) ? k : 0) :
-                                                     pattern_match(&p->pattern, x.s, x.n, i);
+            size_t hit = p->type == PRE_WHITESPACE ? (rune_is_white_space(c) ? k : 0)
+                                                   : pattern_match(&p->pattern, x.s, x.n, i);
             if (!hit) {
                 i += k;
                 continue;
@@ -120,10 +121,11 @@ static int cut(struct run *r, struct span x, int step)
             k = hit;
         }
         if (i > first &&
-            pre_tokenize(r, (struct span){ x.s + first, i - first, x.at_start && first == 0 }, step + 1) < 0)
+            pre_tokenize(r, (struct span){x.s + first, i - first, x.at_start && first == 0},
+                         step + 1) < 0)
             return -1;
         if (k && p->type == PRE_ISOLATE &&
-            pre_tokenize(r, (struct span){ x.s + i, k, x.at_start && i == 0 }, step + 1) < 0)
+            pre_tokenize(r, (struct span){x.s + i, k, x.at_start && i == 0}, step + 1) < 0)
             return -1;
         i += k;
         first = i;
@@ -145,7 +147,8 @@ static bool ends_in_word(const char *s, size_t n)
     uint32_t c;
     size_t i = n;
     if (!n) return false;
-    do i--;
+    do
+        i--;
     while (i > 0 && ((unsigned char)s[i] & 0xC0) == 0x80);
     utf8_read(&c, s + i, n - i);
     return rune_is_word(c);
@@ -165,7 +168,8 @@ static size_t space_before(const char *s, size_t at, size_t floor)
     while (at > floor) {
         uint32_t c;
         size_t i = at;
-        do i--;
+        do
+            i--;
         while (i > 0 && ((unsigned char)s[i] & 0xC0) == 0x80);
         utf8_read(&c, s + i, at - i);
         if (!rune_is_white_space(c) || i < floor) break;
@@ -205,30 +209,27 @@ static int split_added(struct run *r, const struct pieces *set, struct span x,
         if (a->lstrip) start = space_before(x.s, start, done);
         if (a->rstrip) end = space_after(x.s, end, x.n);
         if (start > done &&
-            rest(r, (struct span){ x.s + done, start - done, x.at_start && done == 0 }) < 0)
+            rest(r, (struct span){x.s + done, start - done, x.at_start && done == 0}) < 0)
             return -1;
         ids_add(&r->ids, a->id);
         done = end;
         if (i < end) i = end;
     }
     if (done == x.n) return 0;
-    return rest(r, (struct span){ x.s + done, x.n - done, x.at_start && done == 0 });
+    return rest(r, (struct span){x.s + done, x.n - done, x.at_start && done == 0});
 }
 
-static int words(struct run *r, struct span x)
-{
-    return pre_tokenize(r, x, 0);
-}
+static int words(struct run *r, struct span x) { return pre_tokenize(r, x, 0); }
 
 static int normalized(struct run *r, struct span x)
 {
-    struct bytes b = { 0 };
+    struct bytes b = {0};
     bool shifted = false;
     int status = bytes_add(&b, x.s, x.n, r->e);
     if (status == 0) status = tokenizer_normalize(r->t, &b, &shifted, r->e);
     if (status == 0 && b.len)
-        status = split_added(r, &r->t->normalized, (struct span){ b.at, b.len, x.at_start && !shifted },
-                             words);
+        status = split_added(r, &r->t->normalized,
+                             (struct span){b.at, b.len, x.at_start && !shifted}, words);
     bytes_free(&b);
     return status;
 }
@@ -255,18 +256,21 @@ int tokenizer_encode(const struct tokenizer *t, int *ids, int max, int *n, bool 
     if (t->spiece) return spiece_encode(t->spiece, ids, max, n, truncated, text, e);
     int room = max - t->n_before - t->n_after;
     if (room < 0) return err_set(e, ERR_BUG, "%d ids cannot hold the tokenizer's template", max);
-    struct run r = { .t = t, .ids = { ids + t->n_before, room, 0 }, .e = e };
-    struct bytes b = { 0 };
+    struct run r = {.t = t, .ids = {ids + t->n_before, room, 0}, .e = e};
+    struct bytes b = {0};
     int status = valid_copy(&b, text, e);
-    if (status == 0) status = split_added(&r, &t->raw, (struct span){ b.at, b.len, true }, normalized);
+    if (status == 0)
+        status = split_added(&r, &t->raw, (struct span){b.at, b.len, true}, normalized);
     bytes_free(&b);
     free(r.scratch.at);
     if (status < 0) return -1;
 
     *truncated = r.ids.n > (size_t)room;
     int content = *truncated ? room : (int)r.ids.n;
-    for (int i = 0; i < t->n_before; i++) ids[i] = t->before[i];
-    for (int i = 0; i < t->n_after; i++) ids[t->n_before + content + i] = t->after[i];
+    for (int i = 0; i < t->n_before; i++)
+        ids[i] = t->before[i];
+    for (int i = 0; i < t->n_after; i++)
+        ids[t->n_before + content + i] = t->after[i];
     *n = t->n_before + content + t->n_after;
     return 0;
 }

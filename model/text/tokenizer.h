@@ -9,9 +9,9 @@
 
 enum {
     MAX_VOCAB = 1 << 22,
-    MAX_PIECE = 1024,   /* bytes of a piece or an added token */
-    MAX_STEPS = 16,     /* normalizers, pre-tokenizers */
-    MAX_SPECIAL = 16,   /* template tokens on one side */
+    MAX_PIECE = 1024, /* bytes of a piece or an added token */
+    MAX_STEPS = 16, /* normalizers, pre-tokenizers */
+    MAX_SPECIAL = 16, /* template tokens on one side */
 };
 
 struct added_token {
@@ -38,13 +38,14 @@ struct pre_step {
 
 struct tokenizer {
     struct unigram model;
-    char *pool;         /* all vocabulary strings, each NUL-terminated */
-    char **piece;       /* [n_ids] borrowed from pool or added; NULL where there is no such id */
+    char *pool; /* all vocabulary strings, each NUL-terminated */
+    char **piece; /* [n_ids] borrowed from pool or added; NULL where there is no such id */
     int n_ids;
     struct added_token *added;
     int n_added;
-    struct pieces raw, normalized; /* added tokens to look for before and after normalizing; id = index */
-    char **normalized_text;        /* [n_added] heap: contents after normalizing, or NULL */
+    struct pieces raw,
+        normalized; /* added tokens to look for before and after normalizing; id = index */
+    char **normalized_text; /* [n_added] heap: contents after normalizing, or NULL */
     struct norm_step norm[MAX_STEPS];
     int n_norm;
     struct pre_step pre[MAX_STEPS];
@@ -55,8 +56,10 @@ struct tokenizer {
 
 /* Fills t from a tokenizer.json. On failure t is half-built; tokenizer_close() takes it. */
 int tokenizer_read(struct tokenizer *t, const char *path, struct err *e);
-int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path, struct err *e);
-/* All normalizers in turn; *b is replaced. *shifted: the first rune kept is not the text's first. */
+int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path,
+                    struct err *e);
+/* All normalizers in turn; *b is replaced. *shifted: the first rune kept is not the text's first.
+ */
 int tokenizer_normalize(const struct tokenizer *t, struct bytes *b, bool *shifted, struct err *e);
 
 #endif

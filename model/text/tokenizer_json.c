@@ -1,5 +1,5 @@
-/* tokenizer.json → struct tokenizer. The file is hostile: types, ranges, lengths and encodings are all
- * checked here, so that tokenizer.c may trust what it finds. */
+/* tokenizer.json → struct tokenizer. The file is hostile: types, ranges, lengths and encodings are
+ * all checked here, so that tokenizer.c may trust what it finds. */
 #include "model/text/tokenizer.h"
 
 #include "model/base/file_map.h"
@@ -43,19 +43,21 @@ static char *copy(const char *s)
 /* ---- model ---- */
 
 /* One pass to measure, one to fill: pieces are copied into one pool. */
-static int read_vocab(struct tokenizer *t, const struct json *vocab, struct piece *items, double *score,
-                      struct err *e)
+static int read_vocab(struct tokenizer *t, const struct json *vocab, struct piece *items,
+                      double *score, struct err *e)
 {
     size_t bytes = 0;
     int i = 0;
     for (const struct json *p = json_first(vocab); p; p = json_next(p), i++) {
         const struct json *s = json_first(p);
         const char *text = json_string(s);
-        if (!json_is_array(p) || json_count(p) != 2 || !text || !json_number(json_next(s), &score[i]))
+        if (!json_is_array(p) || json_count(p) != 2 || !text ||
+            !json_number(json_next(s), &score[i]))
             return err_set(e, ERR_INPUT, "model.vocab[%d] is not [\"piece\", score]", i);
         size_t n = strlen(text);
         if (n > MAX_PIECE)
-            return err_set(e, ERR_INPUT, "model.vocab[%d] has %zu bytes; at most %d are taken", i, n, MAX_PIECE);
+            return err_set(e, ERR_INPUT, "model.vocab[%d] has %zu bytes; at most %d are taken", i,
+                           n, MAX_PIECE);
         bytes += n + 1;
     }
     t->pool = malloc(bytes);
@@ -66,7 +68,7 @@ static int read_vocab(struct tokenizer *t, const struct json *vocab, struct piec
         const char *text = json_string(json_first(p));
         size_t n = strlen(text);
         memcpy(at, text, n + 1);
-        items[i] = (struct piece){ .text = at, .len = (uint32_t)n, .id = i };
+        items[i] = (struct piece){.text = at, .len = (uint32_t)n, .id = i};
         t->piece[i] = at;
         at += n + 1;
     }
@@ -80,10 +82,12 @@ static int read_model(struct tokenizer *t, const struct json *model, int n_added
     bool bytes;
     int unk_id = -1;
     if (strcmp(type, "Unigram") != 0)
-        return err_set(e, ERR_INPUT, "model.type is \"%.40s\"; Wan's text encoders use Unigram", type);
+        return err_set(e, ERR_INPUT, "model.type is \"%.40s\"; Wan's text encoders use Unigram",
+                       type);
     int n = json_is_array(vocab) ? json_count(vocab) : 0;
     if (n < 1 || n > MAX_VOCAB - n_added)
-        return err_set(e, ERR_INPUT, "model.vocab has %d pieces, wanted 1 to %d", n, MAX_VOCAB - n_added);
+        return err_set(e, ERR_INPUT, "model.vocab has %d pieces, wanted 1 to %d", n,
+                       MAX_VOCAB - n_added);
     if (!json_is_null(unk) && read_id(unk, n, &unk_id) < 0)
         return err_set(e, ERR_INPUT, "model.unk_id is not one of the %d ids", n);
     if (read_flag(model, "byte_fallback", false, &bytes, e) < 0) return -1;
@@ -114,7 +118,8 @@ static int read_added_token(struct tokenizer *t, const struct json *o, int *next
     int id;
     bool special;
     if (!content || !*content || strlen(content) > MAX_PIECE)
-        return err_set(e, ERR_INPUT, "content is missing, empty or longer than %d bytes", MAX_PIECE);
+        return err_set(e, ERR_INPUT, "content is missing, empty or longer than %d bytes",
+                       MAX_PIECE);
     if (read_id(json_get(o, "id"), MAX_VOCAB, &id) < 0)
         return err_set(e, ERR_INPUT, "\"%.40s\" has no id from 0 to %d", content, MAX_VOCAB - 1);
     if (read_flag(o, "special", false, &special, e) < 0 ||
@@ -129,8 +134,8 @@ static int read_added_token(struct tokenizer *t, const struct json *o, int *next
         if (strcmp(t->added[i].content, content) == 0) a->id = t->added[i].id;
     if (a->id < 0) a->id = (*next)++;
     if (a->id != id)
-        return err_set(e, ERR_INPUT, "\"%.40s\" claims id %d, where the vocabulary gives it %d", content, id,
-                       a->id);
+        return err_set(e, ERR_INPUT, "\"%.40s\" claims id %d, where the vocabulary gives it %d",
+                       content, id, a->id);
     a->content = copy(content);
     if (!a->content) return err_set(e, ERR_RESOURCE, "no memory for an added token");
     t->n_added++;
@@ -164,18 +169,19 @@ static int index_added(struct tokenizer *t, struct err *e)
         const struct added_token *a = &t->added[i];
         size_t len = strlen(a->content);
         if (!a->normalized) {
-            raw[n_raw++] = (struct piece){ .text = a->content, .len = (uint32_t)len, .id = i };
+            raw[n_raw++] = (struct piece){.text = a->content, .len = (uint32_t)len, .id = i};
             continue;
         }
-        struct bytes b = { 0 };
+        struct bytes b = {0};
         bool shifted = false;
         status = bytes_add(&b, a->content, len, e);
         if (status == 0) status = tokenizer_normalize(t, &b, &shifted, e);
         if (status == 0 && b.len > (size_t)MAX_PIECE * 64)
-            status = err_set(e, ERR_INPUT, "\"%.40s\" becomes %zu bytes when normalized", a->content, b.len);
+            status = err_set(e, ERR_INPUT, "\"%.40s\" becomes %zu bytes when normalized",
+                             a->content, b.len);
         t->normalized_text[i] = b.at;
         if (status == 0 && b.len)
-            norm[n_norm++] = (struct piece){ .text = b.at, .len = (uint32_t)b.len, .id = i };
+            norm[n_norm++] = (struct piece){.text = b.at, .len = (uint32_t)b.len, .id = i};
     }
     if (status < 0) {
         free(raw);
@@ -193,7 +199,8 @@ static int index_added(struct tokenizer *t, struct err *e)
 static int read_pattern(struct pattern *p, const struct json *o, struct err *e)
 {
     const struct json *n = json_get(o, "pattern");
-    const char *literal = json_string(json_get(n, "String")), *regex = json_string(json_get(n, "Regex"));
+    const char *literal = json_string(json_get(n, "String")),
+               *regex = json_string(json_get(n, "Regex"));
     if (literal) return pattern_string(p, literal, e);
     if (regex) return pattern_regex(p, regex, e);
     return err_set(e, ERR_INPUT, "pattern is neither {\"String\": ...} nor {\"Regex\": ...}");
@@ -208,7 +215,8 @@ static int read_content(struct norm_step *s, const struct json *o, const char *k
     return s->content ? 0 : err_set(e, ERR_RESOURCE, "no memory for a normalizer");
 }
 
-static int read_norm_step(struct norm_step *s, const struct json *o, const char *type, struct err *e)
+static int read_norm_step(struct norm_step *s, const struct json *o, const char *type,
+                          struct err *e)
 {
     if (strcmp(type, "Precompiled") == 0) {
         const char *map = json_string(json_get(o, "precompiled_charsmap"));
@@ -234,8 +242,10 @@ static int read_norm_step(struct norm_step *s, const struct json *o, const char 
         s->type = NORM_NFC;
         return 0;
     }
-    return err_set(e, ERR_INPUT, "normalizer \"%.40s\" is not one that ditgen knows (Precompiled, Strip, "
-                   "Replace, Prepend, NFC, Sequence)", type);
+    return err_set(e, ERR_INPUT,
+                   "normalizer \"%.40s\" is not one that ditgen knows (Precompiled, Strip, "
+                   "Replace, Prepend, NFC, Sequence)",
+                   type);
 }
 
 /* A step or a Sequence of them, possibly nested; depth is bounded by the parser. */
@@ -259,7 +269,8 @@ static int read_normalizer(struct tokenizer *t, const struct json *o, struct err
 static int read_metaspace(struct pre_step *s, const struct json *o, struct err *e)
 {
     const struct json *mark = json_get(o, "replacement");
-    const char *text = mark ? json_string(mark) : "\u2581", *scheme = json_string(json_get(o, "prepend_scheme"));
+    const char *text = mark ? json_string(mark) : "\u2581",
+               *scheme = json_string(json_get(o, "prepend_scheme"));
     bool prefix;
     uint32_t c;
     size_t n = text ? strlen(text) : 0;
@@ -270,13 +281,17 @@ static int read_metaspace(struct pre_step *s, const struct json *o, struct err *
     if (read_flag(o, "add_prefix_space", true, &prefix, e) < 0) return -1;
     if (read_flag(o, "split", true, &s->split, e) < 0) return -1;
     s->prepend = PREPEND_ALWAYS;
-    if (scheme && strcmp(scheme, "first") == 0) s->prepend = PREPEND_FIRST;
-    else if (scheme && strcmp(scheme, "never") == 0) s->prepend = PREPEND_NEVER;
+    if (scheme && strcmp(scheme, "first") == 0)
+        s->prepend = PREPEND_FIRST;
+    else if (scheme && strcmp(scheme, "never") == 0)
+        s->prepend = PREPEND_NEVER;
     else if (scheme && strcmp(scheme, "always") != 0)
-        return err_set(e, ERR_INPUT, "Metaspace: prepend_scheme is \"%.20s\", wanted always, first or never",
+        return err_set(e, ERR_INPUT,
+                       "Metaspace: prepend_scheme is \"%.20s\", wanted always, first or never",
                        scheme);
     if (!prefix && scheme && s->prepend != PREPEND_NEVER)
-        return err_set(e, ERR_INPUT, "Metaspace: add_prefix_space is false, yet prepend_scheme is \"%s\"",
+        return err_set(e, ERR_INPUT,
+                       "Metaspace: add_prefix_space is false, yet prepend_scheme is \"%s\"",
                        scheme);
     if (!prefix) s->prepend = PREPEND_NEVER;
     return 0;
@@ -295,11 +310,14 @@ static int read_pre_step(struct pre_step *s, const struct json *o, const char *t
         s->type = PRE_ISOLATE;
         if (read_flag(o, "invert", false, &invert, e) < 0) return -1;
         if (!how || strcmp(how, "Isolated") != 0 || invert)
-            return err_set(e, ERR_INPUT, "Split: only behavior \"Isolated\", not inverted, is known");
+            return err_set(e, ERR_INPUT,
+                           "Split: only behavior \"Isolated\", not inverted, is known");
         return read_pattern(&s->pattern, o, e);
     }
-    return err_set(e, ERR_INPUT, "pre_tokenizer \"%.40s\" is not one that ditgen knows (Metaspace, "
-                   "WhitespaceSplit, Split, Sequence)", type);
+    return err_set(e, ERR_INPUT,
+                   "pre_tokenizer \"%.40s\" is not one that ditgen knows (Metaspace, "
+                   "WhitespaceSplit, Split, Sequence)",
+                   type);
 }
 
 static int read_pre_tokenizer(struct tokenizer *t, const struct json *o, struct err *e)
@@ -313,7 +331,8 @@ static int read_pre_tokenizer(struct tokenizer *t, const struct json *o, struct 
             if (read_pre_tokenizer(t, x, e) < 0) return -1;
         return 0;
     }
-    if (t->n_pre == MAX_STEPS) return err_set(e, ERR_INPUT, "more than %d pre-tokenizers", MAX_STEPS);
+    if (t->n_pre == MAX_STEPS)
+        return err_set(e, ERR_INPUT, "more than %d pre-tokenizers", MAX_STEPS);
     return read_pre_step(&t->pre[t->n_pre++], o, type, e);
 }
 
@@ -325,12 +344,15 @@ static int add_special(struct tokenizer *t, const struct json *tokens, const cha
     const struct json *ids = json_get(json_get(tokens, name ? name : ""), "ids");
     int *to = seen ? t->after : t->before, *n = seen ? &t->n_after : &t->n_before;
     if (!name || !json_is_array(ids) || !json_count(ids))
-        return err_set(e, ERR_INPUT, "the template names \"%.40s\", which special_tokens gives no ids",
+        return err_set(e, ERR_INPUT,
+                       "the template names \"%.40s\", which special_tokens gives no ids",
                        name ? name : "(nothing)");
     for (const struct json *x = json_first(ids); x; x = json_next(x)) {
-        if (*n == MAX_SPECIAL) return err_set(e, ERR_INPUT, "a template of more than %d tokens", MAX_SPECIAL);
+        if (*n == MAX_SPECIAL)
+            return err_set(e, ERR_INPUT, "a template of more than %d tokens", MAX_SPECIAL);
         if (read_id(x, t->n_ids, &to[(*n)++]) < 0)
-            return err_set(e, ERR_INPUT, "\"%.40s\" has an id outside the vocabulary of %d", name, t->n_ids);
+            return err_set(e, ERR_INPUT, "\"%.40s\" has an id outside the vocabulary of %d", name,
+                           t->n_ids);
     }
     return 0;
 }
@@ -342,12 +364,14 @@ static int read_template(struct tokenizer *t, const struct json *o, struct err *
     const struct json *tokens = json_get(o, "special_tokens"), *list = json_get(o, "single");
     bool seen = false; /* the text's own place */
     if (strcmp(type, "TemplateProcessing") != 0)
-        return err_set(e, ERR_INPUT, "\"%.40s\" is not TemplateProcessing, the one kind that ditgen knows", type);
+        return err_set(e, ERR_INPUT,
+                       "\"%.40s\" is not TemplateProcessing, the one kind that ditgen knows", type);
     for (const struct json *x = json_first(list); x; x = json_next(x)) {
         const char *text = json_string(json_get(json_get(x, "Sequence"), "id"));
         const struct json *special = json_get(x, "SpecialToken");
         if (special) {
-            if (add_special(t, tokens, json_string(json_get(special, "id")), seen, e) < 0) return -1;
+            if (add_special(t, tokens, json_string(json_get(special, "id")), seen, e) < 0)
+                return -1;
         } else if (text && strcmp(text, "A") == 0 && !seen) {
             seen = true;
         } else {
@@ -367,16 +391,20 @@ static int read_root(struct tokenizer *t, const struct json *root, struct err *e
     if (!json_is_null(added) && !json_is_array(added))
         return err_set(e, ERR_INPUT, "added_tokens is not an array");
     if (json_count(added) > MAX_VOCAB / 2)
-        return err_set(e, ERR_INPUT, "%d added tokens; at most %d are taken", json_count(added), MAX_VOCAB / 2);
+        return err_set(e, ERR_INPUT, "%d added tokens; at most %d are taken", json_count(added),
+                       MAX_VOCAB / 2);
     if (read_model(t, json_get(root, "model"), json_count(added), e) < 0) return -1;
     if (read_added(t, added, e) < 0) return -1;
     if (read_normalizer(t, json_get(root, "normalizer"), e) < 0) return err_wrap(e, "normalizer");
-    if (read_pre_tokenizer(t, json_get(root, "pre_tokenizer"), e) < 0) return err_wrap(e, "pre_tokenizer");
-    if (read_template(t, json_get(root, "post_processor"), e) < 0) return err_wrap(e, "post_processor");
+    if (read_pre_tokenizer(t, json_get(root, "pre_tokenizer"), e) < 0)
+        return err_wrap(e, "pre_tokenizer");
+    if (read_template(t, json_get(root, "post_processor"), e) < 0)
+        return err_wrap(e, "post_processor");
     return index_added(t, e);
 }
 
-int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path, struct err *e)
+int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path,
+                    struct err *e)
 {
     struct json *root;
     if (!utf8_valid(text, len)) return err_set(e, ERR_INPUT, "%s: not valid UTF-8", path);

@@ -1,5 +1,5 @@
-/* UMT5 encoder, streamed: each layer's matrices are multiplied where they lie in the mapped file (or
- * converted one at a time), then their pages are let go. wan.md 2; text.h is the door. */
+/* UMT5 encoder, streamed: each layer's matrices are multiplied where they lie in the mapped file
+ * (or converted one at a time), then their pages are let go. wan.md 2; text.h is the door. */
 #include "model/text/text.h"
 
 #include "model/base/threads.h"
@@ -34,21 +34,22 @@ struct umt5 {
 
 /* Memory of one call. n tokens, D d_model, I heads * d_kv, F d_ff. */
 struct work {
-    float *x, *norm;      /* [n, D] */
-    float *q, *k, *v;     /* [n, I]; q takes the attention's output too */
-    float *gate, *up;     /* [n, F] */
-    float *weight;        /* [max(D, buckets * heads)]: a norm, or a bias table, as fp32 */
-    float *bias;          /* [heads, 2n - 1] */
-    int *bucket;          /* [2n - 1] */
-    float *attn;          /* of umt5_attend() */
-    void *scratch;        /* of the linear layers */
+    float *x, *norm; /* [n, D] */
+    float *q, *k, *v; /* [n, I]; q takes the attention's output too */
+    float *gate, *up; /* [n, F] */
+    float *weight; /* [max(D, buckets * heads)]: a norm, or a bias table, as fp32 */
+    float *bias; /* [heads, 2n - 1] */
+    int *bucket; /* [2n - 1] */
+    float *attn; /* of umt5_attend() */
+    void *scratch; /* of the linear layers */
 };
 
 static void carve(struct work *w, struct arena *a, const struct umt5_config *c, int n, int workers,
                   size_t scratch)
 {
     size_t rows = (size_t)n, d = (size_t)c->d_model, inner = (size_t)c->n_heads * (size_t)c->d_kv;
-    size_t ff = (size_t)c->d_ff, table = (size_t)c->buckets * (size_t)c->n_heads, span = 2 * rows - 1;
+    size_t ff = (size_t)c->d_ff, table = (size_t)c->buckets * (size_t)c->n_heads,
+           span = 2 * rows - 1;
     w->x = arena_take(a, rows * d * sizeof(float));
     w->norm = arena_take(a, rows * d * sizeof(float));
     w->q = arena_take(a, rows * inner * sizeof(float));
@@ -67,20 +68,29 @@ static void carve(struct work *w, struct arena *a, const struct umt5_config *c, 
 static struct linear_params params_of(const struct umt5_config *c, enum precision p, int which)
 {
     int d = c->d_model, inner = c->n_heads * c->d_kv, ff = c->d_ff;
-    struct linear_params l = { d, inner, p, ACT_NONE, true, true };
+    struct linear_params l = {d, inner, p, ACT_NONE, true, true};
     switch (which) {
-    case LINEAR_O: l.in = inner, l.out = d; break;
-    case LINEAR_GATE: l.out = ff, l.act = ACT_GELU_TANH; break;
-    case LINEAR_UP: l.out = ff; break;
-    case LINEAR_DOWN: l.in = ff, l.out = d; break;
-    default: break;
+    case LINEAR_O:
+        l.in = inner, l.out = d;
+        break;
+    case LINEAR_GATE:
+        l.out = ff, l.act = ACT_GELU_TANH;
+        break;
+    case LINEAR_UP:
+        l.out = ff;
+        break;
+    case LINEAR_DOWN:
+        l.in = ff, l.out = d;
+        break;
+    default:
+        break;
     }
     return l;
 }
 
 size_t umt5_bytes(const struct umt5_config *c, enum precision precision, int n)
 {
-    struct arena count = { 0 };
+    struct arena count = {0};
     struct work w;
     size_t converted = 0, scratch = 0;
     for (int i = 0; i < LINEAR_COUNT; i++) {
@@ -97,14 +107,18 @@ size_t umt5_bytes(const struct umt5_config *c, enum precision precision, int n)
 static int bind(struct umt5 *u, struct err *e)
 {
     const struct umt5_config *c = &u->c;
-    int64_t d = c->d_model, inner = (int64_t)c->n_heads * c->d_kv, ff = c->d_ff, vocab = c->vocab_size;
+    int64_t d = c->d_model, inner = (int64_t)c->n_heads * c->d_kv, ff = c->d_ff,
+            vocab = c->vocab_size;
     const struct bind_row top[] = {
-        { "shared.weight", offsetof(struct umt5, top.shared), 2, { vocab, d }, true },
-        { "encoder.embed_tokens.weight", offsetof(struct umt5, top.tokens), 2, { vocab, d }, true },
-        { "encoder.final_layer_norm.weight", offsetof(struct umt5, top.norm), 1, { d }, false },
+        {"shared.weight", offsetof(struct umt5, top.shared), 2, {vocab, d}, true},
+        {"encoder.embed_tokens.weight", offsetof(struct umt5, top.tokens), 2, {vocab, d}, true},
+        {"encoder.final_layer_norm.weight", offsetof(struct umt5, top.norm), 1, {d}, false},
     };
-#define LAYER(field, name, n, ...) \
-    { "encoder.block.%d.layer." name ".weight", offsetof(struct layer, field), n, { __VA_ARGS__ }, false }
+#define LAYER(field, name, n, ...)                                                                 \
+    {                                                                                              \
+        "encoder.block.%d.layer." name ".weight", offsetof(struct layer, field), n, {__VA_ARGS__}, \
+            false                                                                                  \
+    }
     const struct bind_row rows[] = {
         LAYER(norm1, "0.layer_norm", 1, d),
         LAYER(q, "0.SelfAttention.q", 2, inner, d),
@@ -118,12 +132,14 @@ static int bind(struct umt5 *u, struct err *e)
         LAYER(down, "1.DenseReluDense.wo", 2, d, ff),
     };
 #undef LAYER
-    static const char *const ignore[] = { "decoder.", "lm_head.", NULL }; /* of a whole UMT5 */
+    static const char *const ignore[] = {"decoder.", "lm_head.", NULL}; /* of a whole UMT5 */
     if (weights_bind(u->file, u, top, ARRAY_LEN(top), 0, e) < 0) return -1;
     if (!u->top.shared.data) u->top.shared = u->top.tokens;
     if (!u->top.shared.data)
-        return err_set(e, ERR_INPUT, "%s: neither shared.weight nor encoder.embed_tokens.weight [%d, %d] is "
-                       "there", weights_path(u->file), c->vocab_size, c->d_model);
+        return err_set(e, ERR_INPUT,
+                       "%s: neither shared.weight nor encoder.embed_tokens.weight [%d, %d] is "
+                       "there",
+                       weights_path(u->file), c->vocab_size, c->d_model);
     u->layers = calloc((size_t)c->n_layers, sizeof *u->layers);
     if (!u->layers) return err_set(e, ERR_RESOURCE, "no memory for %d layers", c->n_layers);
     for (int i = 0; i < c->n_layers; i++)
@@ -161,16 +177,14 @@ fail:
 void umt5_close(struct umt5 *u)
 {
     if (!u) return;
-    for (int i = 0; i < LINEAR_COUNT; i++) linear_close(u->linear[i]);
+    for (int i = 0; i < LINEAR_COUNT; i++)
+        linear_close(u->linear[i]);
     free(u->layers);
     weights_close(u->file);
     free(u);
 }
 
-const struct umt5_config *umt5_config_of(const struct umt5 *u)
-{
-    return &u->c;
-}
+const struct umt5_config *umt5_config_of(const struct umt5 *u) { return &u->c; }
 
 /* A small tensor as fp32, rounded as a bf16 model would hold it. */
 static void small_weight(const struct umt5 *u, float *to, const struct tensor *t)
@@ -196,22 +210,30 @@ static void rms_task(void *ctx, int task, int worker)
 {
     const struct rows_job *j = ctx;
     (void)worker;
-    size_t first = (size_t)task * ROW_CHUNK, end = first + ROW_CHUNK < j->total ? first + ROW_CHUNK : j->total;
+    size_t first = (size_t)task * ROW_CHUNK,
+           end = first + ROW_CHUNK < j->total ? first + ROW_CHUNK : j->total;
     for (size_t r = first; r < end; r++) {
         const float *x = j->x + r * j->n;
         float *y = j->y + r * j->n;
         double sum = 0;
-        for (size_t i = 0; i < j->n; i++) sum += (double)x[i] * (double)x[i];
+        for (size_t i = 0; i < j->n; i++)
+            sum += (double)x[i] * (double)x[i];
         float scale = (float)(1 / sqrt(sum / (double)j->n + j->eps));
         for (size_t i = 0; i < j->n; i++)
-            y[i] = j->round ? bf16_round(bf16_round(x[i] * scale) * j->weight[i]) : x[i] * scale * j->weight[i];
+            y[i] = j->round ? bf16_round(bf16_round(x[i] * scale) * j->weight[i])
+                            : x[i] * scale * j->weight[i];
     }
 }
 
 static void rms(const struct umt5 *u, float *y, const float *x, const float *weight, int n)
 {
-    struct rows_job j = { .y = y, .x = x, .weight = weight, .n = (size_t)u->c.d_model, .total = (size_t)n,
-                          .eps = u->c.eps, .round = u->precision != PRECISION_FP32 };
+    struct rows_job j = {.y = y,
+                         .x = x,
+                         .weight = weight,
+                         .n = (size_t)u->c.d_model,
+                         .total = (size_t)n,
+                         .eps = u->c.eps,
+                         .round = u->precision != PRECISION_FP32};
     threads_run((n + ROW_CHUNK - 1) / ROW_CHUNK, rms_task, &j);
 }
 
@@ -221,19 +243,21 @@ static void multiply_task(void *ctx, int task, int worker)
     (void)worker;
     size_t first = (size_t)task * ELEMENT_CHUNK;
     size_t end = first + ELEMENT_CHUNK < j->total ? first + ELEMENT_CHUNK : j->total;
-    for (size_t i = first; i < end; i++) j->y[i] *= j->x[i];
+    for (size_t i = first; i < end; i++)
+        j->y[i] *= j->x[i];
     if (j->round)
-        for (size_t i = first; i < end; i++) j->y[i] = bf16_round(j->y[i]);
+        for (size_t i = first; i < end; i++)
+            j->y[i] = bf16_round(j->y[i]);
 }
 
 static void multiply(const struct umt5 *u, float *y, const float *x, size_t total)
 {
-    struct rows_job j = { .y = y, .x = x, .total = total, .round = u->precision != PRECISION_FP32 };
+    struct rows_job j = {.y = y, .x = x, .total = total, .round = u->precision != PRECISION_FP32};
     threads_run((int)((total + ELEMENT_CHUNK - 1) / ELEMENT_CHUNK), multiply_task, &j);
 }
 
-static int linear(struct umt5 *u, int which, const struct tensor *weight, float *y, const float *x, int n,
-                  void *scratch, struct err *e)
+static int linear(struct umt5 *u, int which, const struct tensor *weight, float *y, const float *x,
+                  int n, void *scratch, struct err *e)
 {
     if (linear_rebind(u->linear[which], weight, NULL, e) < 0) return -1;
     if (linear_run(u->linear[which], y, x, n, scratch, e) < 0) return -1;
@@ -247,7 +271,8 @@ static void spread_bias(const struct umt5 *u, struct work *w, const struct tenso
     size_t heads = (size_t)u->c.n_heads, span = 2 * (size_t)n - 1;
     small_weight(u, w->weight, table);
     for (size_t h = 0; h < heads; h++)
-        for (size_t i = 0; i < span; i++) w->bias[h * span + i] = w->weight[(size_t)w->bucket[i] * heads + h];
+        for (size_t i = 0; i < span; i++)
+            w->bias[h * span + i] = w->weight[(size_t)w->bucket[i] * heads + h];
 }
 
 static int attention(struct umt5 *u, struct work *w, const struct layer *l, int n, struct err *e)
@@ -258,9 +283,16 @@ static int attention(struct umt5 *u, struct work *w, const struct layer *l, int 
     if (linear(u, LINEAR_QKV, &l->k, w->k, w->norm, n, w->scratch, e) < 0) return -1;
     if (linear(u, LINEAR_QKV, &l->v, w->v, w->norm, n, w->scratch, e) < 0) return -1;
     spread_bias(u, w, &l->bias, n);
-    umt5_attend(&(struct umt5_attn){ .n = n, .n_heads = u->c.n_heads, .d_kv = u->c.d_kv, .q = w->q, .k = w->k,
-                                     .v = w->v, .o = w->q, .bias = w->bias,
-                                     .round = u->precision != PRECISION_FP32, .scratch = w->attn });
+    umt5_attend(&(struct umt5_attn){.n = n,
+                                    .n_heads = u->c.n_heads,
+                                    .d_kv = u->c.d_kv,
+                                    .q = w->q,
+                                    .k = w->k,
+                                    .v = w->v,
+                                    .o = w->q,
+                                    .bias = w->bias,
+                                    .round = u->precision != PRECISION_FP32,
+                                    .scratch = w->attn});
     if (linear(u, LINEAR_O, &l->o, w->norm, w->q, n, w->scratch, e) < 0) return -1;
     residual_gate(w->x, w->norm, n, u->c.d_model, NULL, 0, 0, u->precision != PRECISION_FP32);
     return 0;
@@ -285,8 +317,10 @@ static int gather(const struct umt5 *u, float *x, const int *ids, int n, struct 
     size_t d = (size_t)u->c.d_model, row = d * dtype_size(t->dtype);
     for (int i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= u->c.vocab_size)
-            return err_set(e, ERR_INPUT, "token id %d is outside the text encoder's vocabulary of %d; do "
-                           "tokenizer and text_encoder belong together?", ids[i], u->c.vocab_size);
+            return err_set(e, ERR_INPUT,
+                           "token id %d is outside the text encoder's vocabulary of %d; do "
+                           "tokenizer and text_encoder belong together?",
+                           ids[i], u->c.vocab_size);
         dtype_to_f32(x + (size_t)i * d, (const char *)t->data + (size_t)ids[i] * row, t->dtype, d);
     }
     if (u->precision != PRECISION_FP32) round_rows(x, (size_t)n * d);
@@ -296,7 +330,7 @@ static int gather(const struct umt5 *u, float *x, const int *ids, int n, struct 
 static int prepare(struct umt5 *u, struct work *w, struct arena *a, int n, struct err *e)
 {
     size_t scratch = 0, bytes;
-    struct arena count = { 0 };
+    struct arena count = {0};
     for (int i = 0; i < LINEAR_COUNT; i++) {
         if (linear_prepare(u->linear[i], n, &bytes, e) < 0) return -1;
         if (bytes > scratch) scratch = bytes;
@@ -312,11 +346,11 @@ static int prepare(struct umt5 *u, struct work *w, struct arena *a, int n, struc
 int umt5_encode(struct umt5 *u, float *embeds, const int *ids, int n,
                 int (*progress)(void *ctx, int layer, int n_layers), void *ctx, struct err *e)
 {
-    struct arena a = { 0 };
+    struct arena a = {0};
     struct work w;
     int status = -1;
-    if (n < 1 || n > MAX_TOKENS) return err_set(e, ERR_BUG, "%d tokens to encode, 1 to %d are possible", n,
-                                                MAX_TOKENS);
+    if (n < 1 || n > MAX_TOKENS)
+        return err_set(e, ERR_BUG, "%d tokens to encode, 1 to %d are possible", n, MAX_TOKENS);
     if (prepare(u, &w, &a, n, e) < 0) return -1;
     if (gather(u, w.x, ids, n, e) < 0) goto done;
     for (int i = 0; i < u->c.n_layers; i++) {

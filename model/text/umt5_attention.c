@@ -15,15 +15,13 @@
 #define LANE 16 /* floats: two AVX2 registers, or one of AVX-512 */
 #define ROWS 4
 
-static size_t padded(int n)
-{
-    return ((size_t)n + LANE - 1) / LANE * LANE;
-}
+static size_t padded(int n) { return ((size_t)n + LANE - 1) / LANE * LANE; }
 
 size_t umt5_attn_scratch(int n, int d_kv)
 {
     /* keys [d_kv, padded n], values [n, padded d_kv], scores and query rows [ROWS, ..], output */
-    return (size_t)d_kv * padded(n) + (size_t)n * padded(d_kv) + ROWS * padded(n) + 2 * ROWS * padded(d_kv);
+    return (size_t)d_kv * padded(n) + (size_t)n * padded(d_kv) + ROWS * padded(n) +
+           2 * ROWS * padded(d_kv);
 }
 
 int umt5_bucket(int relative, int buckets, int max_distance)
@@ -40,22 +38,25 @@ int umt5_bucket(int relative, int buckets, int max_distance)
 typedef void product_fn(float *restrict c, const float *restrict a, size_t a_stride,
                         const float *restrict b, size_t width, size_t depth);
 
-/* c[ROWS, width] = a[ROWS, depth] b[depth, width]; width a multiple of LANE. Plain C that the compiler
- * turns into vectors of whatever the caller it is inlined into may use. */
-static inline __attribute__((always_inline)) void product(float *restrict c, const float *restrict a,
-                                                          size_t a_stride, const float *restrict b,
-                                                          size_t width, size_t depth)
+/* c[ROWS, width] = a[ROWS, depth] b[depth, width]; width a multiple of LANE. Plain C that the
+ * compiler turns into vectors of whatever the caller it is inlined into may use. */
+static inline __attribute__((always_inline)) void product(float *restrict c,
+                                                          const float *restrict a, size_t a_stride,
+                                                          const float *restrict b, size_t width,
+                                                          size_t depth)
 {
     for (size_t j = 0; j < width; j += LANE) {
-        float sum[ROWS][LANE] = { { 0 } };
+        float sum[ROWS][LANE] = {{0}};
         for (size_t k = 0; k < depth; k++) {
             const float *restrict row = b + k * width + j;
             for (int r = 0; r < ROWS; r++) {
                 float x = a[(size_t)r * a_stride + k];
-                for (int i = 0; i < LANE; i++) sum[r][i] += x * row[i];
+                for (int i = 0; i < LANE; i++)
+                    sum[r][i] += x * row[i];
             }
         }
-        for (int r = 0; r < ROWS; r++) memcpy(c + (size_t)r * width + j, sum[r], sizeof sum[r]);
+        for (int r = 0; r < ROWS; r++)
+            memcpy(c + (size_t)r * width + j, sum[r], sizeof sum[r]);
     }
 }
 
@@ -103,8 +104,10 @@ static void soften(float *s, const float *bias, size_t n, size_t width, bool rou
         total += (double)s[j];
     }
     float scale = (float)(1 / total);
-    for (size_t j = 0; j < n; j++) s[j] = round ? bf16_round(s[j] * scale) : s[j] * scale;
-    for (size_t j = n; j < width; j++) s[j] = 0;
+    for (size_t j = 0; j < n; j++)
+        s[j] = round ? bf16_round(s[j] * scale) : s[j] * scale;
+    for (size_t j = n; j < width; j++)
+        s[j] = 0;
 }
 
 static void attend_head(void *ctx, int head, int worker)
@@ -119,12 +122,15 @@ static void attend_head(void *ctx, int head, int worker)
     const float *bias = a->bias + (size_t)head * (2 * n - 1);
 
     for (size_t k = 0; k < d; k++) {
-        for (size_t j = 0; j < n; j++) keys[k * wide + j] = a->k[j * stride + column + k];
-        for (size_t j = n; j < wide; j++) keys[k * wide + j] = 0;
+        for (size_t j = 0; j < n; j++)
+            keys[k * wide + j] = a->k[j * stride + column + k];
+        for (size_t j = n; j < wide; j++)
+            keys[k * wide + j] = 0;
     }
     for (size_t j = 0; j < n; j++) {
         memcpy(values + j * deep, a->v + j * stride + column, d * sizeof *values);
-        for (size_t k = d; k < deep; k++) values[j * deep + k] = 0;
+        for (size_t k = d; k < deep; k++)
+            values[j * deep + k] = 0;
     }
     for (size_t i = 0; i < n; i += ROWS) {
         size_t rows = n - i < ROWS ? n - i : ROWS;
@@ -137,13 +143,14 @@ static void attend_head(void *ctx, int head, int worker)
         job->product(out, scores, wide, values, deep, n);
         for (size_t r = 0; r < rows; r++) {
             float *to = a->o + (i + r) * stride + column;
-            for (size_t k = 0; k < d; k++) to[k] = a->round ? bf16_round(out[r * deep + k]) : out[r * deep + k];
+            for (size_t k = 0; k < d; k++)
+                to[k] = a->round ? bf16_round(out[r * deep + k]) : out[r * deep + k];
         }
     }
 }
 
 void umt5_attend(const struct umt5_attn *a)
 {
-    struct job job = { a, product_pick() };
+    struct job job = {a, product_pick()};
     threads_run(a->n_heads, attend_head, &job);
 }

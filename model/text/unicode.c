@@ -33,7 +33,8 @@ size_t utf8_put(char out[4], uint32_t c)
         return 1;
     }
     size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n; i-- > 1; c >>= 6) out[i] = (char)(0x80 | (c & 0x3F));
+    for (size_t i = n; i-- > 1; c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3F));
     out[0] = (char)((0xF00u >> n & 0xFF) | c);
     return n;
 }
@@ -57,15 +58,9 @@ bool rune_is_white_space(uint32_t c)
            c == 0x205F || c == 0x3000;
 }
 
-bool rune_is_space(uint32_t c)
-{
-    return (c >= 0x1C && c <= 0x1F) || rune_is_white_space(c);
-}
+bool rune_is_space(uint32_t c) { return (c >= 0x1C && c <= 0x1F) || rune_is_white_space(c); }
 
-bool rune_is_word(uint32_t c)
-{
-    return range_value(words, ARRAY_LEN(words), c) != 0;
-}
+bool rune_is_word(uint32_t c) { return range_value(words, ARRAY_LEN(words), c) != 0; }
 
 int rune_fold_width(uint32_t c, uint32_t out[2])
 {

@@ -18,9 +18,9 @@ size_t utf8_read(uint32_t *c, const char *s, size_t n);
 size_t utf8_put(char out[4], uint32_t c);
 bool utf8_valid(const char *s, size_t n); /* strict: no surrogates, no overlong forms */
 
-bool rune_is_space(uint32_t c);       /* Python's str.isspace and \s: White_Space and 1C..1F */
-bool rune_is_white_space(uint32_t c); /* property White_Space, Rust's char::is_whitespace */
-bool rune_is_word(uint32_t c);        /* \w of Rust's regex */
+bool rune_is_space(uint32_t c); /* Python's str.isspace: White_Space and 1C..1F */
+bool rune_is_white_space(uint32_t c); /* property White_Space: \s, Rust's is_whitespace */
+bool rune_is_word(uint32_t c); /* \w of Rust's regex */
 
 /* NFKC of a half- or full-width form (U+FF01..FFEF): 1 or 2 runes; 0 when it has none. */
 int rune_fold_width(uint32_t c, uint32_t out[2]);
@@ -28,7 +28,8 @@ int rune_fold_width(uint32_t c, uint32_t out[2]);
 /* Normalization Form C, in place. */
 int runes_nfc(struct runes *r, struct err *e);
 
-/* Bytes of the extended grapheme cluster (UAX 29) that begins at s[n], n >= 1. s is at a boundary. */
+/* Bytes of the extended grapheme cluster (UAX 29) that begins at s[n], n >= 1. s is at a boundary.
+ */
 size_t cluster_len(const char *s, size_t n);
 
 #endif

@@ -12,8 +12,8 @@
 struct unigram_node { /* the best cut that ends at this byte */
     double score;
     size_t start; /* where its last piece begins; NOWHERE: none ends here */
-    size_t next;  /* where the piece that begins here ends; of nodes on the best way only */
-    int id;       /* of its last piece */
+    size_t next; /* where the piece that begins here ends; of nodes on the best way only */
+    int id; /* of its last piece */
 };
 #define NOWHERE SIZE_MAX
 
@@ -55,19 +55,20 @@ void unigram_fini(struct unigram *u)
 static void offer(struct unigram_node *to, double score, size_t start, int id)
 {
     if (to->start != NOWHERE && !(score > to->score)) return; /* the first found wins a tie */
-    *to = (struct unigram_node){ score, start, 0, id };
+    *to = (struct unigram_node){score, start, 0, id};
 }
 
 static int search(const struct unigram *u, struct unigram_node *best, const char *word, size_t n,
                   struct err *e)
 {
-    for (size_t i = 0; i <= n; i++) best[i] = (struct unigram_node){ 0, NOWHERE, 0, 0 };
+    for (size_t i = 0; i <= n; i++)
+        best[i] = (struct unigram_node){0, NOWHERE, 0, 0};
     for (size_t at = 0; at < n;) {
         uint32_t rune;
         size_t rune_len = utf8_read(&rune, word + at, n - at);
         double so_far = best[at].score;
         bool single = false; /* some piece is this one rune */
-        struct pieces_walk w = { 0 };
+        struct pieces_walk w = {0};
         for (size_t k = at; k < n && pieces_step(&u->pieces, &w, (unsigned char)word[k]); k++) {
             int id = pieces_here(&u->pieces, &w);
             if (id < 0) continue;
@@ -76,8 +77,10 @@ static int search(const struct unigram *u, struct unigram_node *best, const char
         }
         if (!single) {
             if (u->unk_id < 0)
-                return err_set(e, ERR_INPUT, "the tokenizer knows no piece for U+%04X and names no "
-                               "unknown token", (unsigned)rune);
+                return err_set(e, ERR_INPUT,
+                               "the tokenizer knows no piece for U+%04X and names no "
+                               "unknown token",
+                               (unsigned)rune);
             offer(&best[at + rune_len], u->unk_score + so_far, at, u->unk_id);
         }
         at += rune_len;
@@ -85,14 +88,16 @@ static int search(const struct unigram *u, struct unigram_node *best, const char
     return 0;
 }
 
-/* Neighbouring unknowns are one string: its own id if it has one, else its bytes, else one unknown. */
+/* Neighbouring unknowns are one string: its own id if it has one, else its bytes, else one unknown.
+ */
 static void add_string(const struct unigram *u, struct ids *out, const char *s, size_t n)
 {
     int id = pieces_find(&u->pieces, s, n);
     bool bytes = id < 0 && u->byte_fallback;
     for (size_t i = 0; bytes && i < n; i++)
         if (u->byte_id[(unsigned char)s[i]] < 0) bytes = false;
-    for (size_t i = 0; bytes && i < n; i++) ids_add(out, u->byte_id[(unsigned char)s[i]]);
+    for (size_t i = 0; bytes && i < n; i++)
+        ids_add(out, u->byte_id[(unsigned char)s[i]]);
     if (!bytes) ids_add(out, id >= 0 ? id : u->unk_id);
 }
 
@@ -110,11 +115,13 @@ int unigram_encode(const struct unigram *u, struct ids *out, const char *word, s
     struct unigram_node *best = s->at;
     if (search(u, best, word, n, e) < 0) return -1;
 
-    for (size_t end = n; end > 0; end = best[end].start) best[best[end].start].next = end;
+    for (size_t end = n; end > 0; end = best[end].start)
+        best[best[end].start].next = end;
     for (size_t at = 0; at < n;) {
         size_t end = best[at].next;
         if (best[end].id == u->unk_id)
-            while (end < n && best[best[end].next].id == u->unk_id) end = best[end].next;
+            while (end < n && best[best[end].next].id == u->unk_id)
+                end = best[end].next;
         add_string(u, out, word + at, end - at);
         at = end;
     }
