@@ -6,7 +6,7 @@ int stage_cap(int h, int w, int channels, int least, int clip_frames)
     struct frame_size s = frame_size(h, w, channels);
     size_t bytes = frame_floats(&s) * sizeof(float);
     size_t fit =
-        ((size_t)48 << 20) / bytes; /* three lists of it and the past: about a last-level cache */
+        ((size_t)24 << 20) / bytes; /* three lists of it and the past: about a last-level cache */
     int cap = fit > 8 ? 8 : (int)fit;
     if (cap > clip_frames) cap = clip_frames;
     cap -= cap % least; /* whole pairs */
