@@ -86,9 +86,10 @@ static int open_convert(struct libav *s, struct err *e)
     if (!s->rgb || !s->yuv || !s->packet || !s->convert)
         return err_set(e, ERR_RESOURCE, "%s: no memory to convert %dx%d frames", s->p->path,
                        c->width, c->height);
-    const int *bt709 = sws_getCoefficients(SWS_CS_ITU709);
-    sws_setColorspaceDetails(s->convert, bt709, 1, bt709, c->color_range == AVCOL_RANGE_JPEG, 0,
-                             1 << 16, 1 << 16);
+    bool bt601 = c->colorspace == AVCOL_SPC_BT470BG;
+    const int *k = sws_getCoefficients(bt601 ? SWS_CS_ITU601 : SWS_CS_ITU709);
+    sws_setColorspaceDetails(s->convert, k, 1, k, c->color_range == AVCOL_RANGE_JPEG, 0, 1 << 16,
+                             1 << 16);
     s->yuv->color_range = c->color_range;
     s->yuv->colorspace = c->colorspace;
     s->yuv->color_primaries = c->color_primaries;

@@ -19,7 +19,7 @@ struct container {
 static const struct container containers[] = {
     {"mp4", "mp4", {"libx264", "libopenh264", "mpeg4"}},
     {"mov", "mov", {"libx264", "libopenh264", "mpeg4"}},
-    {"webm", "webm", {"libvpx-vp9", "libvpx", "libsvtav1"}},
+    {"webm", "webm", {"libvpx-vp9", "libvpx", "libaom-av1"}},
 };
 
 struct encoder_rules { /* what the option tables of libav leave open */
@@ -28,19 +28,19 @@ struct encoder_rules { /* what the option tables of libav leave open */
     const char *preset; /* default, or NULL */
     const char *presets; /* all of them, or NULL: tried when opened */
     const char *settings; /* key=value, separated by blanks */
+    int64_t most_bits; /* a second; 0: crf alone rules. VP8's crf is a floor under a rate */
 };
 #define X264_PRESETS "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo"
 /* crf: visually near lossless for small clips. deadline and cpu-used: quality a little under the
  * best at several times the speed, with one thread. */
 static const struct encoder_rules rules[] = {
-    {"libx264", 51, 18, "medium", X264_PRESETS, ""},
-    {"libx264rgb", 51, 18, "medium", X264_PRESETS, ""},
+    {"libx264", 51, 18, "medium", X264_PRESETS, "", 0},
+    {"libx264rgb", 51, 18, "medium", X264_PRESETS, "", 0},
     {"libx265", 51, 20, "medium", X264_PRESETS,
-     "x265-params=log-level=none:info=0:pools=none:frame-threads=1"},
-    {"libvpx-vp9", 63, 20, NULL, NULL, "deadline=good cpu-used=3"},
-    {"libvpx", 63, 10, NULL, NULL, "deadline=good cpu-used=2"},
-    {"libaom-av1", 63, 20, NULL, NULL, "cpu-used=6"},
-    {"libsvtav1", 63, 24, "8", NULL, ""},
+     "x265-params=log-level=none:info=0:pools=none:frame-threads=1", 0},
+    {"libvpx-vp9", 63, 20, NULL, NULL, "deadline=good cpu-used=3", 0},
+    {"libvpx", 63, 10, NULL, NULL, "deadline=good cpu-used=2", 50000000},
+    {"libaom-av1", 63, 20, NULL, NULL, "cpu-used=6", 0},
 };
 
 static const struct encoder_rules *rules_of(const AVCodec *codec)
@@ -83,13 +83,24 @@ static const AVCodec *default_encoder(const struct container *c)
     return NULL;
 }
 
-/* -c:v names an encoder (libx264) or a codec (h264). */
+/* Encoders that cannot be used here: libsvtav1 prints to the terminal and never returns when it is
+ * given up before the last frame (1.4.1), as checking and Ctrl-C do. */
+static bool usable(const AVCodec *codec)
+{
+    return codec && codec->type == AVMEDIA_TYPE_VIDEO && strcmp(codec->name, "libsvtav1") != 0 &&
+           !(codec->capabilities & AV_CODEC_CAP_HARDWARE);
+}
+
+/* -c:v names an encoder (libx264) or a codec (h264: the first usable encoder of it). */
 static const AVCodec *named_encoder(const char *name)
 {
     const AVCodec *codec = avcodec_find_encoder_by_name(name);
-    if (codec) return codec;
+    if (codec) return usable(codec) ? codec : NULL;
     const AVCodecDescriptor *d = avcodec_descriptor_get_by_name(name);
-    return d ? avcodec_find_encoder(d->id) : NULL;
+    void *at = NULL;
+    while (d && (codec = av_codec_iterate(&at)) != NULL)
+        if (codec->id == d->id && av_codec_is_encoder(codec) && usable(codec)) return codec;
+    return NULL;
 }
 
 static int choose_codec(struct libav_choice *c, const struct container *t,
@@ -105,8 +116,7 @@ static int choose_codec(struct libav_choice *c, const struct container *t,
         return 0;
     }
     c->codec = named_encoder(p->codec);
-    if (!c->codec || c->codec->type != AVMEDIA_TYPE_VIDEO ||
-        (c->codec->capabilities & AV_CODEC_CAP_HARDWARE)) {
+    if (!c->codec) {
         const AVCodec *usual = default_encoder(t);
         return err_set(e, ERR_USAGE,
                        "-c:v %s: this FFmpeg has no such software video encoder; %s is the default "
@@ -143,7 +153,8 @@ static int choose_format(struct libav_choice *c, const struct writer_params *p, 
 {
     char valid[200];
     list_formats(c->codec, valid, sizeof valid);
-    c->pix_fmt = AV_PIX_FMT_YUV420P;
+    /* JPEG has full range by definition, which libav spells yuvj */
+    c->pix_fmt = c->codec->id == AV_CODEC_ID_MJPEG ? AV_PIX_FMT_YUVJ420P : AV_PIX_FMT_YUV420P;
     if (p->pix_fmt)
         c->pix_fmt = av_get_pix_fmt(p->pix_fmt);
     else if (!codec_takes(c->codec, c->pix_fmt))
@@ -172,6 +183,7 @@ static int choose_format(struct libav_choice *c, const struct writer_params *p, 
 static bool has_word(const char *list, const char *word)
 {
     size_t n = strlen(word);
+    if (strchr(word, ' ')) return false;
     for (const char *w = strstr(list, word); n && w; w = strstr(w + 1, word))
         if ((w == list || w[-1] == ' ') && (w[n] == ' ' || w[n] == 0)) return true;
     return false;
@@ -214,7 +226,9 @@ static void set_colour(AVCodecContext *ctx)
     bool rgb = d->flags & AV_PIX_FMT_FLAG_RGB;
     ctx->color_primaries = AVCOL_PRI_BT709;
     ctx->color_trc = AVCOL_TRC_BT709;
-    ctx->colorspace = rgb ? AVCOL_SPC_RGB : AVCOL_SPC_BT709;
+    /* VP8 and JPEG have one matrix by definition; decoders ignore what the container says */
+    bool bt601 = ctx->codec_id == AV_CODEC_ID_VP8 || ctx->codec_id == AV_CODEC_ID_MJPEG;
+    ctx->colorspace = rgb ? AVCOL_SPC_RGB : bt601 ? AVCOL_SPC_BT470BG : AVCOL_SPC_BT709;
     ctx->color_range =
         rgb || strncmp(d->name, "yuvj", 4) == 0 ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
     if (d->log2_chroma_h) ctx->chroma_sample_location = AVCHROMA_LOC_LEFT;
@@ -233,7 +247,7 @@ static int set_options(AVCodecContext *ctx, const struct writer_params *p)
         if (rc >= 0 && p->preset) rc = av_opt_set(ctx->priv_data, "preset", p->preset, 0);
         return rc;
     }
-    ctx->bit_rate = 0;
+    ctx->bit_rate = r->most_bits;
     rc = av_opt_set_double(ctx->priv_data, "crf", p->crf >= 0 ? p->crf : r->crf, 0);
     const char *preset = p->preset ? p->preset : r->preset;
     if (rc >= 0 && preset) rc = av_opt_set(ctx->priv_data, "preset", preset, 0);

@@ -3,6 +3,7 @@
 #include "app/writers/png.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* 64 Mpixel as RGBA, a filter byte a row, and room to double */
 #define STB_MAX_BYTES ((size_t)600 << 20)
@@ -36,6 +37,20 @@ static void *bounded_realloc(void *p, size_t n)
 #define STBI_WRITE_NO_STDIO
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #include "app/vendor/stb_image_write.h"
+
+/* Are the chunks whole, and is the first IDAT not empty? On an empty one stb adds zero to a NULL.
+ */
+static bool chunks_sound(const uint8_t *data, size_t size)
+{
+    for (size_t at = 8; size - at >= 12;) {
+        const uint8_t *p = data + at;
+        size_t n = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+        if (n > size - at - 12) return false;
+        if (memcmp(p + 4, "IDAT", 4) == 0) return n > 0;
+        at += 12 + n;
+    }
+    return false;
+}
 
 int png_decode(uint8_t **rgb, int *width, int *height, const uint8_t *data, size_t size)
 {
