@@ -135,7 +135,7 @@ def adapter(out):
     file["transformer.blocks.0.attn1.to_q.lora_B.bias"] = bias
     meta = {"transformer.r": 2, "transformer.lora_alpha": alpha, "transformer.alpha_pattern": pattern}
     save_file(file, os.path.join(DATA, "dit_lora.safetensors"),
-              metadata={"format": "pt", "lora_adapter_metadata": json.dumps(meta, sort_keys=True)})
+              metadata={"lora_adapter_metadata": json.dumps(meta, sort_keys=True)})  # one key: same bytes
     out["lora.velocity"] = forward(model, *RUNS["t2v"][1:])
 
 
