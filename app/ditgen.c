@@ -180,6 +180,8 @@ static int encode_texts(struct job *j, const struct ditgen_settings *s, struct e
         struct model_text info = {0};
         if (model_encode_text(j->model, b, texts[b], &info, text_progress, j, e) < 0) return -1;
         j->layers_done += j->n_layers;
+        j->progress.done = j->layers_done;
+        if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled while reading the text");
         if (info.truncated)
             log_line(j->run.params.log, 0,
                      "the %s is too long: what follows its first %d tokens is ignored", names[b],

@@ -212,11 +212,13 @@ static int set_size(struct settings *s, enum layer layer, const char *value, str
 {
     int w, h;
     if (parse_size(value, &w, &h, e) < 0) return -1;
-    if (refuse_pair(s, layer, "size", "width", e) < 0) return -1;
-    if (refuse_pair(s, layer, "size", "height", e) < 0) return -1;
-    if (*from_of(s, "width") < layer) s->width = w, *from_of(s, "width") = layer;
-    if (*from_of(s, "height") < layer) s->height = h, *from_of(s, "height") = layer;
-    *from_of(s, "size") = layer;
+    if (*from_of(s, "size") != layer) { /* given twice: the last one stands */
+        if (refuse_pair(s, layer, "size", "width", e) < 0) return -1;
+        if (refuse_pair(s, layer, "size", "height", e) < 0) return -1;
+    }
+    if (*from_of(s, "width") <= layer) s->width = w, *from_of(s, "width") = layer;
+    if (*from_of(s, "height") <= layer) s->height = h, *from_of(s, "height") = layer;
+    if (*from_of(s, "size") < layer) *from_of(s, "size") = layer;
     return 0;
 }
 

@@ -54,6 +54,9 @@ static void accepted(void)
           c.progress == 1);
     cli_fini(&c);
 
+    CHECK_OK(parse(&c, "x --size 32x32 --size 64x48", &e));
+    CHECK(c.settings.width == 64 && c.settings.height == 48);
+    cli_fini(&c);
     CHECK_OK(parse(&c, "x --steps 3 --steps 4 -o a.mp4 -o b.mp4", &e)); /* the last one stands */
     CHECK(c.settings.steps == 4);
     CHECK_STR(c.output, "b.mp4");

@@ -1,0 +1,70 @@
+# Sample prompts become clips of every kind that play: size, count, rate, pixel format, settings.
+. "$(dirname "$0")/lib.sh"
+
+prompt=$(cat "$SOURCE"/assets/prompts/*.txt 2>/dev/null | grep -v '^ *#' | grep . | head -n 1)
+[ -n "$prompt" ] || prompt="a rocket flies up in outer space"
+
+run 0 "$prompt" $TINY -s 1 -o a.y4m && said "seed 1" && said "tokens"
+info a.y4m "size 32x32"
+info a.y4m "frames 5"
+info a.y4m "fps 16/1"
+carries a.y4m "seed = 1"
+carries a.y4m "steps = 2"
+
+"$CLIP_INFO" a.y4m settings | grep -qE '^model = .*/' && bad "the stored settings hold a path"
+"$CLIP_INFO" a.y4m settings | grep -qE "$(date +%Y)-|^threads" && bad "the stored settings hold a date or threads"
+
+# same seed, same bytes; another seed, another clip; threads change nothing
+run 0 "$prompt" $TINY -s 1 -o b.y4m && same a.y4m b.y4m
+run 0 "$prompt" $TINY -s 2 -o c.y4m && differ a.y4m c.y4m
+run 0 "$prompt" $TINY -t 2 -s 1 -o d.y4m && same a.y4m d.y4m
+run 0 -p "something else" $TINY -s 1 -o e.y4m && differ a.y4m e.y4m
+
+# only the low 32 bits of a seed matter to the noise, as in the reference, but the seed is kept whole
+run 0 "$prompt" $TINY -s 18446744073709551615 -o f.y4m && carries f.y4m "seed = 18446744073709551615"
+
+# each solver, its own clip
+for s in $("$DITGEN" list solvers | awk 'NR > 1 { print $1 }'); do
+    run 0 "$prompt" $TINY -s 1 --solver "$s" -o "s-$s.y4m" && info "s-$s.y4m" "frames 5"
+    [ "$s" = unipc ] && same a.y4m s-unipc.y4m
+    [ "$s" = unipc ] || differ a.y4m "s-$s.y4m"
+done
+
+# other noise levels and other rounding are other clips; the long form of the text is the same clip
+run 0 "$prompt" $TINY -s 1 --compat diffusers-0.36 -o g.y4m && differ a.y4m g.y4m
+run 0 "$prompt" $TINY -s 1 --compat diffusers-0.37 -o h.y4m && same_frames a.y4m h.y4m
+run 0 "$prompt" $TINY -s 1 --compat truncate -o i.y4m && differ a.y4m i.y4m
+run 0 "$prompt" $TINY -s 1 --long-text -o j.y4m
+run 0 compare a.y4m j.y4m && printed "PSNR"
+run 0 "$prompt" $TINY -s 1 --guidance-scale 1 -o k.y4m && differ a.y4m k.y4m
+run 0 "$prompt" $TINY -s 1 --precision bf16 -o l.y4m && carries l.y4m "precision = bf16" && differ a.y4m l.y4m
+run 0 "$prompt" $TINY -s 1 --attention window --window-tiles 1 -o m.y4m && carries m.y4m "window-tiles = 1"
+
+# PNG frames: a folder, a pattern, one frame
+mkdir dir
+run 0 "$prompt" $TINY -s 1 -o dir/ && info dir/ "frames 5"
+run 0 "$prompt" $TINY -s 1 --frames 1 -o one_%04d.png && info one_%04d.png "frames 1"
+[ -f one_0001.png ] || bad "no one_0001.png"
+[ -f dir/settings.ini ] || bad "no settings.ini beside the frames"
+carries dir/ "seed = 1"
+
+# a pipe: y4m and nothing else on standard output
+"$DITGEN" "$prompt" $TINY -s 1 -o - 2>"$T/.err" >pipe.y4m || bad "-o - failed"
+same a.y4m pipe.y4m
+"$DITGEN" "$prompt" $TINY -s 1 -o - 2>"$T/.err" | head -c 10 >/dev/null # a reader that goes away: no crash
+
+if [ "$LIBAV" = 1 ]; then
+    run 0 "$prompt" $TINY -s 1 -o a.mp4
+    info a.mp4 "size 32x32"
+    info a.mp4 "frames 5"
+    info a.mp4 "fps 16/1"
+    info a.mp4 "pix_fmt yuv420p"
+    info a.mp4 "codec h264"
+    carries a.mp4 "seed = 1"
+    run 0 "$prompt" $TINY -s 1 -o b.mp4 && same a.mp4 b.mp4
+    run 0 "$prompt" $TINY -s 1 -crf 40 -preset veryfast -pix_fmt yuv444p -o c.mp4 && info c.mp4 "pix_fmt yuv444p" && differ a.mp4 c.mp4
+    run 0 "$prompt" $TINY -s 1 --fps 29.97 -o a.mov && info a.mov "fps 30000/1001" && carries a.mov "fps = 29.97"
+    run 0 "$prompt" $TINY -s 1 -o a.webm && info a.webm "frames 5" && carries a.webm "seed = 1"
+    refuse 2 "nocodec" "$prompt" $TINY -q -s 1 -c:v nocodec -o d.mp4
+fi
+finish

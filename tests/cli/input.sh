@@ -1,0 +1,65 @@
+# Weights that are not what they should be: one line, code 3, no clip.
+. "$(dirname "$0")/lib.sh"
+E="$SOURCE/assets/emoji"
+
+# spoil PART FILE COMMAND...: the file of a fresh copy replaced by COMMAND's output
+n=0
+spoil() {
+    n=$((n + 1))
+    file=$1
+    shift
+    model "m$n"
+    rm -f "$M/$file"
+    "$@" >"$M/$file"
+}
+check() { # WORDS
+    refuse 3 "$1" x $TINY -q -s 1 -m "$M" -o o.y4m
+    rm -rf "$M"
+}
+u64() { # little-endian bytes of a number below 2^31
+    printf "\\$(printf %03o $(($1 & 255)))\\$(printf %03o $(($1 >> 8 & 255)))\\$(printf %03o $(($1 >> 16 & 255)))\\$(printf %03o $(($1 >> 24 & 255)))\\0\\0\\0\\0"
+}
+file_of() { # HEADER BYTES: a safetensors file with that header and so many zero bytes
+    u64 ${#1}
+    printf %s "$1"
+    head -c "$2" /dev/zero
+}
+D=diffusion_pytorch_model.safetensors
+for part in transformer/$D vae/$D text_encoder/model.safetensors; do
+    model "gone$n"
+    rm "$M/$part"
+    n=$((n + 1))
+    check "$(basename "$part" .safetensors)"
+    for bytes in 0 7 8 9 200; do spoil "$part" head -c $bytes "$E/$part" && check "$(basename "$part")"; done
+    size=$(wc -c <"$E/$part")
+    spoil "$part" head -c $((size - 1)) "$E/$part" && check "$(basename "$part")"
+    spoil "$part" sh -c "cat '$E/$part'; echo x" && check "$(basename "$part")"
+done
+spoil transformer/$D file_of '{}' 0 && check "transformer"
+spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}' 8 && check "transformer"
+spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9]}}' 9 && check "transformer"
+spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[2],"data_offsets":[4,8]}}' 8 && check "transformer"
+spoil transformer/$D file_of '{"a":{"dtype":"Q9","shape":[2],"data_offsets":[0,8]}}' 8 && check "transformer"
+spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}' 8 && check "transformer"
+spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}' 6 && check "transformer"
+spoil transformer/$D sh -c "printf '\377\377\377\377\377\377\377\177'; head -c 100 /dev/zero" && check "transformer"
+spoil transformer/$D sh -c "printf 'this is no checkpoint at all, only text'" && check "transformer"
+
+# the right file for another model: names the tensor
+model swapped
+rm "$M/transformer/$D"
+cp -s "$E/vae/$D" "$M/transformer/$D"
+check "transformer"
+model fewer
+edit transformer/config.json 's/"num_layers": *\([0-9]*\)/"num_layers": 1/'
+check "blocks"
+model more
+edit transformer/config.json 's/"num_layers": *\([0-9]*\)/"num_layers": 99/'
+check "blocks"
+model wide
+edit transformer/config.json 's/"ffn_dim": *\([0-9]*\)/"ffn_dim": 64/'
+check "ffn"
+refuse 3 "o.txt" inspect o.txt
+printf 'no' >n.safetensors
+refuse 3 "n.safetensors" inspect n.safetensors
+finish
