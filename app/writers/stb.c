@@ -38,8 +38,8 @@ static void *bounded_realloc(void *p, size_t n)
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #include "app/vendor/stb_image_write.h"
 
-/* Are the chunks whole, and is the first IDAT not empty? On an empty one stb adds zero to a NULL.
- */
+/* Are the chunks whole, and is the first IDAT not empty? On an empty one stb computes
+ * with a NULL. */
 static bool chunks_sound(const uint8_t *data, size_t size)
 {
     for (size_t at = 8; size - at >= 12;) {
@@ -56,7 +56,7 @@ int png_decode(uint8_t **rgb, int *width, int *height, const uint8_t *data, size
 {
     int w, h, channels;
     *rgb = NULL;
-    if (size < 8 || size > PNG_MAX_FILE ||
+    if (size < 8 || size > PNG_MAX_FILE || !chunks_sound(data, size) ||
         !stbi_info_from_memory(data, (int)size, &w, &h, &channels))
         return -1;
     if (w > CLIP_MAX_SIDE || h > CLIP_MAX_SIDE || (int64_t)w * h > PNG_MAX_PIXELS) return -1;
