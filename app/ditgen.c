@@ -1,6 +1,7 @@
 /* The C library: one generation from settings to frames, over the doors of model and sched. */
 #include "app/ditgen.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,8 +142,18 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* What the phase before gave back goes to the system: the allocator would keep about 70 MiB of small
+ * pieces of the embedded transformer while the VAE needs its own (peak 167 MiB instead of 102). */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
 {
+    give_back();
     j->begin = seconds_now();
     j->progress = (struct ditgen_progress){.phase = phase, .total = total};
 }
