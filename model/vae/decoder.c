@@ -58,7 +58,7 @@ void decoding_carve(struct decoding *d, struct half *net, const struct vae_confi
     struct stage *first = &d->stages[0], *last = &d->stages[n - 1];
     d->latent = frame_size(h, w, c->z_dim);
     d->rgb = frame_size(last->out.h, last->out.w, c->out_channels);
-    frames_take(d->z, first->cap, &d->latent, a);
+    frames_take_zero(d->z, first->cap, &d->latent, a);
     frames_take(d->zq, first->cap, &d->latent, a);
     frames_take(d->out, last->cap, &d->rgb, a);
     causal_carve(&net->conv_in, &d->latent, a);
@@ -288,8 +288,8 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
         err_wrap(e, "vae decoder, %dx%d latents", w, h);
         goto done;
     }
+    arena_huge_pages(&a);
     decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &a);
-    memset(a.base, 0, a.size); /* the borders, and channels past the real ones */
     d->run.round = v->precision != PRECISION_FP32;
     for (int z = 0; z < v->config.z_dim; z++) { /* as the reference pipeline computes them */
         d->scale[z] = 1.0f / (float)v->config.latents_std[z];

@@ -15,7 +15,7 @@ void encoding_carve(struct encoding *d, struct half *net, const struct vae_confi
     int lh = h / c->patch_size, lw = w / c->patch_size;
     size_t most = 0;
     d->rgb = frame_size(lh, lw, c->in_channels);
-    frames_take(d->pixels, cap, &d->rgb, a);
+    frames_take_zero(d->pixels, cap, &d->rgb, a);
     causal_carve(&net->conv_in, &d->rgb, a);
     int widest = pad_channels(net->mid_channels);
     for (int i = 0; i < n; i++) {
@@ -54,6 +54,7 @@ void encoding_carve(struct encoding *d, struct half *net, const struct vae_confi
     most = larger(most, conv_scratch(&net->conv_out.conv, &d->latent, last->cap, threads));
     most = larger(most, conv_scratch(&net->quant, &d->latent, last->cap, threads));
     d->zeros = arena_take(a, (size_t)widest * sizeof(float));
+    if (d->zeros) memset(d->zeros, 0, (size_t)widest * sizeof(float));
     d->run.threads = threads;
     d->run.stride = (most + 31) / 32 * 32 + 16;
     d->run.scratch = arena_take(a, d->run.stride * (size_t)threads * sizeof(float));
@@ -236,8 +237,8 @@ int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int heigh
         err_wrap(e, "vae encoder, %dx%d", width, height);
         goto done;
     }
+    arena_huge_pages(&a);
     encoding_carve(d, v->encoder, c, height, width, threads, &a);
-    memset(a.base, 0, a.size);
     d->run.round = v->precision != PRECISION_FP32;
     size_t one = (size_t)height * (size_t)width * 3;
     struct encode j = {v, v->encoder, d, true};

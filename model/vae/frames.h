@@ -49,12 +49,15 @@ struct past {
     int n; /* how many have been seen, at most 2: frame[2 - n ..] are real */
 };
 
-/* Takes n frames from the arena; counting arenas give NULL. */
-static inline void frames_take(float **list, int n, const struct frame_size *s, struct arena *a)
-{
-    for (int i = 0; i < n; i++)
-        list[i] = arena_take(a, frame_floats(s) * sizeof(float));
-}
+/* Zeroes what lies round the picture; the picture itself is written before it is read. */
+void frame_clear_border(float *f, const struct frame_size *s);
+/* Takes n frames from the arena, borders cleared; counting arenas give NULL. */
+void frames_take(float **list, int n, const struct frame_size *s, struct arena *a);
+/* The same, all zero: for frames whose channels past the real ones nobody writes. */
+void frames_take_zero(float **list, int n, const struct frame_size *s, struct arena *a);
+/* An arena's pages in the largest size the system gives: fewer faults, and products that walk 36
+ * planes at once miss the page tables less. A hint; call before the memory is touched. */
+void arena_huge_pages(const struct arena *a);
 
 /* After the n frames of `list` were consumed: the last two become the past, the old past the
  * list's. */

@@ -19,6 +19,8 @@ static void dup_row(void *ctx, int y, int worker)
     for (int x = 0; x < d->to->w; x++) {
         const float *src = d->src + frame_at(d->from, y / 2, x / 2);
         float *dst = d->dst + frame_at(d->to, y, x);
+        for (int o = d->out; o < d->to->channels; o++)
+            dst[o] = 0;
         for (int o = 0; o < d->out; o++)
             dst[o] = src[(((o * d->ft + d->a) * 2 + y % 2) * 2 + x % 2) / repeats];
     }
@@ -45,6 +47,8 @@ static void avg_row(void *ctx, int y, int worker)
     (void)worker;
     for (int x = 0; x < d->to->w; x++) {
         float *dst = d->dst + frame_at(d->to, y, x);
+        for (int o = d->out; o < d->to->channels; o++)
+            dst[o] = 0;
         for (int o = 0; o < d->out; o++) {
             double sum = 0;
             for (int g = o * group; g < (o + 1) * group; g++) {

@@ -31,6 +31,7 @@ static int load(struct vae *v, const char *dir, struct err *e)
         err_wrap(e, "%s, packed weights", dir);
         goto done;
     }
+    arena_huge_pages(&v->weights);
     s.arena = &v->weights;
     s.weights = w;
     if (build(v, &s, e) < 0) goto done;
