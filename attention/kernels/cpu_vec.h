@@ -12,13 +12,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__clang__)
+#if defined(FLASH_EMULATE) /* unrolled C, with sanitizers at that, takes minutes to compile */
+#define UNROLL(n)
+#define ALWAYS_INLINE static __attribute__((unused, noinline))
+#elif defined(__clang__)
 #define UNROLL(n) _Pragma("unroll")
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 #else
 #define UNROLL_(x) _Pragma(#x)
 #define UNROLL(n) UNROLL_(GCC unroll n)
-#endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#endif
 
 #if defined(FLASH_EMULATE)
 #define VLEN 16

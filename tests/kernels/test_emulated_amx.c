@@ -7,6 +7,6 @@
 int main(int argc, char **argv)
 {
     struct test_rng r = test_seed(argc, argv);
-    check_kernel(&emulated_amx, &r, 30);
+    check_kernel(&emulated_amx, &r, 20);
     return TEST_RESULT();
 }

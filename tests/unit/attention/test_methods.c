@@ -81,7 +81,7 @@ static float *whole_run(const struct attn_params *p, const struct attn_shape *sh
                 struct test_rng base = {(uint64_t)(layer * BRANCHES + branch + 1)},
                                 drift = {(uint64_t)step + 99};
                 for (size_t i = 0; i < 3 * n; i++)
-                    qkv[i] = rng_normal(&base) + .1f * rng_normal(&drift);
+                    qkv[i] = (float)(4 * rng_unit(&base) + .4 * rng_unit(&drift) - 2.2);
                 float *o = out + calls++ * n;
                 for (size_t i = 0; i < n; i++)
                     o[i] = NAN;

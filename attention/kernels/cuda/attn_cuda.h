@@ -1,0 +1,119 @@
+/* Attention on NVIDIA GPUs: what a launch is told, and one launcher a kernel.
+ *
+ * o = softmax(q·kᵀ / sqrt(head_dim) + key_bias) · v over the kept tiles of a plan, bf16 in and out,
+ * fp32 sums. A plan arrives in any encoding of block_mask and is turned into one list a row
+ * (attn_lists_*), which all kernels execute in ascending order: so the encoding cannot change a
+ * byte. A row that keeps nothing gives o = 0 and lse = -inf.
+ *
+ * Memory: every pointer of attn_cuda and of the lists in it is the device's; launchers enqueue on
+ * the stream, allocate nothing and do not wait. ref_plan.c executes the same struct with every
+ * pointer the host's, and is the judge. Threads: launchers may be called from any; the current
+ * device is used. Errors: ERR_USAGE (sizes a kernel does not take), ERR_DEVICE (the runtime's). */
+#ifndef DITGEN_ATTENTION_KERNELS_CUDA_ATTN_CUDA_H
+#define DITGEN_ATTENTION_KERNELS_CUDA_ATTN_CUDA_H
+
+#include "attention/block_mask.h"
+#include "model/base/err.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a row of tiles does, one word a step: tile number in bits 0-15, kind above. */
+#define ATTN_STEP_TILE(step) ((step) & 0xffffu)
+#define ATTN_STEP_MEAN 0x10000u /* group g of mean keys: tiles [g * block_k, (g + 1) * block_k) */
+
+struct attn_lists { /* the one form that kernels execute */
+    int rows, cols, block_q, block_k;
+    int n_plans; /* 1: shared by all heads, else n_heads */
+    const uint32_t *row_ptr; /* [n_plans * rows + 1] into steps */
+    const uint32_t *steps; /* tiles ascending, then mean groups ascending */
+    const uint32_t *order; /* [n_heads * rows] head * rows + row, in the order of starting */
+    const uint32_t *mean; /* [n_plans * rows, words] tiles that count by their mean, or NULL */
+    int words; /* uint32s a row of tile bits: (cols + 31) / 32 */
+};
+
+struct attn_tensor { /* bf16 [L, N, D], channels contiguous, strides in elements */
+    void *at; /* 16-byte aligned, strides multiples of 8 */
+    int64_t token, head;
+};
+
+struct attn_cuda {
+    struct attn_tensor q, k, v, o;
+    int len_q, len_k, n_heads, head_dim;
+    const struct attn_lists *lists; /* the struct in host memory; NULL: every tile */
+    struct attn_tensor k_mean, v_mean; /* [cols, N, D], when lists->mean */
+    const float *key_bias; /* [len_k] or NULL */
+    float *lse; /* [N, len_q] natural logarithm of the row's sum, or NULL */
+    /* [N * rows, words]: bits of the tiles of which some query's largest score came within
+     * alive_log2 (< 0) of the largest before it, in powers of two; or NULL. Kept tiles without a
+     * bit may be left out next time (LiteAttention). */
+    uint32_t *alive;
+    float alive_log2;
+    void *scratch; /* attn_cuda_scratch() bytes, 16-byte aligned */
+    void *stream; /* cudaStream_t; NULL: the default stream */
+};
+
+size_t attn_cuda_scratch(void); /* bytes any launch needs */
+
+/* --- plans (plan.c, host) --- */
+
+struct attn_plan { /* what a planner says; host memory; any part may be NULL but map */
+    const struct block_mask *map; /* tiles to compute, any encoding; key_bias is not looked at */
+    /* bit planes [n_plans * rows, words] of uint32, of tiles that ... */
+    const uint32_t *forced; /* ... are computed whatever the others say: sinks, text, ragged end */
+    const uint32_t *dead; /* ... are left out though map keeps them */
+    const uint32_t *mean; /* ... count by their mean key and value when they are not computed */
+    int n_heads;
+};
+struct attn_lists_size {
+    size_t row_ptr, steps, order, mean; /* uint32s */
+};
+/* Exact needs of a plan, then the lists themselves into arrays of these sizes. order starts long
+ * rows early, but keeps the rows of one head together, whose keys then stay in the cache. */
+int attn_lists_size(struct attn_lists_size *s, const struct attn_plan *p, struct err *e);
+int attn_lists_fill(struct attn_lists *l, uint32_t *row_ptr, uint32_t *steps, uint32_t *order,
+                    uint32_t *mean, const struct attn_plan *p, struct err *e);
+
+/* --- shapes (shape.c, host): what a kernel makes of a call, without a GPU --- */
+
+struct attn_tile { /* one kernel instance */
+    const char *kernel; /* flash_sm90 ... */
+    int head_dim, block_q, block_k, stages, threads, blocks_per_sm;
+    size_t shared; /* dynamic shared memory, bytes */
+};
+enum attn_cuda_row { ATTN_SM80, ATTN_SM90, ATTN_CUDNN, ATTN_CUDA_ROWS };
+/* The instance that takes the call, or ERR_USAGE with a sentence. */
+int attn_tile_pick(struct attn_tile *t, enum attn_cuda_row row, const struct attn_cuda *w,
+                   struct err *e);
+
+/* --- launchers --- */
+
+/* mma.sync and cp.async: sm_80 and all later; key_bias, tiles of 64 or 128 keys. */
+int attn_sm80(const struct attn_cuda *w, struct err *e);
+/* wgmma and the bulk copy engine: sm_90a only; variant 0 is the instance of attn_tile_pick(),
+ * others are kept for measurements (attn_sm90_variant names them, NULL past the last). */
+int attn_sm90(const struct attn_cuda *w, struct err *e);
+int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
+const char *attn_sm90_variant(int variant);
+
+/* mass[N * rows, cols]: mean over the queries of a row of tiles of the weight that its softmax
+ * gives to each tile, from lse of an earlier run (any plan's). Every tile is visited. sm_80 on. */
+int attn_mass_sm80(float *mass, const struct attn_cuda *w, const float *lse, int block_q,
+                   int block_k, struct err *e);
+
+/* --- the judge (ref_plan.c, host pointers throughout) --- */
+
+struct attn_judge { /* optional outputs beside w->lse, w->alive */
+    float *o; /* [len_q, N, D], not rounded; w->o is not written */
+    float *margin; /* [N * rows, cols] most of (largest score in tile - largest before) in log2 */
+    float *mass; /* [N * rows, cols] as attn_mass_sm80 */
+    int only_row; /* one row of tiles of every head, or -1 for all */
+};
+int attn_ref_plan(const struct attn_cuda *w, const struct attn_judge *out, struct err *e);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
