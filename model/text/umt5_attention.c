@@ -15,6 +15,9 @@
 #define LANE 16 /* floats: two AVX2 registers, or one of AVX-512 */
 #define ROWS 4
 
+/* GNU C: one AVX2 register, two of SSE; the address may be any float's */
+typedef float vec __attribute__((vector_size(32), aligned(4), may_alias));
+
 static size_t padded(int n) { return ((size_t)n + LANE - 1) / LANE * LANE; }
 
 size_t umt5_attn_scratch(int n, int d_kv)
@@ -46,13 +49,14 @@ static inline __attribute__((always_inline)) void product(float *restrict c,
                                                           size_t depth)
 {
     for (size_t j = 0; j < width; j += LANE) {
-        float sum[ROWS][LANE] = {{0}};
+        vec sum[ROWS][2] = {0}; /* arrays of float would be spilled */
         for (size_t k = 0; k < depth; k++) {
-            const float *restrict row = b + k * width + j;
+            const vec *row = (const vec *)(const void *)(b + k * width + j);
+            vec low = row[0], high = row[1];
             for (int r = 0; r < ROWS; r++) {
                 float x = a[(size_t)r * a_stride + k];
-                for (int i = 0; i < LANE; i++)
-                    sum[r][i] += x * row[i];
+                sum[r][0] += x * low;
+                sum[r][1] += x * high;
             }
         }
         for (int r = 0; r < ROWS; r++)
