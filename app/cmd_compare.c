@@ -1,8 +1,8 @@
 /* compare: how far two clips, PNG folders or latents are apart. Figures: app/writers/quality.h. */
 #include "app/cmd.h"
+#include "app/writers/latents.h"
 #include "app/writers/quality.h"
 #include "app/writers/writer.h"
-#include "model/weights/weights.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -115,47 +115,18 @@ out:
 
 /* --- latents ---------------------------------------------------------------------------------- */
 
-struct latents {
-    struct weights *file;
-    const struct tensor *tensor;
-    float *values;
-};
-
-static void latents_close(struct latents *l)
-{
-    free(l->values);
-    weights_close(l->file);
-}
-
-static int latents_open(struct latents *l, const char *path, struct err *e)
-{
-    if (weights_open_file(&l->file, path, e) < 0) return -1;
-    l->tensor = weights_find(l->file, "latents");
-    if (!l->tensor)
-        return err_set(e, ERR_INPUT, "%s: no tensor \"latents\" in it (%d tensors)", path,
-                       weights_count(l->file));
-    size_t n = tensor_len(l->tensor);
-    if (!n) return err_set(e, ERR_INPUT, "%s: its latents are empty", path);
-    l->values = malloc(n * sizeof(float));
-    if (!l->values) return err_set(e, ERR_RESOURCE, "%s: no memory for %zu latents", path, n);
-    if (dtype_to_f32(l->values, l->tensor->data, l->tensor->dtype, n) < 0)
-        return err_set(e, ERR_INPUT, "%s: latents are %s, wanted F32, F16, BF16 or F64", path,
-                       dtype_name(l->tensor->dtype));
-    return 0;
-}
-
-static void shape_text(char *text, size_t size, const struct tensor *t)
+static void shape_text(char *text, size_t size, const struct latents *l)
 {
     size_t len = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < t->n_dims && len < size; i++)
+    for (int i = 0; i < l->n_dims && len < size; i++)
         len += (size_t)snprintf(text + len, size - len, "%s%lld", i ? ", " : "",
-                                (long long)t->shape[i]);
+                                (long long)l->shape[i]);
     if (len < size) snprintf(text + len, size - len, "]");
 }
 
 static void print_latents(const struct latents *a, const struct latents *b, bool json)
 {
-    size_t n = tensor_len(a->tensor), differing = 0;
+    size_t n = a->n, differing = 0;
     double sum = 0, norm = 0, most = 0, lo = (double)INFINITY, hi = -(double)INFINITY;
     for (size_t i = 0; i < n; i++) {
         double x = (double)a->values[i], y = (double)b->values[i], d = fabs(x - y);
@@ -170,7 +141,7 @@ static void print_latents(const struct latents *a, const struct latents *b, bool
     double psnr =
         sum > 0 ? 10 * log10((hi - lo) * (hi - lo) / (sum / (double)n)) : sum + (double)INFINITY;
     char shape[200];
-    shape_text(shape, sizeof shape, a->tensor);
+    shape_text(shape, sizeof shape, a);
     if (json) {
         printf("{\"kind\": \"latents\", \"shape\": %s, \"identical\": %s", shape,
                differing ? "false" : "true");
@@ -189,7 +160,7 @@ static void print_latents(const struct latents *a, const struct latents *b, bool
     printf("%zu of %zu values differ, by %.4g at most\n", differing, n, most);
 }
 
-static bool same_shape(const struct tensor *a, const struct tensor *b)
+static bool same_shape(const struct latents *a, const struct latents *b)
 {
     return a->n_dims == b->n_dims &&
            memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof a->shape[0]) == 0;
@@ -199,11 +170,11 @@ static int compare_latents(const struct compare_args *args, struct err *e)
 {
     struct latents a = {0}, b = {0};
     int rc = -1;
-    if (latents_open(&a, args->a, e) < 0 || latents_open(&b, args->b, e) < 0) goto out;
-    if (!same_shape(a.tensor, b.tensor)) {
+    if (latents_read(&a, args->a, e) < 0 || latents_read(&b, args->b, e) < 0) goto out;
+    if (!same_shape(&a, &b)) {
         char sa[100], sb[100];
-        shape_text(sa, sizeof sa, a.tensor);
-        shape_text(sb, sizeof sb, b.tensor);
+        shape_text(sa, sizeof sa, &a);
+        shape_text(sb, sizeof sb, &b);
         err_set(e, ERR_INPUT, "latents of %s are %s, of %s %s; only equal shapes compare", args->a,
                 sa, args->b, sb);
         goto out;
@@ -211,8 +182,8 @@ static int compare_latents(const struct compare_args *args, struct err *e)
     print_latents(&a, &b, args->json);
     rc = 0;
 out:
-    latents_close(&a);
-    latents_close(&b);
+    latents_fini(&a);
+    latents_fini(&b);
     return rc;
 }
 

@@ -1,8 +1,10 @@
 /* Whatever clip file is given: one sentence, or frames within the bounds and settings that are
  * text.
  *
- * The first byte picks the reader: 0 y4m, 1 a PNG picture, 2 the settings word, else all three. */
+ * The first byte picks the reader: 0 y4m, 1 a PNG picture, 2 the settings word, 3 latents, else
+ * all. */
 #include "app/writers/clip.h"
+#include "app/writers/latents.h"
 #include "app/writers/png.h"
 #include "app/writers/settings_text.h"
 #include "app/writers/y4m.h"
@@ -60,12 +62,27 @@ static void try_settings(const uint8_t *data, size_t size)
     free(text);
 }
 
+static void try_latents(const uint8_t *data, size_t size)
+{
+    struct latents l;
+    struct err e = {0};
+    if (latents_parse(&l, data, size, "fuzz.safetensors", &e) < 0) {
+        require(e.code != ERR_NONE && e.msg[0] && !l.values);
+    } else {
+        require(l.n > 0 && l.n <= size);
+        volatile float last = l.values[l.n - 1];
+        (void)last;
+    }
+    latents_fini(&l);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!size) return 0;
-    int pick = data[0] < 3 ? data[0] : 3;
-    if (pick == 0 || pick == 3) try_y4m(data + 1, size - 1);
-    if (pick == 1 || pick == 3) try_png(data + 1, size - 1);
-    if (pick == 2 || pick == 3) try_settings(data + 1, size - 1);
+    int pick = data[0] < 4 ? data[0] : 4;
+    if (pick == 0 || pick == 4) try_y4m(data + 1, size - 1);
+    if (pick == 1 || pick == 4) try_png(data + 1, size - 1);
+    if (pick == 2 || pick == 4) try_settings(data + 1, size - 1);
+    if (pick == 3 || pick == 4) try_latents(data + 1, size - 1);
     return 0;
 }
