@@ -2,6 +2,7 @@
 #ifndef DITGEN_TEXT_TOKENIZER_H
 #define DITGEN_TEXT_TOKENIZER_H
 
+#include "model/base/json.h"
 #include "model/text/charsmap.h"
 #include "model/text/pattern.h"
 #include "model/text/text.h"
@@ -58,6 +59,13 @@ struct tokenizer {
 int tokenizer_read(struct tokenizer *t, const char *path, struct err *e);
 int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path,
                     struct err *e);
+/* Appends the steps of one node, a Sequence's included. */
+int tokenizer_read_normalizer(struct tokenizer *t, const struct json *o, struct err *e);
+int tokenizer_read_pre_tokenizer(struct tokenizer *t, const struct json *o, struct err *e);
+/* o's "type", "(none)" without one; a flag that may be absent; a heap copy, NULL without memory. */
+const char *tokenizer_type(const struct json *o);
+int tokenizer_flag(const struct json *o, const char *key, bool fallback, bool *v, struct err *e);
+char *tokenizer_copy(const char *s);
 /* All normalizers in turn; *b is replaced. *shifted: the first rune kept is not the text's first.
  */
 int tokenizer_normalize(const struct tokenizer *t, struct bytes *b, bool *shifted, struct err *e);

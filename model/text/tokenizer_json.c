@@ -11,33 +11,12 @@
 
 #define MAX_FILE ((size_t)256 << 20) /* the umt5-xxl one has 17 MB */
 
-static const char *type_of(const struct json *o)
-{
-    const char *s = json_string(json_get(o, "type"));
-    return s ? s : "(none)";
-}
-
 static int read_id(const struct json *n, int limit, int *id)
 {
     double d;
     if (!json_number(n, &d) || d < 0 || d >= limit || d != (double)(int)d) return -1;
     *id = (int)d;
     return 0;
-}
-
-static int read_flag(const struct json *o, const char *key, bool fallback, bool *v, struct err *e)
-{
-    const struct json *n = json_get(o, key);
-    *v = fallback;
-    if (json_is_null(n) || json_bool(n, v)) return 0;
-    return err_set(e, ERR_INPUT, "%s is not true or false", key);
-}
-
-static char *copy(const char *s)
-{
-    size_t n = strlen(s) + 1;
-    char *p = malloc(n);
-    return p ? memcpy(p, s, n) : NULL;
 }
 
 /* ---- model ---- */
@@ -78,7 +57,7 @@ static int read_vocab(struct tokenizer *t, const struct json *vocab, struct piec
 static int read_model(struct tokenizer *t, const struct json *model, int n_added, struct err *e)
 {
     const struct json *vocab = json_get(model, "vocab"), *unk = json_get(model, "unk_id");
-    const char *type = type_of(model);
+    const char *type = tokenizer_type(model);
     bool bytes;
     int unk_id = -1;
     if (strcmp(type, "Unigram") != 0)
@@ -90,7 +69,7 @@ static int read_model(struct tokenizer *t, const struct json *model, int n_added
                        MAX_VOCAB - n_added);
     if (!json_is_null(unk) && read_id(unk, n, &unk_id) < 0)
         return err_set(e, ERR_INPUT, "model.unk_id is not one of the %d ids", n);
-    if (read_flag(model, "byte_fallback", false, &bytes, e) < 0) return -1;
+    if (tokenizer_flag(model, "byte_fallback", false, &bytes, e) < 0) return -1;
 
     struct piece *items = malloc((size_t)n * sizeof *items);
     double *score = calloc((size_t)n, sizeof *score);
@@ -122,11 +101,11 @@ static int read_added_token(struct tokenizer *t, const struct json *o, int *next
                        MAX_PIECE);
     if (read_id(json_get(o, "id"), MAX_VOCAB, &id) < 0)
         return err_set(e, ERR_INPUT, "\"%.40s\" has no id from 0 to %d", content, MAX_VOCAB - 1);
-    if (read_flag(o, "special", false, &special, e) < 0 ||
-        read_flag(o, "single_word", false, &a->single_word, e) < 0 ||
-        read_flag(o, "lstrip", false, &a->lstrip, e) < 0 ||
-        read_flag(o, "rstrip", false, &a->rstrip, e) < 0 ||
-        read_flag(o, "normalized", !special, &a->normalized, e) < 0)
+    if (tokenizer_flag(o, "special", false, &special, e) < 0 ||
+        tokenizer_flag(o, "single_word", false, &a->single_word, e) < 0 ||
+        tokenizer_flag(o, "lstrip", false, &a->lstrip, e) < 0 ||
+        tokenizer_flag(o, "rstrip", false, &a->rstrip, e) < 0 ||
+        tokenizer_flag(o, "normalized", !special, &a->normalized, e) < 0)
         return -1;
     /* the id follows from the content; the reference warns when the file says otherwise */
     a->id = pieces_find(&t->model.pieces, content, strlen(content));
@@ -136,7 +115,7 @@ static int read_added_token(struct tokenizer *t, const struct json *o, int *next
     if (a->id != id)
         return err_set(e, ERR_INPUT, "\"%.40s\" claims id %d, where the vocabulary gives it %d",
                        content, id, a->id);
-    a->content = copy(content);
+    a->content = tokenizer_copy(content);
     if (!a->content) return err_set(e, ERR_RESOURCE, "no memory for an added token");
     t->n_added++;
     if (id >= t->n_ids) t->n_ids = id + 1;
@@ -193,149 +172,6 @@ static int index_added(struct tokenizer *t, struct err *e)
     return 0;
 }
 
-/* ---- normalizers ---- */
-
-/* "pattern": {"String": ...} or {"Regex": ...} */
-static int read_pattern(struct pattern *p, const struct json *o, struct err *e)
-{
-    const struct json *n = json_get(o, "pattern");
-    const char *literal = json_string(json_get(n, "String")),
-               *regex = json_string(json_get(n, "Regex"));
-    if (literal) return pattern_string(p, literal, e);
-    if (regex) return pattern_regex(p, regex, e);
-    return err_set(e, ERR_INPUT, "pattern is neither {\"String\": ...} nor {\"Regex\": ...}");
-}
-
-static int read_content(struct norm_step *s, const struct json *o, const char *key, struct err *e)
-{
-    const char *text = json_string(json_get(o, key));
-    if (!text || strlen(text) > MAX_PIECE)
-        return err_set(e, ERR_INPUT, "%s is not a string of at most %d bytes", key, MAX_PIECE);
-    s->content = copy(text);
-    return s->content ? 0 : err_set(e, ERR_RESOURCE, "no memory for a normalizer");
-}
-
-static int read_norm_step(struct norm_step *s, const struct json *o, const char *type,
-                          struct err *e)
-{
-    if (strcmp(type, "Precompiled") == 0) {
-        const char *map = json_string(json_get(o, "precompiled_charsmap"));
-        s->type = NORM_CHARSMAP;
-        if (!map) return err_set(e, ERR_INPUT, "precompiled_charsmap is not a string");
-        return charsmap_open(&s->map, map, e);
-    }
-    if (strcmp(type, "Strip") == 0) {
-        s->type = NORM_STRIP;
-        if (read_flag(o, "strip_left", true, &s->left, e) < 0) return -1;
-        return read_flag(o, "strip_right", true, &s->right, e);
-    }
-    if (strcmp(type, "Replace") == 0) {
-        s->type = NORM_REPLACE;
-        if (read_content(s, o, "content", e) < 0) return -1;
-        return read_pattern(&s->pattern, o, e);
-    }
-    if (strcmp(type, "Prepend") == 0) {
-        s->type = NORM_PREPEND;
-        return read_content(s, o, "prepend", e);
-    }
-    if (strcmp(type, "NFC") == 0) {
-        s->type = NORM_NFC;
-        return 0;
-    }
-    return err_set(e, ERR_INPUT,
-                   "normalizer \"%.40s\" is not one that ditgen knows (Precompiled, Strip, "
-                   "Replace, Prepend, NFC, Sequence)",
-                   type);
-}
-
-/* A step or a Sequence of them, possibly nested; depth is bounded by the parser. */
-static int read_normalizer(struct tokenizer *t, const struct json *o, struct err *e)
-{
-    if (json_is_null(o)) return 0;
-    const char *type = type_of(o);
-    if (strcmp(type, "Sequence") == 0) {
-        const struct json *list = json_get(o, "normalizers");
-        if (!json_is_array(list)) return err_set(e, ERR_INPUT, "normalizers is not an array");
-        for (const struct json *x = json_first(list); x; x = json_next(x))
-            if (read_normalizer(t, x, e) < 0) return -1;
-        return 0;
-    }
-    if (t->n_norm == MAX_STEPS) return err_set(e, ERR_INPUT, "more than %d normalizers", MAX_STEPS);
-    return read_norm_step(&t->norm[t->n_norm++], o, type, e);
-}
-
-/* ---- pre-tokenizers ---- */
-
-static int read_metaspace(struct pre_step *s, const struct json *o, struct err *e)
-{
-    const struct json *mark = json_get(o, "replacement");
-    const char *text = mark ? json_string(mark) : "\u2581",
-               *scheme = json_string(json_get(o, "prepend_scheme"));
-    bool prefix;
-    uint32_t c;
-    size_t n = text ? strlen(text) : 0;
-    s->type = PRE_METASPACE;
-    if (n < 1 || n > 4 || utf8_read(&c, text, n) != n)
-        return err_set(e, ERR_INPUT, "Metaspace: replacement is not one character");
-    memcpy(s->mark, text, n + 1);
-    if (read_flag(o, "add_prefix_space", true, &prefix, e) < 0) return -1;
-    if (read_flag(o, "split", true, &s->split, e) < 0) return -1;
-    s->prepend = PREPEND_ALWAYS;
-    if (scheme && strcmp(scheme, "first") == 0)
-        s->prepend = PREPEND_FIRST;
-    else if (scheme && strcmp(scheme, "never") == 0)
-        s->prepend = PREPEND_NEVER;
-    else if (scheme && strcmp(scheme, "always") != 0)
-        return err_set(e, ERR_INPUT,
-                       "Metaspace: prepend_scheme is \"%.20s\", wanted always, first or never",
-                       scheme);
-    if (!prefix && scheme && s->prepend != PREPEND_NEVER)
-        return err_set(e, ERR_INPUT,
-                       "Metaspace: add_prefix_space is false, yet prepend_scheme is \"%s\"",
-                       scheme);
-    if (!prefix) s->prepend = PREPEND_NEVER;
-    return 0;
-}
-
-static int read_pre_step(struct pre_step *s, const struct json *o, const char *type, struct err *e)
-{
-    if (strcmp(type, "Metaspace") == 0) return read_metaspace(s, o, e);
-    if (strcmp(type, "WhitespaceSplit") == 0) {
-        s->type = PRE_WHITESPACE;
-        return 0;
-    }
-    if (strcmp(type, "Split") == 0) {
-        const char *how = json_string(json_get(o, "behavior"));
-        bool invert;
-        s->type = PRE_ISOLATE;
-        if (read_flag(o, "invert", false, &invert, e) < 0) return -1;
-        if (!how || strcmp(how, "Isolated") != 0 || invert)
-            return err_set(e, ERR_INPUT,
-                           "Split: only behavior \"Isolated\", not inverted, is known");
-        return read_pattern(&s->pattern, o, e);
-    }
-    return err_set(e, ERR_INPUT,
-                   "pre_tokenizer \"%.40s\" is not one that ditgen knows (Metaspace, "
-                   "WhitespaceSplit, Split, Sequence)",
-                   type);
-}
-
-static int read_pre_tokenizer(struct tokenizer *t, const struct json *o, struct err *e)
-{
-    if (json_is_null(o)) return 0;
-    const char *type = type_of(o);
-    if (strcmp(type, "Sequence") == 0) {
-        const struct json *list = json_get(o, "pretokenizers");
-        if (!json_is_array(list)) return err_set(e, ERR_INPUT, "pretokenizers is not an array");
-        for (const struct json *x = json_first(list); x; x = json_next(x))
-            if (read_pre_tokenizer(t, x, e) < 0) return -1;
-        return 0;
-    }
-    if (t->n_pre == MAX_STEPS)
-        return err_set(e, ERR_INPUT, "more than %d pre-tokenizers", MAX_STEPS);
-    return read_pre_step(&t->pre[t->n_pre++], o, type, e);
-}
-
 /* ---- template ---- */
 
 static int add_special(struct tokenizer *t, const struct json *tokens, const char *name, bool seen,
@@ -360,7 +196,7 @@ static int add_special(struct tokenizer *t, const struct json *tokens, const cha
 static int read_template(struct tokenizer *t, const struct json *o, struct err *e)
 {
     if (json_is_null(o)) return 0;
-    const char *type = type_of(o);
+    const char *type = tokenizer_type(o);
     const struct json *tokens = json_get(o, "special_tokens"), *list = json_get(o, "single");
     bool seen = false; /* the text's own place */
     if (strcmp(type, "TemplateProcessing") != 0)
@@ -395,8 +231,9 @@ static int read_root(struct tokenizer *t, const struct json *root, struct err *e
                        MAX_VOCAB / 2);
     if (read_model(t, json_get(root, "model"), json_count(added), e) < 0) return -1;
     if (read_added(t, added, e) < 0) return -1;
-    if (read_normalizer(t, json_get(root, "normalizer"), e) < 0) return err_wrap(e, "normalizer");
-    if (read_pre_tokenizer(t, json_get(root, "pre_tokenizer"), e) < 0)
+    if (tokenizer_read_normalizer(t, json_get(root, "normalizer"), e) < 0)
+        return err_wrap(e, "normalizer");
+    if (tokenizer_read_pre_tokenizer(t, json_get(root, "pre_tokenizer"), e) < 0)
         return err_wrap(e, "pre_tokenizer");
     if (read_template(t, json_get(root, "post_processor"), e) < 0)
         return err_wrap(e, "post_processor");

@@ -45,7 +45,7 @@ int main(void)
         "\xEF\xBC\xA1",
         "end</s>",
         "</s>",
-        "two  spaces",
+
         "x1, y2!"};
     for (size_t i = 0; i < ARRAY_LEN(plain); i++) {
         int ok = 0, one = 0;
