@@ -158,8 +158,8 @@ size_t cost_resident(void)
     return n == 2 ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-/* Code, tables and stacks that a run touches after the plan was made: 8 to 10 MiB at four sizes, y4m and
- * mp4 (tests/cli/memory.sh). */
+/* Code, tables and stacks that a run touches after the plan was made: 8 to 10 MiB at four sizes,
+ * y4m and mp4 (tests/cli/memory.sh). */
 #define RESIDENT_LATER ((size_t)9 << 20)
 
 /* Rates of the other code beside the probe's; measured on an AVX2 machine with oneDNN (see cost.h).

@@ -142,8 +142,9 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What the phase before gave back goes to the system: the allocator would keep about 70 MiB of small
- * pieces of the embedded transformer while the VAE needs its own (peak 167 MiB instead of 102). */
+/* What the phase before gave back goes to the system: the allocator would keep about 70 MiB of
+ * small pieces of the embedded transformer while the VAE needs its own (peak 167 MiB instead of
+ * 102). */
 static void give_back(void)
 {
 #ifdef __GLIBC__

@@ -141,9 +141,9 @@ int generate_run(struct cli *c, const char *suffix, struct err *e)
         output_name(name, sizeof name, g.prompt, g.seed, suffix);
         path = name;
     }
-    output_params(&wp, &c->settings, path, NULL, c->yes);
+    output_params(&wp, &c->settings, path, NULL, c->yes || c->plan);
     if (writer_check(&wp, e) < 0) goto out;
-    if (c->latents && output_check(c->latents, c->yes, e) < 0) goto out;
+    if (c->latents && output_check(c->latents, c->yes || c->plan, e) < 0) goto out;
     if (c->dump_config && output_check(c->dump_config, c->yes, e) < 0) goto out;
     if (ditgen_plan(d, &g, &plan, &de) < 0) {
         from_library(e, &de);
