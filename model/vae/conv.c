@@ -10,6 +10,7 @@
 #define PANEL_ROWS                                                                                 \
     288 /* input channels x taps a panel of weights holds: 27 KiB at 24 columns, in L1 */
 #define LINE 16 /* floats a cache line */
+#define MAX_WIDTH 48 /* columns of the widest panel: three 512-bit vectors */
 
 static int round_up(int v, int to) { return (v + to - 1) / to * to; }
 
@@ -43,43 +44,39 @@ struct pack {
     const float *w; /* [out, in, kt, ks * ks] fp32 */
 };
 
-/* One panel: all taps or points of its output columns. */
-static void pack_panel(void *ctx, int panel, int worker)
+/* One tap in time of one panel: all points (or taps in space) of its output columns. */
+static void pack_task(void *ctx, int task, int worker)
 {
     const struct pack *p = ctx;
     const struct conv *c = p->c;
     const struct conv_shape *s = &c->shape;
+    int panel = task / s->kt, t = task % s->kt;
     int area = s->ks * s->ks, planes = c->points ? c->points : area;
+    size_t width = (size_t)c->width;
     (void)worker;
-    for (int col = 0; col < c->width; col++) {
-        int o = panel * c->width + col;
-        for (int t = 0; t < s->kt; t++) {
-            for (int i = 0; i < c->in_pad; i++) {
-                double u[WINO_POINTS] = {0}, g[9];
-                if (o < s->out && i < s->in) {
-                    const float *w =
-                        p->w +
-                        (((size_t)o * (size_t)s->in + (size_t)i) * (size_t)s->kt + (size_t)t) *
-                            (size_t)area;
-                    for (int q = 0; q < area; q++)
-                        g[q] = (double)w[q];
-                    if (c->points)
-                        wino_filter(u, g, s->up);
-                    else
-                        memcpy(u, g, (size_t)area * sizeof *u);
-                }
-                for (int q = 0; q < planes; q++) {
-                    /* Winograd: [point][panel][t][in]; plain: [panel][t][tap][in] */
-                    size_t at =
-                        c->points
-                            ? ((size_t)q * (size_t)c->panels + (size_t)panel) * (size_t)s->kt +
-                                  (size_t)t
-                            : ((size_t)panel * (size_t)s->kt + (size_t)t) * (size_t)area +
-                                  (size_t)q;
-                    c->weight[(at * (size_t)c->in_pad + (size_t)i) * (size_t)c->width +
-                              (size_t)col] = (float)u[q];
-                }
-            }
+    for (int i = 0; i < c->in_pad; i++) {
+        float rows[WINO_POINTS][MAX_WIDTH] = {{0}};
+        for (int col = 0; col < c->width && i < s->in; col++) {
+            int o = panel * c->width + col;
+            if (o >= s->out) break;
+            const float *w =
+                p->w + (((size_t)o * (size_t)s->in + (size_t)i) * (size_t)s->kt + (size_t)t) *
+                           (size_t)area;
+            double u[WINO_POINTS], g[9];
+            for (int q = 0; q < area; q++)
+                u[q] = g[q] = (double)w[q];
+            if (c->points) wino_filter(u, g, s->up);
+            for (int q = 0; q < planes; q++)
+                rows[q][col] = (float)u[q];
+        }
+        for (int q = 0; q < planes; q++) {
+            /* Winograd: [point][panel][t][in]; plain: [panel][t][tap][in] */
+            size_t at =
+                c->points
+                    ? ((size_t)q * (size_t)c->panels + (size_t)panel) * (size_t)s->kt + (size_t)t
+                    : ((size_t)panel * (size_t)s->kt + (size_t)t) * (size_t)area + (size_t)q;
+            memcpy(c->weight + (at * (size_t)c->in_pad + (size_t)i) * width, rows[q],
+                   width * sizeof(float));
         }
     }
 }
@@ -111,7 +108,7 @@ int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *
             c->bias[i] = bf16_round(c->bias[i]);
     }
     struct pack p = {c, w};
-    threads_run(c->panels, pack_panel, &p);
+    threads_run(c->panels * s->kt, pack_task, &p);
     free(w);
     return 0;
 }

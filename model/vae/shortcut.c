@@ -69,19 +69,32 @@ void avg_down(float *dst, const struct frame_size *to, int out, const float *con
     threads_run(to->h, avg_row, &d);
 }
 
+struct show {
+    float *rgb;
+    const float *src;
+    const struct frame_size *s;
+    int patch;
+};
+
+static void show_row(void *ctx, int y, int worker)
+{
+    const struct show *j = ctx;
+    int patch = j->patch, w = j->s->w * patch;
+    float *rgb = j->rgb + (size_t)y * (size_t)w * 3;
+    (void)worker;
+    for (int x = 0; x < w; x++) {
+        const float *p = j->src + frame_at(j->s, y / patch, x / patch);
+        for (int c = 0; c < 3; c++) {
+            float v = p[(c * patch + x % patch) * patch + y % patch];
+            *rgb++ = v < -1 ? -1 : v > 1 ? 1 : v;
+        }
+    }
+}
+
 void frame_to_rgb(float *rgb, const float *src, const struct frame_size *s, int patch)
 {
-    int w = s->w * patch;
-    for (int y = 0; y < s->h * patch; y++)
-        for (int x = 0; x < w; x++) {
-            const float *p = src + frame_at(s, y / patch, x / patch);
-            for (int c = 0; c < 3; c++) {
-                float v = p[(c * patch + x % patch) * patch + y % patch];
-                rgb[((size_t)y * (size_t)w + (size_t)x) * 3 + (size_t)c] = v < -1  ? -1
-                                                                           : v > 1 ? 1
-                                                                                   : v;
-            }
-        }
+    struct show j = {rgb, src, s, patch};
+    threads_run(s->h * patch, show_row, &j);
 }
 
 void frame_from_rgb(float *dst, const struct frame_size *s, const float *rgb, int patch, bool round)
