@@ -401,7 +401,7 @@ def emoji():
         out["ids.%d" % i] = torch.tensor(ids, dtype=torch.int32)
         out["fp32.%d" % i] = x
     save_file(out, os.path.join(DATA, "text_umt5_emoji.safetensors"),
-              {"prompt.%d" % i: p for i, p in enumerate(EMOJI_PROMPTS)})
+              {"prompts": "\n".join(EMOJI_PROMPTS)})  # one key: their order in the file is not fixed
 
 
 def versions(notes):
