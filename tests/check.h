@@ -60,7 +60,7 @@ static inline double rel_l2(const float *a, const float *b, size_t n)
         d += x * x;
         s += (double)b[i] * (double)b[i];
     }
-    if (!isfinite(d) || !isfinite(s)) return INFINITY;
+    if (!isfinite(d) || !isfinite(s)) return (double)INFINITY;
     return s > 0 ? sqrt(d / s) : sqrt(d);
 }
 
