@@ -185,6 +185,20 @@ static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct r
         p->seconds += p->phase_seconds[i];
 }
 
+/* The kernel that attention will pick: the best first that runs here; bf16 products are for bf16.
+ */
+static const char *kernel_name(const struct attn_params *a)
+{
+    if (a->kernel) return a->kernel;
+    for (int i = 0; i < attn_kernel_count(); i++) {
+        struct attn_kernel_info k = attn_kernel_at(i);
+        if (k.needs > a->cpu.level) continue;
+        if (k.needs >= CPU_AVX512_BF16 && a->precision != PRECISION_BF16) continue;
+        return k.name;
+    }
+    return "none";
+}
+
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, struct err *e)
 {
     memset(p, 0, sizeof *p);
@@ -197,8 +211,7 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, stru
         r->params.precision == PRECISION_BF16_EMULATED || strstr(model_backend(), "slow") != NULL;
     snprintf(p->linear, sizeof p->linear, "%s", model_backend());
     snprintf(p->attention, sizeof p->attention, "%s (%s)", r->params.attn.method->name,
-             r->params.attn.kernel ? r->params.attn.kernel
-                                   : cpu_level_name(r->params.attn.cpu.level));
+             kernel_name(&r->params.attn));
     if (model_plan_bytes(&d->info, &r->params, &r->clip, TEXT_ROWS, p->phase_bytes, e) < 0)
         return -1;
     size_t resident = cost_resident() + RESIDENT_LATER;

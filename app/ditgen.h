@@ -104,7 +104,7 @@ struct ditgen_plan {
     int tokens; /* the transformer sees */
     int branches; /* 1, or 2 with guidance */
     int threads; /* chosen */
-    const char *precision; /* "fp32", "bf16", "bf16 emulated" */
+    const char *precision; /* "fp32", "bf16", "bf16 (emulated, slow)" */
     int slow; /* nonzero: this precision or this build is slow here */
     char linear[96]; /* what runs linear layers and convolutions */
     char attention[96]; /* method and kernel */

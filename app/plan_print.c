@@ -56,9 +56,8 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
             g->solver, g->steps, g->guidance_scale, p->branches, p->branches > 1 ? "es" : "",
             g->flow_shift, (unsigned long long)g->seed);
     fprintf(to, "tokens     %d\n", p->tokens);
-    fprintf(to, "compute    %s%s, %d thread%s; %s; attention %s\n", p->precision,
-            p->slow ? " (slow here)" : "", p->threads, p->threads > 1 ? "s" : "", p->linear,
-            p->attention);
+    fprintf(to, "compute    %s, %d thread%s; %s; attention %s\n", p->precision, p->threads,
+            p->threads > 1 ? "s" : "", p->linear, p->attention);
     for (int i = 0; i < DITGEN_PHASES; i++) {
         seconds_text(a, sizeof a, p->phase_seconds[i]);
         bytes_text(b, sizeof b, (double)p->phase_bytes[i]);
@@ -94,9 +93,9 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
             p, "%s: %dx%d, %d frames at %g fps, %s %d steps, guidance %g, seed %llu (defaults: %s)",
             model_name(name, sizeof name, s), g->width, g->height, g->frames, g->fps, g->solver,
             g->steps, g->guidance_scale, (unsigned long long)g->seed, ditgen_defaults_from(d));
-        progress_say(p, "%d tokens, %s%s, %d thread%s, %s, attention %s", plan->tokens,
-                     plan->precision, plan->slow ? " (slow here)" : "", plan->threads,
-                     plan->threads > 1 ? "s" : "", plan->linear, plan->attention);
+        progress_say(p, "%d tokens, %s, %d thread%s, %s, attention %s", plan->tokens,
+                     plan->precision, plan->threads, plan->threads > 1 ? "s" : "", plan->linear,
+                     plan->attention);
         progress_say(p, "about %s and %s of memory (%s free); writing %s", a, b, c, path);
     }
     if (!plan->fits)

@@ -4,10 +4,11 @@
 prompt=$(cat "$SOURCE"/assets/prompts/*.txt 2>/dev/null | grep -v '^ *#' | grep . | head -n 1)
 [ -n "$prompt" ] || prompt="a rocket flies up in outer space"
 
+fps=$("$DITGEN" --plan --progress json </dev/null | sed -n 's/.*"fps":\([0-9]*\),.*/\1/p')
 run 0 "$prompt" $TINY -s 1 -o a.y4m && said "seed 1" && said "tokens"
 info a.y4m "size 32x32"
 info a.y4m "frames 5"
-info a.y4m "fps 16/1"
+info a.y4m "fps $fps/1"
 carries a.y4m "seed = 1"
 carries a.y4m "steps = 2"
 
@@ -58,7 +59,7 @@ if [ "$LIBAV" = 1 ]; then
     run 0 "$prompt" $TINY -s 1 -o a.mp4
     info a.mp4 "size 32x32"
     info a.mp4 "frames 5"
-    info a.mp4 "fps 16/1"
+    info a.mp4 "fps $fps/1"
     info a.mp4 "pix_fmt yuv420p"
     info a.mp4 "codec h264"
     carries a.mp4 "seed = 1"

@@ -33,7 +33,6 @@ refuse 2 "dense" x --attention nothing
 refuse 2 "belongs to --attention window" x --attention dense --window-tiles 2
 refuse 2 "nosuch" x --kernel nosuch -o o.y4m
 refuse 2 "diffusers-0.36" x --compat something
-refuse 2 "--turbo" x --turbo
 refuse 2 "there is no list" list nothing
 refuse 2 "unknown flag" inspect --what
 refuse 3 "no such folder" x -m nowhere

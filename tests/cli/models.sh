@@ -62,8 +62,16 @@ hostile ditgen.ini 's/^\[defaults\]/[default/' "ditgen.ini:"
 
 # without ditgen.ini: the nearest published model, and the line says which
 model plain
-rm "$M/ditgen.ini"
+rm -rf "$M/ditgen.ini" "$M/transformer_turbo"
 run 0 x --plan -m "$M" $TINY && printed "Wan2.1"
 # few-step weights that the folder lacks
 refuse 2 "--turbo" x $TINY -q --turbo -m "$M" -o o.y4m
+if [ -d "$SOURCE/assets/emoji/transformer_turbo" ]; then
+    run 0 x --turbo --size 32x32 --frames 5 -t 1 -s 1 -o t.y4m && carries t.y4m "turbo = true"
+    run 0 rerun t.y4m -t 1 -o t2.y4m && same t.y4m t2.y4m
+    run 0 x --turbo $TINY -s 1 -o t3.y4m && carries t3.y4m "steps = 2" # a flag is above the section
+    model lost
+    edit ditgen.ini 's/^\[turbo\]/[defaults]/'
+    refuse 2 "[turbo]" x $TINY -q --turbo -m "$M" -o o.y4m
+fi
 finish

@@ -44,7 +44,7 @@ run 0 -f long.txt $TINY -s 1 -o long.y4m && said "too long"
 [ "$(grep -c warning "$T/.err")" = 1 ] || bad "an over-long prompt wants one warning"
 
 # seconds: the nearest count, said; random seeds: printed, stored, different
-run 0 x --size 32x32 --seconds 0.4 --steps 1 -t 1 -s 1 -o sec.y4m && info sec.y4m "frames 5" && said "nearest"
+run 0 x --size 32x32 --fps 16 --seconds 0.4 --steps 1 -t 1 -s 1 -o sec.y4m && info sec.y4m "frames 5" && said "nearest"
 run 0 x $TINY --steps 1 -o seed1.y4m && run 0 x $TINY --steps 1 -o seed2.y4m && differ seed1.y4m seed2.y4m
 run 0 x -q $TINY --steps 1 -o seed3.y4m && said "seed"
 run 0 x -q $TINY --steps 1 -s 3 -o seed4.y4m
@@ -71,7 +71,7 @@ fi
 # defaults < profile < --config < flags
 mkdir -p assets/profiles
 ln -s "$SOURCE/assets/emoji" assets/emoji
-printf '[ditgen]\nsteps = 3\nguidance_scale = 2\nseed = 5\n' >assets/profiles/mine.ini
+printf '[ditgen]\nsteps = 3\nguidance_scale = 2\nseed = 5\nfps = 12\n' >assets/profiles/mine.ini
 printf 'guidance-scale = 1.5\nseed = 6\n' >conf.ini
 DITGEN_ASSETS="$T/assets"
 export DITGEN_ASSETS
@@ -79,7 +79,7 @@ run 0 x --size 32x32 --frames 1 --profile mine --config conf.ini -s 7 --plan --d
 printed "steps = 3"
 printed "guidance-scale = 1.5"
 printed "seed = 7"
-printed "fps = 16"
+printed "fps = 12"
 run 0 x --plan --profile mine --dump-config - && printed "seed = 5" && printed "guidance-scale = 2"
 refuse 2 "there are mine" x --profile yours
 unset DITGEN_ASSETS
