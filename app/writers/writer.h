@@ -4,10 +4,14 @@
  * succeeds: writers write aside (same folder) and rename; writer_abort() leaves nothing behind. The
  * one exception: when the name was taken by somebody else meanwhile and overwrite is off, the
  * finished clip is kept under a free name, which the error tells. Output is bit-exact for equal
- * input: no dates, paths or library versions. Owner: writer_open → writer_close or writer_abort.
- * Threads: one at a time; a writer to "-" ignores SIGPIPE while it is open. Errors, with the path:
- * ERR_USAGE (suffix, codec, pixel format, a file that exists), ERR_RESOURCE (disk full, folder
- * missing or not writable, the reader of a pipe gone), ERR_INPUT (a clip that cannot be read). */
+ * input: no dates, paths or library versions.
+ *
+ * Owner: writer_open → writer_close or writer_abort. Threads: one at a time; a writer to "-"
+ * ignores SIGPIPE while it is open.
+ *
+ * Errors, with the path: ERR_USAGE (suffix, codec, pixel format, a file that exists), ERR_RESOURCE
+ * (disk full, folder missing or not writable, the reader of a pipe gone), ERR_INPUT (a clip that
+ * cannot be read). */
 #ifndef DITGEN_APP_WRITERS_WRITER_H
 #define DITGEN_APP_WRITERS_WRITER_H
 
