@@ -3,7 +3,7 @@
  * Frames are C444, 8 bits, limited range, BT.601: y4m has no place for a matrix and ffmpeg and most
  * players take 601 when nothing is said. 4:4:4 keeps colour at full resolution.
  *
- * Settings travel in an X word "XDITGEN=" (settings_text.h). Readers (ffmpeg, x264, vpxenc) refuse
+ * Settings travel in an X word "XDITGEN=" (settings_text.h). ffmpeg refuses
  * stream header lines beyond about 95 bytes and frame header lines beyond 79, so when the clip has
  * frames enough the word is cut over the X words of the first FRAME lines; else it stands in the
  * stream header. */
