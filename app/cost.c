@@ -162,11 +162,11 @@ size_t cost_resident(void)
  * y4m and mp4 (tests/cli/memory.sh). */
 #define RESIDENT_LATER ((size_t)9 << 20)
 
-/* Rates of the other code beside the probe's; measured on an AVX2 machine with oneDNN (see cost.h).
- */
-#define RATE_LINEAR 1.3
-#define RATE_CONV 1.0
-#define RATE_PLAIN_C 0.05 /* linear layers without oneDNN */
+/* Rates of the other code beside the probe's, by the user seconds of `ditgen -t 1` at 256x256x33 on
+ * a Zen 3 core. */
+#define RATE_LINEAR 0.9
+#define RATE_CONV 3.0 /* Winograd: counted as the plain sum */
+#define RATE_PLAIN_C 0.1 /* linear layers without oneDNN */
 #define RATE_READ 1e9 /* bytes a second of a weight file that is not in the page cache yet */
 
 static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r)
