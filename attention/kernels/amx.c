@@ -28,32 +28,27 @@ _Static_assert(VLEN == 16, "panels are two tiles of 16 columns");
 static void flash_pack_q(const struct flash *f, packed *dst, const float *q, size_t stride,
                          int rows)
 {
-    for (int r = 0; r < FLASH_MR; r++)
-        for (int c = 0; c < f->dk; c++)
-            dst[r * f->dk + c] = flash_narrow(q, stride, r, rows, c, f->d);
+    pack_narrow(dst, f->dk, FLASH_MR, q, stride, rows, f->d);
 }
 
 static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
                          int keys)
 {
-    for (int j = 0; j < FLASH_NR; j++) {
-        packed *half = dst + j / 16 * 16 * f->dk;
-        for (int c = 0; c < f->dk; c++)
-            half[(c / 2 * 16 + j % 16) * 2 + c % 2] = flash_narrow(k, stride, j, keys, c, f->d);
-    }
+    packed row[FLASH_NR * FLASH_MAX_PAD];
+    pack_narrow(row, f->dk, FLASH_NR, k, stride, keys, f->d);
+    for (int half = 0; half < 2; half++)
+        pack_columns(dst + half * 16 * f->dk, 16, row + half * 16 * f->dk, (size_t)f->dk / 2, 16,
+                     f->dk / 2);
 }
 
 static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
                          int keys)
 {
+    packed row[FLASH_NR * FLASH_MAX_PAD];
     size_t len = (size_t)f->panels * FLASH_NR;
-    for (int c0 = 0; c0 < f->dv; c0 += 16) {
-        packed *panel = dst + (size_t)c0 * len + (size_t)at * 16;
-        for (int j = 0; j < FLASH_NR; j++)
-            for (int c = 0; c < 16; c++)
-                panel[(j / 2 * 16 + c) * 2 + j % 2] =
-                    flash_narrow(v, stride, j, keys, c0 + c, f->d);
-    }
+    pack_narrow(row, f->dv, FLASH_NR, v, stride, keys, f->d);
+    for (int c0 = 0; c0 < f->dv; c0 += 16)
+        pack_pairs(dst + (size_t)c0 * len + (size_t)at * 16, 16, row, f->dv, c0, FLASH_NR);
 }
 
 static void score_block(float *s, const packed *q, const packed *k, int dk)

@@ -1,5 +1,5 @@
 /* fp32 attention for AVX2 with FMA: 6 x 16 tiles, 12 of the 16 registers accumulate.
- * 24 rows x 128 keys of scores (12 KiB), one key panel (4 KiB at D = 64) and the rows' q share L1.
+ * 24 rows x 256 keys of scores (24 KiB), one key panel (4 KiB at D = 64) share L1.
  */
 #if !defined(__AVX2__) || !defined(__FMA__)
 #error "avx2.c needs -mavx2 -mfma"
@@ -7,7 +7,7 @@
 #define FLASH_MR 6
 #define FLASH_SUB 24
 #define FLASH_QB 96
-#define FLASH_KB 128
+#define FLASH_KB 256
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/cpu_f32.h"
 

@@ -20,30 +20,29 @@
 static void flash_pack_q(const struct flash *f, packed *dst, const float *q, size_t stride,
                          int rows)
 {
-    for (int r = 0; r < FLASH_MR; r++)
-        for (int c = 0; c < f->dk; c++)
-            dst[(c / 2 * FLASH_MR + r) * 2 + c % 2] = flash_narrow(q, stride, r, rows, c, f->d);
+    packed row[FLASH_MR * FLASH_MAX_PAD];
+    pack_narrow(row, f->dk, FLASH_MR, q, stride, rows, f->d);
+    pack_columns(dst, FLASH_MR, row, (size_t)f->dk / 2, FLASH_MR, f->dk / 2);
 }
 
 static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
                          int keys)
 {
-    for (int j = 0; j < FLASH_NR; j++)
-        for (int c = 0; c < f->dk; c++)
-            dst[(c / 2 * FLASH_NR + j) * 2 + c % 2] = flash_narrow(k, stride, j, keys, c, f->d);
+    packed row[FLASH_NR * FLASH_MAX_PAD];
+    pack_narrow(row, f->dk, FLASH_NR, k, stride, keys, f->d);
+    pack_columns(dst, FLASH_NR, row, (size_t)f->dk / 2, FLASH_NR, f->dk / 2);
 }
 
 static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
                          int keys)
 {
+    packed row[FLASH_NR * FLASH_MAX_PAD];
     size_t len = (size_t)f->panels * FLASH_NR;
+    pack_narrow(row, f->dv, FLASH_NR, v, stride, keys, f->d);
     for (int c0 = 0; c0 < f->dv; c0 += FLASH_NR) {
         int width = f->dv - c0 < FLASH_NR ? VLEN : FLASH_NR;
-        packed *panel = dst + (size_t)c0 * len + (size_t)at * (size_t)width;
-        for (int j = 0; j < FLASH_NR; j++)
-            for (int c = 0; c < width; c++)
-                panel[(j / 2 * width + c) * 2 + j % 2] =
-                    flash_narrow(v, stride, j, keys, c0 + c, f->d);
+        pack_pairs(dst + (size_t)c0 * len + (size_t)at * (size_t)width, width, row, f->dv, c0,
+                   FLASH_NR);
     }
 }
 
@@ -94,7 +93,8 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const packed *p, const float
     {
         vec x = v_set1(alpha[r]);
         UNROLL(2)
-        for (int n = 0; n < nv; n++) acc[r][n] = v_mul(v_load(o + r * stride + n * VLEN), x);
+        for (int n = 0; n < nv; n++)
+            acc[r][n] = v_mul(v_load(o + r * stride + n * VLEN), x);
     }
     for (int i = 0; i < c->n; i++) {
         const struct flash_panel *panel = &c->panel[i];
@@ -113,8 +113,8 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const packed *p, const float
         }
     }
     UNROLL(16)
-    for (int r = 0; r < FLASH_MR; r++) UNROLL(2) for (int n = 0; n < nv; n++)
-        v_store(o + r * stride + n * VLEN, acc[r][n]);
+    for (int r = 0; r < FLASH_MR; r++)
+        UNROLL(2) for (int n = 0; n < nv; n++) v_store(o + r * stride + n * VLEN, acc[r][n]);
 }
 
 static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,

@@ -4,16 +4,14 @@
 #define FLASH_P 1
 typedef uint16_t packed;
 #include "attention/kernels/cpu_flash.h"
+#include "attention/kernels/cpu_pack.h"
 
 static bool flash_fits(const struct attn_size *s) /* the emulated form keeps its products in fp32 */
 {
     return s->precision == PRECISION_BF16 && s->head_dim <= ATTN_MAX_HEAD_DIM;
 }
 
-ALWAYS_INLINE packed flash_narrow(const float *x, size_t stride, int row, int rows, int c, int d)
-{
-    return row < rows && c < d ? f32_to_bf16(x[(size_t)row * stride + (size_t)c]) : 0;
-}
+#define FLASH_MAX_PAD ((ATTN_MAX_HEAD_DIM + 31) / 32 * 32)
 
 static void flash_probs(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
                         int at, int rows)

@@ -13,6 +13,7 @@ typedef float packed;
 #define flash_pad_k(d) (d)
 #define flash_pad_v(d) (((d) + VLEN - 1) / VLEN * VLEN)
 #include "attention/kernels/cpu_flash.h"
+#include "attention/kernels/cpu_pack.h"
 
 static bool
 flash_fits(const struct attn_size *s) /* every precision: bf16 differs by its rounding */
@@ -23,17 +24,15 @@ flash_fits(const struct attn_size *s) /* every precision: bf16 differs by its ro
 static void flash_pack_q(const struct flash *f, packed *dst, const float *q, size_t stride,
                          int rows)
 {
-    for (int r = 0; r < FLASH_MR; r++)
-        for (int c = 0; c < f->d; c++)
-            dst[c * FLASH_MR + r] = r < rows ? q[(size_t)r * stride + (size_t)c] * f->scale : 0.0f;
+    pack_columns(dst, FLASH_MR, q, stride, rows, f->d);
+    for (int i = 0; i < FLASH_MR * f->d; i++)
+        dst[i] *= f->scale;
 }
 
 static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
                          int keys)
 {
-    for (int c = 0; c < f->d; c++)
-        for (int j = 0; j < FLASH_NR; j++)
-            dst[c * FLASH_NR + j] = j < keys ? k[(size_t)j * stride + (size_t)c] : 0.0f;
+    pack_columns(dst, FLASH_NR, k, stride, keys, f->d);
 }
 
 static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
@@ -129,11 +128,11 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const float *p, const float 
         for (int n = 0; n < nv; n++)
             acc[r][n] = v_mul(v_load(o + r * stride + n * VLEN), x);
     }
-    for (int i = 0; i < c->n; i++) {
-        const struct flash_panel *panel = &c->panel[i];
-        const float *row = v + (panel->key + (size_t)panel->lo) * (size_t)(nv * VLEN);
-        const float *x = p + i * FLASH_NR + panel->lo;
-        UNROLL(4) for (int j = panel->hi - panel->lo; j > 0; j--, row += nv * VLEN, x++)
+    for (int i = 0; i < c->runs; i++) {
+        const struct flash_keys *keys = &c->run[i];
+        const float *row = v + keys->key * (size_t)(nv * VLEN);
+        const float *x = p + keys->column;
+        UNROLL(4) for (int j = keys->n; j > 0; j--, row += nv * VLEN, x++)
         {
             vec b[FLASH_NV];
             UNROLL(4) for (int n = 0; n < nv; n++) b[n] = v_load(row + n * VLEN);

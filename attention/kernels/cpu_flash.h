@@ -34,9 +34,15 @@ struct flash_panel { /* NR keys of a chunk, of which [lo, hi) are kept */
     const float *bias; /* [NR] log2 units, -inf outside [lo, hi); NULL: nothing to add */
     int lo, hi;
 };
+struct flash_keys { /* kept keys that follow each other in memory and in S: [key, key + n) at column
+                     */
+    size_t key;
+    int column, n;
+};
 struct flash_chunk {
-    int n;
+    int n, runs;
     struct flash_panel panel[FLASH_PANELS];
+    struct flash_keys run[FLASH_PANELS]; /* the same keys, in the fewest pieces */
 };
 
 struct flash_worker {
@@ -207,7 +213,7 @@ static void flash_flush(const struct flash *f, struct flash_worker *w, struct fl
         flash_probs(f, w, c, at, n);
         flash_values(f, w, c, v, at, n);
     }
-    c->n = 0;
+    c->n = c->runs = 0;
 }
 
 /* Adds keys [lo, hi) of the panel that starts at `key`. */
@@ -227,6 +233,12 @@ static void flash_push(const struct flash *f, struct flash_worker *w, struct fla
         }
         p->bias = b;
     }
+    struct flash_keys *last = c->runs ? &c->run[c->runs - 1] : NULL;
+    int column = c->n * FLASH_NR + lo;
+    if (last && last->key + (size_t)last->n == key + (size_t)lo && last->column + last->n == column)
+        last->n += hi - lo;
+    else
+        c->run[c->runs++] = (struct flash_keys){key + (size_t)lo, column, hi - lo};
     c->n++;
 }
 

@@ -12,15 +12,15 @@
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_ATTN_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_ATTN_CUDA_H
 
+#ifdef __cplusplus
+extern "C" { /* the headers below are plain C as well */
+#endif
+
 #include "attention/block_mask.h"
 #include "model/base/err.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 /* What a row of tiles does, one word a step: tile number in bits 0-15, kind above. */
-#define ATTN_STEP_TILE(step) ((step) & 0xffffu)
+#define ATTN_STEP_TILE(step) ((step)&0xffffu)
 #define ATTN_STEP_MEAN 0x10000u /* group g of mean keys: tiles [g * block_k, (g + 1) * block_k) */
 
 struct attn_lists { /* the one form that kernels execute */
@@ -91,11 +91,12 @@ int attn_tile_pick(struct attn_tile *t, enum attn_cuda_row row, const struct att
 
 /* mma.sync and cp.async: sm_80 and all later; key_bias, tiles of 64 or 128 keys. */
 int attn_sm80(const struct attn_cuda *w, struct err *e);
-/* wgmma and the bulk copy engine: sm_90a only; variant 0 is the instance of attn_tile_pick(),
- * others are kept for measurements (attn_sm90_variant names them, NULL past the last). */
+/* wgmma and the bulk copy engine: sm_90a only. */
 int attn_sm90(const struct attn_cuda *w, struct err *e);
-int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
+/* For measurements: all instances, by number. The name is NULL past the last. */
 const char *attn_sm90_variant(int variant);
+bool attn_sm90_takes(const struct attn_cuda *w, int variant);
+int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
 
 /* mass[N * rows, cols]: mean over the queries of a row of tiles of the weight that its softmax
  * gives to each tile, from lse of an earlier run (any plan's). Every tile is visited. sm_80 on. */

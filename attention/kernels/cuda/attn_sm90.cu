@@ -1,0 +1,564 @@
+// flash_sm90 and sparse_sm90: one kernel, dense or by lists, for Hopper's wgmma and bulk copies.
+//
+// FlashAttention-3, arXiv 2407.08608: one warp feeds keys and values through a ring of stages, 2 or
+// 3 warpgroups own 64 queries each and take turns at the tensor cores (3.1); within one, the scores
+// of tile i and the output of tile i - 1 are in flight together (3.2). Differences: blocks take
+// rows of tiles from a counter, longest first when the plan is sparse; outputs leave by plain
+// 16-byte stores after a transposition inside quads, so that the query buffer is free one tile
+// early.
+//
+//   queries     [column half][64 * WGS][64] bf16, 128-byte swizzle, as the copy engine writes boxes
+//   keys        STAGES x [column half][BK][64]: K-major operand of S = Q Kt
+//   values      the same: MN-major operand of O += P V; P never leaves registers
+//
+// #error without sm_90a: this file is compiled for that target alone.
+#include "attention/kernels/cuda/attn_cuda.h"
+#include "attention/kernels/cuda/device.cuh"
+#include "model/base/cuda/ptx.cuh"
+
+#include <cuda.h>
+
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#error "attn_sm90.cu is for sm_90a"
+#endif
+
+namespace
+{
+
+constexpr int WG = 128; // threads of a warpgroup
+constexpr int BOX = 64; // bf16 of a 128-byte swizzle row
+
+template <int D_, int BK_, int WGS_, int STAGES_, bool LIST_, bool TURNS_> struct Shape {
+    static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
+    static constexpr bool LIST = LIST_; // steps from a plan; dense counts
+    static constexpr bool TURNS = TURNS_; // warpgroups take turns
+    static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
+    static constexpr int Q_BYTES = BQ * D * 2, KV_BYTES = BK * D * 2;
+    static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
+    // 65,536 registers: 128 * (40 + 2 * 232) or 128 * (32 + 3 * 160)
+    static constexpr int GROW = WGS == 2 ? 232 : 160, SHRINK = WGS == 2 ? 40 : 32;
+    static_assert(D % BOX == 0, "a row of a box is 64 channels");
+    static_assert(BK % 16 == 0, "P is cut into steps of 16 keys");
+    static_assert((BQ * 128) % 1024 == 0 && (BK * 128) % 1024 == 0, "swizzle atoms are 1024 bytes");
+    static_assert(BQ <= 256 && BK <= 256, "a box has at most 256 rows");
+    static_assert(SHARED <= 232448 - 1024,
+                  "shared memory of a block on sm_90, less the static part");
+};
+
+struct Args {
+    bf16 *o;
+    int64_t o_token, o_head;
+    float *lse;
+    uint32_t *alive;
+    unsigned *counter;
+    const uint32_t *row_ptr, *steps, *order, *mean;
+    int len_q, len_k, rows, tiles; // tiles: rows of all heads
+    int per_head, words, cols;
+    float scale_log2, alive_log2;
+    float mean_full, mean_last; // what the keys of a tile add to the score of their mean, unscaled
+};
+
+struct Maps { // copied to constant memory with the launch; the copy engine reads them there
+    CUtensorMap q, k, v, k_mean, v_mean;
+};
+
+// Everything in shared memory that is not a tile. info of a key stage: its step, for masks.
+template <int STAGES> struct Control {
+    uint64_t q_full, q_empty;
+    uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
+    uint32_t info[STAGES];
+    int head_row, count; // what the queries of this turn are; head_row < 0: no more
+};
+
+template <class S>
+__device__ void produce(const Args &a, const Maps &maps, Control<S::STAGES> &c, uint32_t q_at,
+                        uint32_t k_at, uint32_t v_at)
+{
+    const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
+    const int dense = (a.len_k + S::BK - 1) / S::BK;
+    uint32_t kv = 0; // stages filled so far, never reset
+    unsigned next = atomicAdd(a.counter, 1u);
+    for (uint32_t turn = 0;; turn++) {
+        const unsigned id = next;
+        mbar_wait(q_empty, (turn & 1) ^ 1);
+        if (id >= static_cast<unsigned>(a.tiles)) {
+            c.head_row = -1;
+            mbar_arrive(q_full);
+            return;
+        }
+        const int head_row = S::LIST ? static_cast<int>(a.order[id]) : static_cast<int>(id);
+        const int head = head_row / a.rows, row = head_row - head * a.rows;
+        const int plan_row = a.per_head ? head_row : row;
+        const uint32_t *steps = nullptr;
+        int count = dense;
+        if (S::LIST) {
+            steps = a.steps + a.row_ptr[plan_row];
+            count = static_cast<int>(a.row_ptr[plan_row + 1] - a.row_ptr[plan_row]);
+        }
+        next = atomicAdd(a.counter, 1u);
+        c.head_row = head_row;
+        c.count = count;
+        if (count == 0) {
+            mbar_arrive(q_full);
+            continue;
+        }
+        mbar_arrive_expect(q_full, S::Q_BYTES);
+#pragma unroll
+        for (int x = 0; x < S::D; x += BOX)
+            tma_load(q_at + x * 2 * S::BQ, &maps.q, q_full, x, row * S::BQ, head);
+        // keys run one tile ahead of values
+        uint32_t step = S::LIST ? steps[0] : 0, before = 0;
+        for (int i = 0; i <= count; i++) {
+            const uint32_t ahead = S::LIST ? (i + 1 < count ? steps[i + 1] : 0) : i + 1;
+            if (i < count) {
+                const uint32_t s = kv % S::STAGES, full = smem_address(&c.k_full[s]);
+                mbar_wait(smem_address(&c.k_empty[s]), (kv / S::STAGES & 1) ^ 1);
+                c.info[s] = step;
+                mbar_arrive_expect(full, S::KV_BYTES);
+                const CUtensorMap *map = step & ATTN_STEP_MEAN ? &maps.k_mean : &maps.k;
+#pragma unroll
+                for (int x = 0; x < S::D; x += BOX)
+                    tma_load(k_at + s * S::KV_BYTES + x * 2 * S::BK, map, full, x,
+                             static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head);
+            }
+            if (i > 0) {
+                const uint32_t n = kv - 1, s = n % S::STAGES, full = smem_address(&c.v_full[s]);
+                mbar_wait(smem_address(&c.v_empty[s]), (n / S::STAGES & 1) ^ 1);
+                mbar_arrive_expect(full, S::KV_BYTES);
+                const CUtensorMap *map = before & ATTN_STEP_MEAN ? &maps.v_mean : &maps.v;
+#pragma unroll
+                for (int x = 0; x < S::D; x += BOX)
+                    tma_load(v_at + s * S::KV_BYTES + x * 2 * S::BK, map, full, x,
+                             static_cast<int>(ATTN_STEP_TILE(before)) * S::BK, head);
+            }
+            before = step;
+            step = ahead;
+            if (i < count) kv++;
+        }
+    }
+}
+
+// S = Q Kt of this warpgroup's 64 rows
+template <class S>
+__device__ __forceinline__ void scores(float (&s)[S::BK / 2], uint32_t q, uint32_t k)
+{
+#pragma unroll
+    for (int d = 0; d < S::D; d += 16) {
+        const uint32_t in = d % BOX * 2, x = d / BOX * BOX * 2;
+        wgmma_ss<S::BK>(s, wgmma_matrix(q + x * S::BQ + in, 16, 1024),
+                        wgmma_matrix(k + x * S::BK + in, 16, 1024), d > 0);
+    }
+}
+
+// O += P V
+template <class S>
+__device__ __forceinline__ void outputs(float (&o)[S::D / 2], const uint32_t (&p)[S::BK / 16][4],
+                                        uint32_t v)
+{
+#pragma unroll
+    for (int i = 0; i < S::BK / 16; i++)
+        wgmma_rs<S::D>(o, p[i], wgmma_matrix(v + i * 16 * 128, S::BK * 128, 1024));
+}
+
+template <class S>
+__device__ __forceinline__ void pack(uint32_t (&p)[S::BK / 16][4], const float (&s)[S::BK / 2])
+{
+#pragma unroll
+    for (int i = 0; i < S::BK / 4; i++)
+        p[i / 4][i % 4] = pack_bf16(s[2 * i], s[2 * i + 1]);
+}
+
+// Keys past the last, and for mean keys those that are computed, cost nothing; a mean key weighs as
+// many keys as its tile has.
+template <class S>
+__device__ __forceinline__ void mask(float (&s)[S::BK / 2], const Args &a, uint32_t step,
+                                     int plan_row)
+{
+    const int first = static_cast<int>(ATTN_STEP_TILE(step)) * S::BK + 2 * (threadIdx.x % 4);
+    if (!S::LIST || !(step & ATTN_STEP_MEAN)) {
+#pragma unroll
+        for (int i = 0; i < S::BK / 2; i++)
+            if (first + i / 4 * 8 + i % 2 >= a.len_k) s[i] = -INFINITY;
+        return;
+    }
+    const uint32_t *bits = a.mean + static_cast<size_t>(plan_row) * a.words;
+#pragma unroll
+    for (int i = 0; i < S::BK / 8; i++) { // two columns a group of 8
+#pragma unroll
+        for (int x = 0; x < 2; x++) {
+            const int tile = first + 8 * i + x;
+            float more = -INFINITY;
+            if (tile < a.cols && bits[tile / 32] >> (tile % 32) & 1)
+                more = tile + 1 < a.cols ? a.mean_full : a.mean_last;
+            s[4 * i + x] += more;
+            s[4 * i + 2 + x] += more;
+        }
+        asm volatile("" ::: "memory"); // one load at a time: registers are scarcer than time here
+    }
+}
+
+struct Rows { // two rows a thread: g and g + 8 of its warp's 16
+    float most[2], sum[2]; // largest raw score; this thread's part of the sum of weights
+};
+
+// s becomes weights; returns by what O must shrink. Largest scores are over quads.
+template <class S>
+__device__ __forceinline__ void softmax(float (&s)[S::BK / 2], Rows &r, float (&shrink)[2],
+                                        float (&rise)[2], float scale)
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float most = s[2 * h];
+#pragma unroll
+        for (int i = 0; i < S::BK / 8; i++)
+            most = fmaxf(most, fmaxf(s[4 * i + 2 * h], s[4 * i + 2 * h + 1]));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        rise[h] = S::LIST ? (most - r.most[h]) * scale : 0; // NaN or inf at the first: alive
+        most = fmaxf(most, r.most[h]);
+        const float base = most == -INFINITY ? 0 : most * scale;
+        shrink[h] = exp2_fast(r.most[h] * scale - base);
+        r.most[h] = most;
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < S::BK / 8; i++) {
+#pragma unroll
+            for (int x = 0; x < 2; x++) {
+                float &e = s[4 * i + 2 * h + x];
+                e = exp2_fast(fmaf(e, scale, -base));
+                sum += e;
+            }
+        }
+        r.sum[h] = r.sum[h] * shrink[h] + sum;
+    }
+}
+
+template <class S>
+__device__ __forceinline__ void rescale(float (&o)[S::D / 2], const float (&by)[2])
+{
+#pragma unroll
+    for (int i = 0; i < S::D / 2; i++)
+        o[i] *= by[i / 2 % 2];
+}
+
+// One bit for a tile that some query of this warp wants
+__device__ __forceinline__ void record(const Args &a, uint32_t step, int head_row, int query,
+                                       const float (&rise)[2])
+{
+    const bool wanted = (query < a.len_q && !(rise[0] <= a.alive_log2)) ||
+                        (query + 8 < a.len_q && !(rise[1] <= a.alive_log2));
+    if (__any_sync(~0u, wanted) && threadIdx.x % 32 == 0) {
+        const uint32_t tile = ATTN_STEP_TILE(step);
+        atomicOr(&a.alive[static_cast<size_t>(head_row) * a.words + tile / 32], 1u << tile % 32);
+    }
+}
+
+template <class S>
+__device__ __forceinline__ void finish(float (&o)[S::D / 2], Rows &r, const Args &a, int head,
+                                       int query)
+{
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float sum = r.sum[h];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        const float by = sum > 0 ? 1 / sum : 0;
+        const bool inside = query + 8 * h < a.len_q;
+        if (a.lse && t == 0 && inside)
+            a.lse[static_cast<size_t>(head) * a.len_q + query + 8 * h] =
+                sum > 0 ? (r.most[h] * a.scale_log2 + log2f(sum)) * 0.693147180559945f : -INFINITY;
+        bf16 *row = a.o + (query + 8 * h) * a.o_token + head * a.o_head;
+#pragma unroll
+        for (int j = 0; j < S::D / 8; j += 4) {
+            // this lane holds columns 2t, 2t + 1 of four groups of 8; wanted: all 8 of group t
+            uint32_t x[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                x[i] = pack_bf16(o[4 * (j + i) + 2 * h] * by, o[4 * (j + i) + 2 * h + 1] * by);
+            quad_transpose(x);
+            if (inside)
+                *reinterpret_cast<uint4 *>(row + 8 * (j + t)) = make_uint4(x[0], x[1], x[2], x[3]);
+        }
+    }
+}
+
+// Scores of a tile that is in registers by now to weights; what depends on the step is rare, and a
+// branch for the whole warpgroup.
+template <class S>
+__device__ __forceinline__ void weigh(float (&s)[S::BK / 2], Rows &r, float (&shrink)[2],
+                                      const Args &a, uint32_t step, int head_row, int plan_row,
+                                      int query)
+{
+    const bool mean = S::LIST && step & ATTN_STEP_MEAN;
+    if (mean || (static_cast<int>(ATTN_STEP_TILE(step)) + 1) * S::BK > a.len_k)
+        mask<S>(s, a, step, plan_row);
+    float rise[2];
+    softmax<S>(s, r, shrink, rise, a.scale_log2);
+    if (S::LIST && a.alive && !mean) record(a, step, head_row, query, rise);
+}
+
+template <class S>
+__device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uint32_t k_at,
+                        uint32_t v_at)
+{
+    const int group = threadIdx.x / WG - 1, lane = threadIdx.x % 32;
+    const int turn_mine = 1 + group, turn_next = 1 + (group + 1) % S::WGS; // 0 is __syncthreads
+    const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
+    const uint32_t q_mine = q_at + group * 64 * 128;
+    uint32_t kv = 0; // key stages used so far; values lag one behind inside a row
+    if (S::TURNS && group == S::WGS - 1) named_arrive(turn_next, 2 * WG);
+    for (uint32_t turn = 0;; turn++) {
+        mbar_wait(q_full, turn & 1);
+        const int head_row = *const_cast<volatile int *>(&c.head_row);
+        const int count = *const_cast<volatile int *>(&c.count);
+        if (head_row < 0) break;
+        const int head = head_row / a.rows, row = head_row - head * a.rows;
+        const int plan_row = a.per_head ? head_row : row;
+        const int query = row * S::BQ + group * 64 + threadIdx.x % WG / 32 * 16 + lane / 4;
+        float o[S::D / 2];
+        Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
+#pragma unroll
+        for (int i = 0; i < S::D / 2; i++)
+            o[i] = 0;
+        if (count == 0) {
+            if (lane == 0) mbar_arrive(q_empty);
+        } else {
+            float s[S::BK / 2], shrink[2];
+            uint32_t p[S::BK / 16][4];
+            uint32_t ks = kv % S::STAGES;
+            mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+            uint32_t step = *const_cast<volatile uint32_t *>(&c.info[ks]);
+            wgmma_pin(s);
+            wgmma_fence();
+            scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
+            wgmma_commit();
+            wgmma_wait<0>();
+            wgmma_pin(s);
+            if (lane == 0) mbar_arrive(smem_address(&c.k_empty[ks]));
+            weigh<S>(s, r, shrink, a, step, head_row, plan_row, query);
+            pack<S>(p, s);
+            for (int i = 1; i < count; i++) {
+                const uint32_t vs = ks, v_parity = kv / S::STAGES & 1;
+                kv++;
+                ks = kv % S::STAGES;
+                if (S::TURNS) named_wait(turn_mine, 2 * WG);
+                mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+                step = *const_cast<volatile uint32_t *>(&c.info[ks]);
+                wgmma_pin(s);
+                wgmma_pin(o);
+                wgmma_fence();
+                scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
+                wgmma_commit();
+                mbar_wait(smem_address(&c.v_full[vs]), v_parity);
+                wgmma_fence();
+                outputs<S>(o, p, v_at + vs * S::KV_BYTES);
+                wgmma_commit();
+                if (S::TURNS) named_arrive(turn_next, 2 * WG);
+                wgmma_wait<1>();
+                wgmma_pin(s);
+                if (lane == 0) mbar_arrive(smem_address(&c.k_empty[ks]));
+                weigh<S>(s, r, shrink, a, step, head_row, plan_row, query);
+                wgmma_wait<0>();
+                wgmma_pin(o);
+                if (lane == 0) mbar_arrive(smem_address(&c.v_empty[vs]));
+                rescale<S>(o, shrink);
+                pack<S>(p, s);
+            }
+            if (lane == 0) mbar_arrive(q_empty);
+            mbar_wait(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
+            wgmma_pin(o);
+            wgmma_fence();
+            outputs<S>(o, p, v_at + ks * S::KV_BYTES);
+            wgmma_commit();
+            wgmma_wait<0>();
+            wgmma_pin(o);
+            if (lane == 0) mbar_arrive(smem_address(&c.v_empty[ks]));
+            kv++;
+        }
+        finish<S>(o, r, a, head, query);
+    }
+    if (S::TURNS && group == 0) named_wait(turn_mine, 2 * WG); // the last arrival is nobody's
+}
+
+template <class S>
+__global__ void __launch_bounds__(S::THREADS, 1)
+    attention(const __grid_constant__ Maps maps, const __grid_constant__ Args a)
+{
+    extern __shared__ unsigned char raw[];
+    __shared__ Control<S::STAGES> c;
+    const uint32_t q_at = (smem_address(raw) + 1023) & ~1023u, k_at = q_at + S::Q_BYTES;
+    const uint32_t v_at = k_at + S::STAGES * S::KV_BYTES;
+    if (threadIdx.x == 0) {
+        const int warps = S::WGS * 4; // one arrival each frees a buffer
+        mbar_init(smem_address(&c.q_full), 1);
+        mbar_init(smem_address(&c.q_empty), warps);
+        for (int i = 0; i < S::STAGES; i++) {
+            mbar_init(smem_address(&c.k_full[i]), 1);
+            mbar_init(smem_address(&c.v_full[i]), 1);
+            mbar_init(smem_address(&c.k_empty[i]), warps);
+            mbar_init(smem_address(&c.v_empty[i]), warps);
+        }
+        mbar_init_fence();
+        tma_prefetch(&maps.q);
+        tma_prefetch(&maps.k);
+        tma_prefetch(&maps.v);
+    }
+    __syncthreads();
+    if (threadIdx.x < WG) {
+        registers_shrink<S::SHRINK>();
+        if (threadIdx.x == 0) produce<S>(a, maps, c, q_at, k_at, v_at);
+    } else {
+        registers_grow<S::GROW>();
+        consume<S>(a, c, q_at, k_at, v_at);
+    }
+}
+
+// ---- host ----
+
+using Encode = decltype(&cuTensorMapEncodeTiled);
+
+Encode encode_tiled() // the driver's, without linking to it; found once
+{
+    static const Encode fn = [] {
+        void *at = nullptr;
+        cudaDriverEntryPointQueryResult state;
+        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &at, 12000,
+                                             cudaEnableDefault, &state) != cudaSuccess ||
+            state != cudaDriverEntryPointSuccess)
+            at = nullptr;
+        return reinterpret_cast<Encode>(at);
+    }();
+    return fn;
+}
+
+// Boxes of 64 channels x `rows` tokens of one head; what lies outside the tensor reads as zero.
+int tensor_map(CUtensorMap *map, const attn_tensor &t, int len, int heads, int dim, int rows,
+               err *e)
+{
+    const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(len),
+                                 static_cast<cuuint64_t>(heads)};
+    const cuuint64_t strides[2] = {static_cast<cuuint64_t>(t.token) * 2,
+                                   static_cast<cuuint64_t>(t.head) * 2};
+    const cuuint32_t box[3] = {BOX, static_cast<cuuint32_t>(rows), 1}, one[3] = {1, 1, 1};
+    const Encode encode = encode_tiled();
+    if (!encode)
+        return err_set(e, ERR_DEVICE,
+                       "the NVIDIA driver has no cuTensorMapEncodeTiled; it must be 525 or newer");
+    const CUresult r =
+        encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, t.at, sizes, strides, box, one,
+               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (r != CUDA_SUCCESS)
+        return err_set(e, ERR_BUG,
+                       "no tensor map of [%d, %d, %d] with strides %lld, %lld: error %d", len,
+                       heads, dim, static_cast<long long>(t.token), static_cast<long long>(t.head),
+                       static_cast<int>(r));
+    return 0;
+}
+
+template <class S> int launch(const attn_cuda *w, err *e)
+{
+    const attn_lists *l = S::LIST ? w->lists : nullptr;
+    Maps maps;
+    if (tensor_map(&maps.q, w->q, w->len_q, w->n_heads, S::D, S::BQ, e) < 0) return -1;
+    if (tensor_map(&maps.k, w->k, w->len_k, w->n_heads, S::D, S::BK, e) < 0) return -1;
+    if (tensor_map(&maps.v, w->v, w->len_k, w->n_heads, S::D, S::BK, e) < 0) return -1;
+    maps.k_mean = maps.k;
+    maps.v_mean = maps.v;
+    if (l && l->mean) {
+        if (tensor_map(&maps.k_mean, w->k_mean, l->cols, w->n_heads, S::D, S::BK, e) < 0) return -1;
+        if (tensor_map(&maps.v_mean, w->v_mean, l->cols, w->n_heads, S::D, S::BK, e) < 0) return -1;
+    }
+    Args a = {};
+    a.o = static_cast<bf16 *>(w->o.at);
+    a.o_token = w->o.token;
+    a.o_head = w->o.head;
+    a.lse = w->lse;
+    a.counter = static_cast<unsigned *>(w->scratch);
+    a.len_q = w->len_q;
+    a.len_k = w->len_k;
+    a.rows = (w->len_q + S::BQ - 1) / S::BQ;
+    a.tiles = a.rows * w->n_heads;
+    a.scale_log2 = static_cast<float>(1.4426950408889634 / sqrt(static_cast<double>(S::D)));
+    if (l) {
+        a.row_ptr = l->row_ptr;
+        a.steps = l->steps;
+        a.order = l->order;
+        a.mean = l->mean;
+        a.per_head = l->n_plans > 1;
+        a.words = l->words;
+        a.cols = l->cols;
+        const double scale = a.scale_log2;
+        const int last = w->len_k - (l->cols - 1) * l->block_k; // keys of the last tile
+        a.mean_full = static_cast<float>(log2(static_cast<double>(l->block_k)) / scale);
+        a.mean_last = static_cast<float>(log2(static_cast<double>(last)) / scale);
+        a.alive = w->alive;
+        a.alive_log2 = w->alive_log2;
+    }
+    cudaStream_t stream = static_cast<cudaStream_t>(w->stream);
+    int device, processors;
+    cudaError_t r = cudaGetDevice(&device);
+    if (r == cudaSuccess)
+        r = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (r == cudaSuccess)
+        r = cudaFuncSetAttribute(attention<S>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 S::SHARED);
+    if (r == cudaSuccess) r = cudaMemsetAsync(w->scratch, 0, sizeof(unsigned), stream);
+    if (r == cudaSuccess && a.alive)
+        r = cudaMemsetAsync(a.alive, 0, sizeof(uint32_t) * a.tiles * a.words, stream);
+    if (r != cudaSuccess)
+        return err_set(e, ERR_DEVICE, "sm_90 attention cannot start: %s", cudaGetErrorString(r));
+    const auto kernel = attention<S>;
+    const int blocks = a.tiles < processors ? a.tiles : processors;
+    kernel<<<blocks, S::THREADS, S::SHARED, stream>>>(maps, a);
+    r = cudaGetLastError();
+    if (r != cudaSuccess)
+        return err_set(e, ERR_DEVICE, "sm_90 attention of %d queries, %d keys, %d heads x %d: %s",
+                       w->len_q, w->len_k, w->n_heads, S::D, cudaGetErrorString(r));
+    return 0;
+}
+
+struct Variant {
+    const char *name;
+    int dim;
+    bool list;
+    int (*run)(const attn_cuda *w, err *e);
+};
+// shape.c says which of these a call gets; the rest is what it was measured against
+const Variant variants[] = {
+    {"d128 128x176 2 stages turns", 128, false, launch<Shape<128, 176, 2, 2, false, true>>},
+    {"d64 192x128 3 stages turns", 64, false, launch<Shape<64, 128, 3, 3, false, true>>},
+    {"d128 list 128x128 2 stages turns", 128, true, launch<Shape<128, 128, 2, 2, true, true>>},
+    {"d64 list 128x128 3 stages turns", 64, true, launch<Shape<64, 128, 2, 3, true, true>>},
+};
+
+} // namespace
+
+const char *attn_sm90_variant(int variant)
+{
+    const int n = static_cast<int>(sizeof variants / sizeof *variants);
+    return variant >= 0 && variant < n ? variants[variant].name : nullptr;
+}
+
+bool attn_sm90_takes(const attn_cuda *w, int variant)
+{
+    return attn_sm90_variant(variant) && variants[variant].dim == w->head_dim &&
+           variants[variant].list == (w->lists != nullptr);
+}
+
+int attn_sm90_as(const attn_cuda *w, int variant, err *e)
+{
+    attn_tile t;
+    if (attn_tile_pick(&t, ATTN_SM90, w, e) < 0) return -1;
+    if (!attn_sm90_takes(w, variant))
+        return err_set(e, ERR_USAGE, "sm_90 attention: variant %d is not for this call", variant);
+    return variants[variant].run(w, e);
+}
+
+int attn_sm90(const attn_cuda *w, err *e)
+{
+    attn_tile t;
+    if (attn_tile_pick(&t, ATTN_SM90, w, e) < 0) return -1;
+    return variants[(w->lists ? 2 : 0) + (w->head_dim == 64 ? 1 : 0)].run(w, e);
+}
