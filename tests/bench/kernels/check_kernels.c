@@ -1,0 +1,368 @@
+/* Every GPU kernel against the judge: random, ragged and adversarial calls; guards; encodings;
+ * repetition. Design, attention-kernels 9.4. */
+#include "tests/bench/kernels/gpu.h"
+#include "tests/bench/kernels/kernels_under_test.h"
+#include "tests/bench/kernels/problem.h"
+
+#include "model/base/dtype.h"
+
+#define GUARD 4096 /* bytes before and after o */
+
+struct on_device {
+    struct attn_cuda call; /* device pointers; lists in host memory with device arrays */
+    struct attn_lists lists;
+    char *o; /* guards included */
+    size_t o_bytes, lse_count, alive_count;
+    void *owned[16];
+    int n_owned;
+};
+
+static void *own(struct on_device *d, void *p) { return d->owned[d->n_owned++] = p; }
+
+static void upload(struct on_device *d, const struct problem *p)
+{
+    const struct problem_want *w = &p->want;
+    *d = (struct on_device){.call = p->host};
+    struct attn_cuda *c = &d->call;
+    c->q.at = own(d, gpu_copy(p->q, p->q_count * 2));
+    c->k.at = own(d, gpu_copy(p->k, p->k_count * 2));
+    c->v.at = own(d, gpu_copy(p->v, p->k_count * 2));
+    d->o_bytes = p->q_count * 2;
+    d->o = own(d, gpu_new(d->o_bytes + 2 * GUARD));
+    c->o.at = d->o + GUARD;
+    c->scratch = own(d, gpu_new(attn_cuda_scratch()));
+    if (w->bias) c->key_bias = own(d, gpu_copy(p->key_bias, (size_t)w->len_k * 4));
+    d->lse_count = (size_t)w->n_heads * (size_t)w->len_q;
+    if (w->lse) c->lse = own(d, gpu_new(d->lse_count * 4));
+    if (!w->sparse) return;
+    d->lists = p->lists;
+    d->lists.row_ptr = own(d, gpu_copy(p->row_ptr, p->size.row_ptr * 4));
+    d->lists.steps = own(d, gpu_copy(p->steps, p->size.steps * 4));
+    d->lists.order = own(d, gpu_copy(p->order, p->size.order * 4));
+    if (w->mean) {
+        d->lists.mean = own(d, gpu_copy(p->mean_out, p->size.mean * 4));
+        c->k_mean.at = own(d, gpu_copy(p->k_mean, p->mean_count * 2));
+        c->v_mean.at = own(d, gpu_copy(p->v_mean, p->mean_count * 2));
+    }
+    c->lists = &d->lists;
+    d->alive_count = problem_rows(p) * (size_t)p->lists.words;
+    if (w->alive) c->alive = own(d, gpu_new(d->alive_count * 4));
+}
+
+static void release(struct on_device *d)
+{
+    while (d->n_owned)
+        GPU(cudaFree(d->owned[--d->n_owned]));
+}
+
+struct output {
+    unsigned char *o; /* guards included */
+    float *lse;
+    uint32_t *alive;
+};
+
+static struct output run(const struct kernel_under_test *k, struct on_device *d, const char *what)
+{
+    struct err e = {0};
+    struct output out = {.o = host_new(d->o_bytes + 2 * GUARD)};
+    GPU(cudaMemset(d->o, 0xff, d->o_bytes + 2 * GUARD)); /* NaN */
+    if (d->call.lse) GPU(cudaMemset(d->call.lse, 0xff, d->lse_count * 4));
+    if (d->call.alive) GPU(cudaMemset(d->call.alive, 0xff, d->alive_count * 4));
+    int r = k->run(&d->call, k->variant, &e);
+    CHECK_MSG(r == 0, "%s: %s: %s", k->name, e.msg, what);
+    GPU(cudaDeviceSynchronize());
+    gpu_read(out.o, d->o, d->o_bytes + 2 * GUARD);
+    if (d->call.lse) {
+        out.lse = host_new(d->lse_count * 4);
+        gpu_read(out.lse, d->call.lse, d->lse_count * 4);
+    }
+    if (d->call.alive) {
+        out.alive = host_new(d->alive_count * 4);
+        gpu_read(out.alive, d->call.alive, d->alive_count * 4);
+    }
+    return out;
+}
+
+static void output_free(struct output *o)
+{
+    free(o->o);
+    free(o->lse);
+    free(o->alive);
+}
+
+/* Largest |q||k| / sqrt(D) and |v| of a call: what rounding errors are relative to. */
+static void extremes(const struct problem *p, double *score, double *value)
+{
+    const struct problem_want *w = &p->want;
+    const struct attn_tensor *t[3] = {&p->host.q, &p->host.k, &p->host.v};
+    double norm[3] = {0};
+    *value = 0;
+    for (int x = 0; x < 3; x++)
+        for (int h = 0; h < w->n_heads; h++)
+            for (int i = 0; i < (x ? w->len_k : w->len_q); i++) {
+                double all = 0;
+                for (int c = 0; c < w->head_dim; c++) {
+                    double y = (double)bf16_to_f32(
+                        ((uint16_t *)t[x]->at)[i * t[x]->token + h * t[x]->head + c]);
+                    if (isnan(y)) continue;
+                    all += y * y;
+                    if (x == 2 && fabs(y) > *value) *value = fabs(y);
+                }
+                if (all > norm[x]) norm[x] = all;
+            }
+    *score = sqrt(norm[0] * norm[1] / w->head_dim);
+    for (size_t i = 0; w->mean && i < p->mean_count; i++) {
+        double y = fabs((double)bf16_to_f32(p->v_mean[i]));
+        if (y > *value) *value = y;
+    }
+}
+
+static void compare(const char *name, const struct problem *p, const struct output *got,
+                    const float *want, const float *want_lse)
+{
+    const struct problem_want *w = &p->want;
+    const struct attn_tensor *t = &p->host.o;
+    size_t n = p->q_count;
+    const uint16_t *o = (const void *)(got->o + GUARD);
+    bool *written = host_new(n);
+    double score, value, off = 0, all = 0, most = 0, lse_most = 0;
+    extremes(p, &score, &value);
+    for (int h = 0; h < w->n_heads; h++)
+        for (int i = 0; i < w->len_q; i++) {
+            for (int c = 0; c < w->head_dim; c++) {
+                int64_t at = i * t->token + h * t->head + c;
+                double g = (double)bf16_to_f32(o[at]),
+                       x = (double)
+                           want[((size_t)i * (size_t)w->n_heads + (size_t)h) * (size_t)w->head_dim +
+                                (size_t)c];
+                written[at] = true;
+                off += fabs(g - x);
+                all += fabs(x);
+                if (!(fabs(g - x) <= most)) most = fabs(g - x);
+            }
+            if (!got->lse) continue;
+            double g = (double)got->lse[(size_t)h * (size_t)w->len_q + (size_t)i],
+                   x = (double)want_lse[(size_t)h * (size_t)w->len_q + (size_t)i];
+            double d = g == x ? 0 : fabs(g - x);
+            if (!(d <= lse_most)) lse_most = d;
+        }
+    /* P and o are rounded to bf16, half a step of 2^-8 each; a score is off by its sum's rounding,
+     * and a weight by as much relatively */
+    double weight = score * 0x1p-21, bound = value * (0x1p-8 + 2 * weight) + 1e-30;
+    double l1 = w->logits == NORMAL ? .0035 : .0035 + 2 * weight;
+    CHECK_MSG(most <= bound, "%s: off by %.3g, at most %.3g wanted: %s", name, most, bound,
+              p->what);
+    CHECK_MSG(off <= l1 * all, "%s: relative L1 %.3g, at most %.3g wanted: %s", name, off / all, l1,
+              p->what);
+    CHECK_MSG(lse_most <= 2e-5 + 2 * weight, "%s: lse off by %.3g: %s", name, lse_most, p->what);
+    int touched = 0;
+    for (int i = 0; i < GUARD; i++)
+        touched += (got->o[i] != 0xff) + (got->o[GUARD + 2 * n + (size_t)i] != 0xff);
+    for (size_t i = 0; i < n; i++)
+        touched += !written[i] && o[i] != 0xffff;
+    CHECK_MSG(!touched, "%s wrote %d values outside o: %s", name, touched, p->what);
+    free(written);
+}
+
+static bool near_bound(const struct problem *p, const float *margin, size_t row, int tile)
+{
+    double m = (double)margin[row * (size_t)p->lists.cols + (size_t)tile];
+    double score, value;
+    extremes(p, &score, &value);
+    return fabs(m - (double)p->host.alive_log2) < 1e-3 + score * 0x1p-18;
+}
+
+static void compare_alive(const char *name, const struct problem *p, const uint32_t *got,
+                          const uint32_t *want, const float *margin)
+{
+    int wrong = 0;
+    for (size_t r = 0; r < problem_rows(p); r++)
+        for (int t = 0; t < p->lists.cols; t++) {
+            size_t at = r * (size_t)p->lists.words + (size_t)(t / 32);
+            if (((got[at] ^ want[at]) >> (t % 32) & 1) && !near_bound(p, margin, r, t)) wrong++;
+        }
+    CHECK_MSG(!wrong, "%s: %d tiles dead or alive against the judge: %s", name, wrong, p->what);
+}
+
+static void check_problem(struct problem *p)
+{
+    static const enum block_map maps[] = {BLOCK_MAP_RANGES, BLOCK_MAP_BITS};
+    const struct problem_want *w = &p->want;
+    struct err e = {0};
+    size_t rows = problem_rows(p), cols = w->sparse ? (size_t)p->lists.cols : 1;
+    float *want = host_new((size_t)w->len_q * (size_t)w->n_heads * (size_t)w->head_dim * 4);
+    float *lse = host_new((size_t)w->len_q * (size_t)w->n_heads * 4);
+    float *margin = host_new(rows * cols * 4);
+    uint32_t *alive = host_new(rows * ((cols + 31) / 32) * 4);
+    struct attn_cuda judge = p->host;
+    judge.lse = lse;
+    judge.alive = w->alive ? alive : NULL;
+    CHECK_OK(attn_ref_plan(
+        &judge,
+        &(struct attn_judge){.o = want, .margin = w->sparse ? margin : NULL, .only_row = -1}, &e));
+    for (int i = 0; i < kernels_under_test(); i++) {
+        const struct kernel_under_test *k = kernel_under_test(i);
+        struct on_device d;
+        upload(&d, p);
+        if (!kernel_takes(k, &d.call)) {
+            release(&d);
+            continue;
+        }
+        struct output first = run(k, &d, p->what);
+        compare(k->name, p, &first, want, lse);
+        if (w->alive) compare_alive(k->name, p, first.alive, alive, margin);
+        release(&d);
+        for (size_t x = 0; w->sparse && x < ARRAY_LEN(maps); x++) {
+            problem_encode(p, maps[x]);
+            upload(&d, p);
+            struct output again = run(k, &d, p->what);
+            CHECK_MSG(memcmp(first.o, again.o, d.o_bytes) == 0,
+                      "%s: other bytes for encoding %d: %s", k->name, (int)maps[x], p->what);
+            output_free(&again);
+            release(&d);
+        }
+        output_free(&first);
+    }
+    if (w->sparse && !w->bias && !w->poison && w->lse) { /* mass of every tile under this lse */
+        float *mass = host_new(rows * cols * 4), *got = host_new(rows * cols * 4);
+        CHECK_OK(attn_ref_plan(&judge, &(struct attn_judge){.mass = mass, .only_row = -1}, &e));
+        struct on_device d;
+        upload(&d, p);
+        void *device_mass = own(&d, gpu_new(rows * cols * 4)),
+             *device_lse = own(&d, gpu_copy(lse, d.lse_count * 4));
+        GPU(cudaMemset(device_mass, 0xff, rows * cols * 4));
+        CHECK_OK(attn_mass_sm80(device_mass, &d.call, device_lse, 128, w->block_k, &e));
+        GPU(cudaDeviceSynchronize());
+        gpu_read(got, device_mass, rows * cols * 4);
+        double score, value, most = 0;
+        extremes(p, &score, &value);
+        for (size_t i = 0; i < rows * cols; i++) {
+            double d2 = fabs((double)got[i] - (double)mass[i]) / ((double)mass[i] + 1e-6);
+            /* exp overflows where a plan left out what matters most: both say so */
+            if (isinf(got[i]) && isinf(mass[i])) d2 = 0;
+            if (!(d2 <= most)) most = d2;
+        }
+        CHECK_MSG(most <= 1e-3 + score * 0x1p-20 || score > 1000, "mass off by %.3g relatively: %s",
+                  most, p->what);
+        release(&d);
+        free(mass);
+        free(got);
+    }
+    free(want);
+    free(lse);
+    free(margin);
+    free(alive);
+}
+
+static int some_length(struct test_rng *r)
+{
+    static const int lens[] = {1,   2,   7,   63,  64,  65,  97,  127, 128,
+                               129, 175, 176, 177, 191, 193, 255, 257};
+    return rng_int(r, 0, 1) ? rng_int(r, 1, 300) : lens[rng_int(r, 0, (int)ARRAY_LEN(lens) - 1)];
+}
+
+static void check_random(struct test_rng *r, int problems)
+{
+    static const double densities[] = {0, .1, .3, .6, 2};
+    for (int n = 0; n < problems; n++) {
+        struct problem_want w = {.len_q = some_length(r),
+                                 .len_k = some_length(r),
+                                 .n_heads = rng_int(r, 1, 3),
+                                 .head_dim = rng_int(r, 0, 1) ? 128 : 64,
+                                 .block_k = rng_int(r, 0, 2) ? 128 : 64,
+                                 .density = densities[rng_int(r, 0, 4)],
+                                 .sparse = rng_int(r, 0, 2) > 0,
+                                 .lse = rng_int(r, 0, 1),
+                                 .by_head = rng_int(r, 0, 1),
+                                 .gaps = rng_int(r, 0, 1),
+                                 .bias = rng_int(r, 0, 4) == 0};
+        if (n % 5 == 0) { /* longer rows: the ring of stages goes round */
+            w.len_k = rng_int(r, 600, 1500);
+            w.len_q = rng_int(r, 100, 400);
+            w.n_heads = 1;
+        }
+        w.logits = (enum logits)(rng_int(r, 0, 1) ? NORMAL : rng_int(r, 0, LOGITS - 1));
+        if (w.sparse) {
+            w.per_head = rng_int(r, 0, 1);
+            w.forced = rng_int(r, 0, 2) == 0;
+            w.dead = rng_int(r, 0, 2) == 0;
+            w.mean = rng_int(r, 0, 2) == 0;
+            w.alive = rng_int(r, 0, 1);
+            w.poison = !w.per_head && !w.alive && rng_int(r, 0, 1);
+        }
+        struct problem p;
+        problem_make(&p, &w, r);
+        check_problem(&p);
+        problem_free(&p);
+    }
+}
+
+/* Rows enough for every processor to take several: the counter, turns and phases over rows. */
+static void check_many_rows(struct test_rng *r)
+{
+    for (int n = 0; n < 4; n++) {
+        struct problem_want w = {.len_q = 9000 + 37 * n,
+                                 .len_k = 200 + 64 * n,
+                                 .n_heads = 5,
+                                 .head_dim = n % 2 ? 64 : 128,
+                                 .block_k = 128,
+                                 .density = .6,
+                                 .sparse = n >= 2,
+                                 .per_head = n == 3,
+                                 .lse = true};
+        struct problem p;
+        problem_make(&p, &w, r);
+        check_problem(&p);
+        problem_free(&p);
+    }
+}
+
+static void check_repeats(struct test_rng *r, int repeats)
+{
+    for (int n = 0; n < 4; n++) {
+        struct problem_want w = {.len_q = 1100,
+                                 .len_k = 1337,
+                                 .n_heads = 4,
+                                 .head_dim = n % 2 ? 64 : 128,
+                                 .block_k = 128,
+                                 .density = .5,
+                                 .sparse = n >= 2,
+                                 .per_head = true,
+                                 .mean = n >= 2,
+                                 .lse = true};
+        struct problem p;
+        problem_make(&p, &w, r);
+        for (int i = 0; i < kernels_under_test(); i++) {
+            const struct kernel_under_test *k = kernel_under_test(i);
+            struct on_device d;
+            upload(&d, &p);
+            if (kernel_takes(k, &d.call)) {
+                struct output first = run(k, &d, p.what);
+                int differ = 0;
+                for (int x = 0; x < repeats; x++) {
+                    struct output again = run(k, &d, p.what);
+                    differ += memcmp(first.o, again.o, d.o_bytes + 2 * GUARD) != 0;
+                    differ += memcmp(first.lse, again.lse, d.lse_count * 4) != 0;
+                    output_free(&again);
+                }
+                CHECK_MSG(!differ, "%s: %d of %d runs differ from the first: %s", k->name, differ,
+                          repeats, p.what);
+                output_free(&first);
+            }
+            release(&d);
+        }
+        problem_free(&p);
+    }
+}
+
+int check_kernels(int problems, int repeats, uint64_t seed)
+{
+    struct test_rng r = {seed};
+    int before = checks_failed;
+    check_random(&r, problems);
+    if (problems >= 20) check_many_rows(&r);
+    check_repeats(&r, repeats);
+    printf("check: %d problems, %d repeats, seed %llu: %d checks, %d failed\n", problems, repeats,
+           (unsigned long long)seed, checks_done, checks_failed);
+    return checks_failed > before;
+}

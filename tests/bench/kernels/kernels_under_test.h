@@ -1,0 +1,23 @@
+/* The rows that are checked and timed: every instance of every kernel that this card can run. */
+#ifndef DITGEN_TESTS_BENCH_KERNELS_KERNELS_UNDER_TEST_H
+#define DITGEN_TESTS_BENCH_KERNELS_KERNELS_UNDER_TEST_H
+
+#include "attention/kernels/cuda/attn_cuda.h"
+
+struct kernel_under_test {
+    char name[64];
+    enum attn_cuda_row row;
+    int variant;
+    int (*run)(const struct attn_cuda *w, int variant, struct err *e);
+};
+void kernels_find(int capability); /* 80, 90 ... */
+int kernels_under_test(void);
+const struct kernel_under_test *kernel_under_test(int i);
+bool kernel_takes(const struct kernel_under_test *k, const struct attn_cuda *w);
+
+/* 1 when something failed. */
+int check_kernels(int problems, int repeats, uint64_t seed);
+/* Times what is written before the first space of each line of a list; see time_kernels.c. */
+int time_kernels(double seconds, const char *out_folder);
+
+#endif

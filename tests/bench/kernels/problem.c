@@ -1,0 +1,186 @@
+#include "tests/bench/kernels/problem.h"
+
+#include "model/base/dtype.h"
+
+#define NAN_ROWS 3 /* rows of NaN past the last token: nobody may read them */
+
+static void *must(void *p)
+{
+    if (!p) exit(4);
+    return p;
+}
+
+static struct attn_tensor tensor(uint16_t *at, const struct problem_want *w, int len)
+{
+    int64_t row = w->head_dim + (w->by_head && w->gaps ? 8 : 0);
+    if (w->by_head) return (struct attn_tensor){at, row, row * (len + NAN_ROWS)};
+    return (struct attn_tensor){at, (int64_t)w->n_heads * w->head_dim + (w->gaps ? 8 : 0),
+                                w->head_dim};
+}
+
+static size_t tensor_count(const struct problem_want *w, int len)
+{
+    return (size_t)(len + NAN_ROWS) * (size_t)w->n_heads * (size_t)(w->head_dim + 8);
+}
+
+static uint16_t *numbers(const struct problem_want *w, int len, double scale, double offset,
+                         struct test_rng *r)
+{
+    size_t n = tensor_count(w, len);
+    uint16_t *x = must(malloc(n * sizeof *x));
+    for (size_t i = 0; i < n; i++)
+        x[i] = 0x7fff; /* NaN where nothing belongs */
+    struct attn_tensor t = tensor(x, w, len);
+    for (int h = 0; h < w->n_heads; h++)
+        for (int i = 0; i < len; i++)
+            for (int c = 0; c < w->head_dim; c++)
+                x[i * t.token + h * t.head + c] =
+                    f32_to_bf16((float)(scale * (double)rng_normal(r) + offset));
+    return x;
+}
+
+static bool keep(void *ctx, int plan, int row, int col)
+{
+    const struct problem *p = ctx;
+    return p->keep[((size_t)plan * (size_t)p->mask.rows + (size_t)row) * (size_t)p->mask.cols +
+                   (size_t)col];
+}
+
+static uint32_t *plane(const struct problem *p, bool wanted, double chance, struct test_rng *r)
+{
+    if (!wanted) return NULL;
+    size_t words = (size_t)((p->mask.cols + 31) / 32),
+           rows = (size_t)p->mask.n_plans * (size_t)p->mask.rows;
+    uint32_t *x = must(calloc(rows * words + 1, sizeof *x));
+    for (size_t i = 0; i < rows; i++)
+        for (int t = 0; t < p->mask.cols; t++)
+            if (rng_unit(r) < chance) x[i * words + (size_t)(t / 32)] |= 1u << (t % 32);
+    return x;
+}
+
+void problem_encode(struct problem *p, enum block_map map)
+{
+    struct err e = {0};
+    CHECK_OK(block_mask_build(&p->mask, map, keep, p, &e));
+    CHECK_OK(attn_lists_fill(&p->lists, p->row_ptr, p->steps, p->order, p->mean_out, &p->plan, &e));
+}
+
+static void make_plan(struct problem *p, struct test_rng *r)
+{
+    const struct problem_want *w = &p->want;
+    struct err e = {0};
+    struct arena count = {0};
+    int plans = w->per_head ? w->n_heads : 1;
+    CHECK_OK(block_mask_init(&p->mask, w->len_q, w->len_k, 128, w->block_k, plans, &count, &e));
+    CHECK_OK(arena_open(&p->arena, count.used, &e));
+    CHECK_OK(block_mask_init(&p->mask, w->len_q, w->len_k, 128, w->block_k, plans, &p->arena, &e));
+    size_t tiles = (size_t)plans * (size_t)p->mask.rows * (size_t)p->mask.cols;
+    p->keep = must(malloc(tiles));
+    for (size_t i = 0; i < tiles; i++)
+        p->keep[i] = rng_unit(r) < w->density;
+    p->forced = plane(p, w->forced, .1, r);
+    p->dead = plane(p, w->dead, .3, r);
+    p->mean = plane(p, w->mean, .7, r);
+    p->plan = (struct attn_plan){&p->mask, p->forced, p->dead, p->mean, w->n_heads};
+    CHECK_OK(block_mask_build(&p->mask, BLOCK_MAP_LIST, keep, p, &e));
+    CHECK_OK(attn_lists_size(&p->size, &p->plan, &e));
+    p->row_ptr = must(malloc((p->size.row_ptr + 1) * 4));
+    p->steps = must(malloc((p->size.steps + 1) * 4));
+    p->order = must(malloc((p->size.order + 1) * 4));
+    p->mean_out = must(malloc((p->size.mean + 1) * 4));
+    problem_encode(p, BLOCK_MAP_LIST);
+}
+
+static void poison(struct problem *p)
+{
+    const struct attn_lists *l = &p->lists;
+    for (int t = 0; t < l->cols; t++) {
+        bool used = false;
+        for (size_t i = 0; i < p->size.steps; i++)
+            used |= l->steps[i] == (uint32_t)t;
+        for (int j = t * l->block_k; !used && j < (t + 1) * l->block_k && j < p->want.len_k; j++)
+            for (int h = 0; h < p->want.n_heads; h++)
+                for (int c = 0; c < p->want.head_dim; c++) {
+                    p->k[j * p->host.k.token + h * p->host.k.head + c] = 0x7fff;
+                    p->v[j * p->host.v.token + h * p->host.v.head + c] = 0x7fff;
+                }
+    }
+}
+
+void problem_make(struct problem *p, const struct problem_want *want, struct test_rng *r)
+{
+    static const double scales[LOGITS] = {1, 1e-18, 24, 1, 3, 1};
+    *p = (struct problem){.want = *want};
+    const struct problem_want *w = &p->want;
+    double scale = scales[w->logits], offset = w->logits == OFFSET ? 3 : 0;
+    p->q_count = tensor_count(w, w->len_q);
+    p->k_count = tensor_count(w, w->len_k);
+    p->q = numbers(w, w->len_q, scale, 0, r);
+    p->k = numbers(w, w->len_k, scale, offset, r);
+    p->v = numbers(w, w->len_k, 1, offset, r);
+    struct attn_cuda *c = &p->host;
+    *c = (struct attn_cuda){.q = tensor(p->q, w, w->len_q),
+                            .k = tensor(p->k, w, w->len_k),
+                            .v = tensor(p->v, w, w->len_k),
+                            .len_q = w->len_q,
+                            .len_k = w->len_k,
+                            .n_heads = w->n_heads,
+                            .head_dim = w->head_dim,
+                            .alive_log2 = -3};
+    c->o = c->q; /* strides; the place is the caller's */
+    if (w->logits == EQUAL)
+        for (int h = 0; h < w->n_heads; h++)
+            for (int j = 1; j < w->len_k; j++)
+                memcpy(p->k + j * c->k.token + h * c->k.head, p->k + h * c->k.head,
+                       (size_t)w->head_dim * 2);
+    if (w->bias) {
+        p->key_bias = must(malloc((size_t)w->len_k * sizeof(float)));
+        for (int j = 0; j < w->len_k; j++)
+            p->key_bias[j] = rng_int(r, 0, 3) ? rng_normal(r) : -INFINITY;
+        c->key_bias = p->key_bias;
+    }
+    if (w->sparse) {
+        make_plan(p, r);
+        c->lists = &p->lists;
+        if (w->mean) {
+            p->mean_count = tensor_count(w, p->mask.cols);
+            p->k_mean = numbers(w, p->mask.cols, scale / 4, offset, r);
+            p->v_mean = numbers(w, p->mask.cols, .25, offset, r);
+            c->k_mean = tensor(p->k_mean, w, p->mask.cols);
+            c->v_mean = tensor(p->v_mean, w, p->mask.cols);
+        }
+        if (w->poison) poison(p);
+    }
+    snprintf(
+        p->what, sizeof p->what,
+        "q %d k %d heads %d x %d, %s%s%s%s%s%s tiles of %d keys, density %.2f, logits %d%s%s%s%s",
+        w->len_q, w->len_k, w->n_heads, w->head_dim, w->sparse ? "sparse" : "dense",
+        w->per_head ? " by head" : "", w->forced ? " forced" : "", w->dead ? " dead" : "",
+        w->mean ? " mean" : "", w->alive ? " alive" : "", w->block_k, w->density, (int)w->logits,
+        w->bias ? ", bias" : "", w->by_head ? ", [N, L, D]" : "", w->gaps ? ", gaps" : "",
+        w->poison ? ", poison" : "");
+}
+
+size_t problem_rows(const struct problem *p)
+{
+    return (size_t)p->want.n_heads * (size_t)((p->want.len_q + 127) / 128);
+}
+
+void problem_free(struct problem *p)
+{
+    free(p->q);
+    free(p->k);
+    free(p->v);
+    free(p->k_mean);
+    free(p->v_mean);
+    free(p->key_bias);
+    free(p->keep);
+    free(p->forced);
+    free(p->dead);
+    free(p->mean);
+    free(p->row_ptr);
+    free(p->steps);
+    free(p->order);
+    free(p->mean_out);
+    arena_close(&p->arena);
+}

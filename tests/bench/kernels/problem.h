@@ -1,0 +1,42 @@
+/* One random attention call with everything that a plan can say, in host and in device memory. */
+#ifndef DITGEN_TESTS_BENCH_KERNELS_PROBLEM_H
+#define DITGEN_TESTS_BENCH_KERNELS_PROBLEM_H
+
+#include "attention/kernels/cuda/attn_cuda.h"
+#include "tests/check.h"
+
+enum logits { NORMAL, TINY, HUGE_LOGITS, EQUAL, PEAKY, OFFSET, LOGITS };
+
+struct problem_want { /* sizes and features, chosen by the caller */
+    int len_q, len_k, n_heads, head_dim;
+    bool sparse, per_head, forced, dead, mean, alive, lse, bias, by_head /* [N, L, D] */, gaps;
+    int block_k;
+    double density; /* chance of a tile; rows may be empty */
+    enum logits logits;
+    bool poison; /* keys that no row computes are NaN; wants a shared plan */
+};
+
+struct problem {
+    struct problem_want want;
+    size_t q_count, k_count, mean_count; /* elements allocated, gaps and guards included */
+    uint16_t *q, *k, *v, *k_mean, *v_mean;
+    float *key_bias;
+    struct block_mask mask;
+    struct arena arena;
+    bool *keep;
+    uint32_t *forced, *dead, *mean;
+    struct attn_plan plan;
+    struct attn_lists lists; /* host arrays */
+    uint32_t *row_ptr, *steps, *order, *mean_out;
+    struct attn_lists_size size;
+    struct attn_cuda host; /* host pointers, for the judge */
+    char what[256];
+};
+
+void problem_make(struct problem *p, const struct problem_want *want, struct test_rng *r);
+/* Lists of the same plan in another encoding, into the same arrays. */
+void problem_encode(struct problem *p, enum block_map map);
+void problem_free(struct problem *p);
+size_t problem_rows(const struct problem *p); /* heads * rows of tiles */
+
+#endif
