@@ -5,8 +5,10 @@
  * up to 32 k  [panels][2][dk / 2][16][2]       a panel of 32 keys in two halves, pairs of channels
  *   v  [channels / 16][keys / 2][16][2] pairs of keys
  *   P  [SUB][KB] bf16, O [QB][dv] fp32  row-major */
-#if !defined(FLASH_EMULATE) &&                                                                     \
-    (!defined(__AMX_TILE__) || !defined(__AMX_BF16__) || !defined(__AVX512BF16__))
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc's name, clang's */
+#define HAVE_AMX
+#endif
+#if !defined(FLASH_EMULATE) && (!defined(HAVE_AMX) || !defined(__AVX512BF16__))
 #error "amx.c needs -mamx-tile -mamx-bf16 -mavx512bf16"
 #endif
 #define FLASH_MR 32

@@ -1,6 +1,5 @@
-/* fp32 attention for AVX2 with FMA: 6 x 16 tiles, 12 of the 16 registers accumulate.
- * 24 rows x 256 keys of scores (24 KiB), one key panel (4 KiB at D = 64) share L1.
- */
+/* fp32 attention for AVX2 with FMA: 6 x 16 tiles, 12 of the 16 registers accumulate. Scores of 24
+ * rows by 256 keys take 24 KiB, beside them one key panel (4 KiB at D = 64) goes through L1. */
 #if !defined(__AVX2__) || !defined(__FMA__)
 #error "avx2.c needs -mavx2 -mfma"
 #endif

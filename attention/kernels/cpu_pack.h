@@ -26,9 +26,9 @@ ALWAYS_INLINE void transpose8(void *dst, int pitch, const void *src, size_t stri
 {
     __m256 r[8], t[8], u[8];
     UNROLL(8)
-    for (int j = 0; j < 8; j++) r[j] =
-        j < width && j < rows ? _mm256_loadu_ps((const float *)src + (size_t)j * stride)
-                              : _mm256_setzero_ps();
+    for (int j = 0; j < 8; j++)
+        r[j] = j < width && j < rows ? _mm256_loadu_ps((const float *)src + (size_t)j * stride)
+                                     : _mm256_setzero_ps();
     UNROLL(4) for (int j = 0; j < 8; j += 2)
     {
         t[j] = _mm256_unpacklo_ps(r[j], r[j + 1]);
@@ -43,7 +43,8 @@ ALWAYS_INLINE void transpose8(void *dst, int pitch, const void *src, size_t stri
     }
     UNROLL(8) for (int c = 0; c < 8; c++)
     {
-        __m256 x = _mm256_permute2f128_ps(u[c % 4], u[c % 4 + 4], c < 4 ? 0x20 : 0x31);
+        __m256 x = c < 4 ? _mm256_permute2f128_ps(u[c % 4], u[c % 4 + 4], 0x20)
+                         : _mm256_permute2f128_ps(u[c % 4], u[c % 4 + 4], 0x31);
         float *at = (float *)dst + c * pitch;
         if (width == 8) {
             _mm256_storeu_ps(at, x);

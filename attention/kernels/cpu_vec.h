@@ -16,7 +16,8 @@
 #define UNROLL(n)
 #define ALWAYS_INLINE static __attribute__((unused, noinline))
 #elif defined(__clang__)
-#define UNROLL(n) _Pragma("unroll")
+#define UNROLL_(x) _Pragma(#x)
+#define UNROLL(n) UNROLL_(clang loop unroll_count(n))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #else
 #define UNROLL_(x) _Pragma(#x)
