@@ -2,6 +2,10 @@
 #if !defined(__AVX2__) || !defined(__FMA__)
 #error "avx2.c is built with -mavx2 -mfma"
 #endif
+#include <immintrin.h>
+
+#define MAX_VF(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define MIN_VF(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define GEMM_LANES 8
 #define LANES 8
 #define ROWS_1 8

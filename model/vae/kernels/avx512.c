@@ -3,6 +3,10 @@
 #if !defined(__AVX512F__) || !defined(__AVX512VL__)
 #error "avx512.c is built with -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma"
 #endif
+#include <immintrin.h>
+
+#define MAX_VF(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define MIN_VF(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define GEMM_LANES 16
 #define LANES 8
 #define ROWS_1 12

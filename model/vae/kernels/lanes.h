@@ -234,12 +234,16 @@ static void wino_out_up(float *y, const float *m, ptrdiff_t stride, int channels
 
 INLINE vf select_vf(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
+#ifndef MAX_VF /* set where one instruction does it */
+#define MAX_VF(a, b) select_vf((a) > (b), a, b)
+#define MIN_VF(a, b) select_vf((a) < (b), a, b)
+#endif
+
 /* e^x by 2^n * e^r, |r| <= ln2/2, degree 6 (Cephes expf); within 2 ulp. Clamped to [-87, 88]. */
 INLINE vf exp_vf(vf x)
 {
     const vf hi = ZERO + 88.0f, lo = ZERO - 87.0f, magic = ZERO + 12582912.0f; /* 1.5 * 2^23 */
-    x = select_vf(x > hi, hi, x);
-    x = select_vf(x < lo, lo, x);
+    x = MAX_VF(MIN_VF(x, hi), lo);
     vf n = x * 1.44269504f + magic;
     vi bits = (vi)n << 23;
     n -= magic;
@@ -274,36 +278,66 @@ INLINE vf round_vf(vf v)
 
 INLINE vf silu_vf(vf v) { return v / (1.0f + exp_vf(-v)); }
 
+/* Sums of a pixel and what is kept of them; returns the lanes' squares. */
+INLINE vf finish_sums(const struct finish *f, const float *y, const float *add, float *keep,
+                      const bool round)
+{
+    const float *bias = f->bias; /* in locals: a store through keep could change *f otherwise */
+    const int channels = f->channels;
+    vf squares = ZERO;
+    for (int c = 0; c < channels; c += LANES) {
+        vf v = LOAD(y + c) + LOAD(bias + c);
+        if (round) v = round_vf(v);
+        if (add) v += LOAD(add + c);
+        if (round && add) v = round_vf(v);
+        squares += v * v;
+        STORE(keep + c, v);
+    }
+    return squares;
+}
+
+INLINE void finish_norm(const struct finish *f, const float *kept, float *norm, float scale,
+                        const bool round)
+{
+    const float *gamma = f->gamma;
+    const int channels = f->channels;
+    const float sqrt_c = f->sqrt_c;
+    const bool silu = f->silu;
+    for (int c = 0; c < channels; c += LANES) {
+        vf v = LOAD(kept + c) * scale;
+        if (round) v = round_vf(round_vf(v) * sqrt_c);
+        v *= LOAD(gamma + c);
+        if (round) v = round_vf(v);
+        if (silu) v = silu_vf(v);
+        if (round) v = round_vf(v);
+        STORE(norm + c, v);
+    }
+}
+
+/* Four pixels at a time: the root and the division of one wait for nothing of the next. */
 INLINE void finish_pixels(const struct finish *f, const float *y, ptrdiff_t y_stride, int n,
                           const float *residual, float *x, float *norm, const bool round)
 {
-    int channels = f->channels;
-    for (int i = 0; i < n; i++, y += y_stride) {
-        float *keep = x ? x + (ptrdiff_t)i * channels : norm + (ptrdiff_t)i * channels;
-        const float *add = residual ? residual + (ptrdiff_t)i * channels : NULL;
-        vf sum = ZERO;
-        for (int c = 0; c < channels; c += LANES) {
-            vf v = LOAD(y + c) + LOAD(f->bias + c);
-            if (round) v = round_vf(v);
-            if (add) v += LOAD(add + c);
-            if (round && add) v = round_vf(v);
-            sum += v * v;
-            STORE(keep + c, v);
-        }
+    ptrdiff_t channels = f->channels;
+    float *keep = x ? x : norm;
+    for (int i = 0; i < n; i += 4) {
+        int some = n - i < 4 ? n - i : 4;
+        float squares[4][LANES], scale[4];
+        for (int p = 0; p < some; p++)
+            STORE(squares[p], finish_sums(f, y + (i + p) * y_stride,
+                                          residual ? residual + (i + p) * channels : NULL,
+                                          keep + (i + p) * channels, round));
         if (!norm) continue;
-        float *o = norm + (ptrdiff_t)i * channels;
-        float len = sqrtf(sum_vf(sum));
-        if (!(len > 1e-12f)) len = 1e-12f;
-        float scale = round ? 1.0f / len : f->sqrt_c / len;
-        for (int c = 0; c < channels; c += LANES) {
-            vf v = LOAD(keep + c) * scale;
-            if (round) v = round_vf(round_vf(v) * f->sqrt_c);
-            v *= LOAD(f->gamma + c);
-            if (round) v = round_vf(v);
-            if (f->silu) v = silu_vf(v);
-            if (round) v = round_vf(v);
-            STORE(o + c, v);
+        for (int p = 0; p < some; p++) {
+            for (int w = LANES / 2; w; w /= 2)
+                for (int l = 0; l < w; l++)
+                    squares[p][l] += squares[p][l + w];
+            float len = sqrtf(squares[p][0]);
+            len = len > 1e-12f ? len : 1e-12f;
+            scale[p] = (round ? 1.0f : f->sqrt_c) / len;
         }
+        for (int p = 0; p < some; p++)
+            finish_norm(f, keep + (i + p) * channels, norm + (i + p) * channels, scale[p], round);
     }
 }
 
