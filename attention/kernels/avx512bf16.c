@@ -51,7 +51,7 @@ ALWAYS_INLINE void score_tile(float *s, float *rowmax, const packed *q, const pa
 {
     vec acc[FLASH_MR][2];
     UNROLL(16) for (int r = 0; r < FLASH_MR; r++) acc[r][0] = acc[r][1] = v_set1(0.0f);
-    UNROLL(2) for (int c = 0; c < pairs; c++, q += 2 * FLASH_MR, k += 2 * FLASH_NR)
+    REPEAT(2) for (int c = 0; c < pairs; c++, q += 2 * FLASH_MR, k += 2 * FLASH_NR)
     {
         vech b0 = vh_load(k), b1 = vh_load(k + 2 * VLEN);
         UNROLL(16) for (int r = 0; r < FLASH_MR; r++)
@@ -101,7 +101,7 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const packed *p, const float
         int from = panel->lo / 2 * 2; /* a masked half of a pair has P = 0 */
         const packed *row = v + (panel->key + (size_t)from) * (size_t)(nv * VLEN);
         const packed *x = p + i * FLASH_NR + from;
-        UNROLL(2) for (int j = panel->hi - from; j > 0; j -= 2, row += 2 * nv * VLEN, x += 2)
+        REPEAT(2) for (int j = panel->hi - from; j > 0; j -= 2, row += 2 * nv * VLEN, x += 2)
         {
             vech b[2];
             UNROLL(2) for (int n = 0; n < nv; n++) b[n] = vh_load(row + 2 * n * VLEN);

@@ -59,7 +59,7 @@ ALWAYS_INLINE void score_tile(float *s, float *rowmax, const float *q, const flo
     UNROLL(16)
     for (int r = 0; r < FLASH_MR; r++)
         UNROLL(4) for (int n = 0; n < FLASH_NV; n++) acc[r][n] = v_set1(0.0f);
-    UNROLL(4) for (int c = 0; c < d; c++, q += FLASH_MR, k += FLASH_NR)
+    REPEAT(4) for (int c = 0; c < d; c++, q += FLASH_MR, k += FLASH_NR)
     {
         vec b[FLASH_NV];
         UNROLL(4) for (int n = 0; n < FLASH_NV; n++) b[n] = v_load(k + n * VLEN);
@@ -132,7 +132,7 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const float *p, const float 
         const struct flash_keys *keys = &c->run[i];
         const float *row = v + keys->key * (size_t)(nv * VLEN);
         const float *x = p + keys->column;
-        UNROLL(4) for (int j = keys->n; j > 0; j--, row += nv * VLEN, x++)
+        REPEAT(4) for (int j = keys->n; j > 0; j--, row += nv * VLEN, x++)
         {
             vec b[FLASH_NV];
             UNROLL(4) for (int n = 0; n < nv; n++) b[n] = v_load(row + n * VLEN);

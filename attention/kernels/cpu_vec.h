@@ -12,16 +12,20 @@
 #include <stdint.h>
 #include <string.h>
 
+/* UNROLL(n) goes before a loop of at most n constant turns, which must disappear for its arrays to
+ * live in registers; REPEAT(n) before one of unknown length, done n turns at a time. */
+#define PRAGMA(x) _Pragma(#x)
 #if defined(FLASH_EMULATE) /* unrolled C, with sanitizers at that, takes minutes to compile */
 #define UNROLL(n)
+#define REPEAT(n)
 #define ALWAYS_INLINE static __attribute__((unused, noinline))
 #elif defined(__clang__)
-#define UNROLL_(x) _Pragma(#x)
-#define UNROLL(n) UNROLL_(clang loop unroll_count(n))
+#define UNROLL(n) PRAGMA(unroll)
+#define REPEAT(n) PRAGMA(clang loop unroll_count(n))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #else
-#define UNROLL_(x) _Pragma(#x)
-#define UNROLL(n) UNROLL_(GCC unroll n)
+#define UNROLL(n) PRAGMA(GCC unroll n)
+#define REPEAT(n) PRAGMA(GCC unroll n)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #endif
 

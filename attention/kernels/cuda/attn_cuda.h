@@ -105,6 +105,7 @@ int attn_mass_sm80(float *mass, const struct attn_cuda *w, const float *lse, int
 
 /* --- the judge (ref_plan.c, host pointers throughout) --- */
 
+#define ATTN_JUDGE_DENSE 128 /* tiles of a call without a plan, for margin and mass */
 struct attn_judge { /* optional outputs beside w->lse, w->alive */
     float *o; /* [len_q, N, D], not rounded; w->o is not written */
     float *margin; /* [N * rows, cols] most of (largest score in tile - largest before) in log2 */

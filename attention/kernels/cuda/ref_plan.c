@@ -5,9 +5,11 @@
  * on purpose. */
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "model/base/dtype.h"
+#include "model/base/threads.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static double dot(const struct attn_tensor *a, int i, const struct attn_tensor *b, int j, int head,
                   int dim)
@@ -86,7 +88,8 @@ static void judge_query(struct query *q, double *acc, int row, int block_k)
 {
     const struct attn_cuda *w = q->w;
     const struct attn_lists *l = w->lists;
-    int rows = l ? l->rows : 1, cols = l ? l->cols : (w->len_k - 1) / block_k + 1;
+    int rows = (w->len_q - 1) / (l ? l->block_q : ATTN_JUDGE_DENSE) + 1;
+    int cols = (w->len_k - 1) / block_k + 1;
     size_t head_row = (size_t)q->head * (size_t)rows + (size_t)row;
     size_t plan_row = l && l->n_plans > 1 ? head_row : (size_t)row;
     size_t from = l ? l->row_ptr[plan_row] : 0, to = l ? l->row_ptr[plan_row + 1] : (size_t)cols;
@@ -120,7 +123,8 @@ static void judge_query(struct query *q, double *acc, int row, int block_k)
     double lse = sum > 0 ? q->most + log(sum) : -HUGE_VAL;
     if (w->lse) w->lse[(size_t)q->head * (size_t)w->len_q + (size_t)q->i] = (float)lse;
     if (q->out->mass && sum > 0) { /* over all tiles, as the kernel: under the plan's own lse */
-        int bq = l ? l->block_q : w->len_q, n = w->len_q - row * bq < bq ? w->len_q - row * bq : bq;
+        int bq = l ? l->block_q : ATTN_JUDGE_DENSE,
+            n = w->len_q - row * bq < bq ? w->len_q - row * bq : bq;
         for (int j = 0; j < w->len_k; j++) {
             double s = dot(&w->q, q->i, &w->k, j, q->head, w->head_dim) * scale_of(w);
             q->out->mass[head_row * (size_t)cols + (size_t)(j / block_k)] +=
@@ -129,34 +133,48 @@ static void judge_query(struct query *q, double *acc, int row, int block_k)
     }
 }
 
+struct job { /* a task is a row of tiles of one head: its outputs are its own */
+    const struct attn_cuda *w;
+    const struct attn_judge *out;
+    int block_q, block_k, rows;
+    size_t each; /* doubles a worker */
+    double *scratch;
+};
+
+static void judge_row(void *ctx, int task, int worker)
+{
+    const struct job *j = ctx;
+    int head = task / j->rows, row = task % j->rows;
+    double *acc = j->scratch + j->each * (size_t)worker;
+    if (j->out->only_row >= 0 && row != j->out->only_row) return;
+    for (int i = row * j->block_q; i < (row + 1) * j->block_q && i < j->w->len_q; i++) {
+        struct query q = {j->w, j->out, head, i, acc + j->w->head_dim, 0};
+        judge_query(&q, acc, row, j->block_k);
+    }
+}
+
 int attn_ref_plan(const struct attn_cuda *w, const struct attn_judge *out, struct err *e)
 {
     const struct attn_lists *l = w->lists;
-    int block_q = l ? l->block_q : w->len_q, block_k = l ? l->block_k : w->len_k;
-    int rows = (w->len_q - 1) / block_q + 1, cols = (w->len_k - 1) / block_k + 1;
-    size_t tiles = (size_t)w->n_heads * (size_t)rows * (size_t)cols;
-    double *score = malloc(((size_t)w->len_k + (size_t)cols) * sizeof *score);
-    double *acc = malloc((size_t)w->head_dim * sizeof *acc);
-    if (!score || !acc) {
-        free(score);
-        free(acc);
+    struct job j = {.w = w,
+                    .out = out,
+                    .block_q = l ? l->block_q : ATTN_JUDGE_DENSE,
+                    .block_k = l ? l->block_k : ATTN_JUDGE_DENSE};
+    j.rows = (w->len_q - 1) / j.block_q + 1;
+    int cols = (w->len_k - 1) / j.block_k + 1;
+    size_t tiles = (size_t)w->n_heads * (size_t)j.rows * (size_t)cols;
+    j.each = (size_t)w->head_dim + (size_t)w->len_k + (size_t)cols;
+    j.scratch = malloc((size_t)threads_count() * j.each * sizeof *j.scratch);
+    if (!j.scratch)
         return err_set(e, ERR_RESOURCE, "no memory to judge attention over %d keys", w->len_k);
-    }
     if (l && w->alive)
-        for (size_t i = 0; i < (size_t)w->n_heads * (size_t)rows * (size_t)l->words; i++)
-            w->alive[i] = 0;
+        memset(w->alive, 0,
+               (size_t)w->n_heads * (size_t)j.rows * (size_t)l->words * sizeof *w->alive);
     for (size_t i = 0; out->margin && i < tiles; i++)
         out->margin[i] = -INFINITY;
     for (size_t i = 0; out->mass && i < tiles; i++)
         out->mass[i] = 0;
-    for (int h = 0; h < w->n_heads; h++) {
-        for (int i = 0; i < w->len_q; i++) {
-            struct query q = {.w = w, .out = out, .head = h, .i = i, .score = score};
-            if (out->only_row < 0 || i / block_q == out->only_row)
-                judge_query(&q, acc, i / block_q, block_k);
-        }
-    }
-    free(score);
-    free(acc);
+    threads_run(w->n_heads * j.rows, judge_row, &j);
+    free(j.scratch);
     return 0;
 }

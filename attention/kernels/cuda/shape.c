@@ -4,8 +4,9 @@
 
 #include <assert.h>
 
-#define SHARED_SM90 232448 /* most a block may have on sm_90 (CUDA C++ guide, table of features)   \
-                            */
+#define SHARED_SM90                                                                                \
+    232448 /* most a block may have on sm_90 (CUDA C++ guide, table of features)                   \
+            */
 #define SHARED_SM86 101376 /* on sm_86 and sm_89, the least of all since sm_80 */
 
 /* block_k of a row of a dense kernel is its own; lists must be cut as the kernel is. shared: what
