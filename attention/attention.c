@@ -27,6 +27,7 @@ struct attn {
     struct attn_size size;
     struct block_mask mask;
     void *options; /* heap, once */
+    bool own_strings; /* options are the defaults, whose strings are copies */
     char *state; /* [n_layers, n_branches][state_bytes] */
     size_t state_bytes;
     void *scratch;
@@ -97,6 +98,7 @@ static int copy_options(struct attn *a, const void *values, struct err *e)
     a->options = calloc(1, m->options_size);
     if (!a->options)
         return err_set(e, ERR_RESOURCE, "no memory for the options of attention %s", m->name);
+    a->own_strings = !values;
     if (!values) return option_defaults(m->options, a->options, e);
     if (check_options(m, values, e) < 0) return err_wrap(e, "attention %s", m->name);
     memcpy(a->options, values,
@@ -188,6 +190,7 @@ void attn_close(struct attn *a)
 {
     if (!a) return;
     if (a->method->fini && a->scratch) a->method->fini(a);
+    if (a->own_strings) option_free(a->method->options, a->options);
     free(a->options);
     free(a);
 }

@@ -27,6 +27,9 @@ struct problem {
     char what[256];
 };
 
+static double
+    problem_worst; /* largest difference met, in tolerances: a margin that shrinks is news */
+
 static bool problem_keep(void *ctx, int plan, int row, int col)
 {
     const struct problem *p = ctx;
@@ -255,6 +258,7 @@ static void problem_compare(const struct problem *p, const struct attn_kernel *k
         if (!(d / room <= most)) most = d / room, worst = i;
         if (isnan(d)) break;
     }
+    if (most > problem_worst) problem_worst = most;
     CHECK_MSG(most <= 1, "%s: [%zu] is %.9g, wanted %.9g (%.2f x the tolerance): %s", kernel->name,
               worst, (double)got[worst], (double)want[worst], most, p->what);
 }
@@ -348,16 +352,20 @@ static void check_exact(const struct attn_kernel *kernel, struct test_rng *r,
 static void check_kernel(const struct attn_kernel *kernel, struct test_rng *r, int problems)
 {
     static const enum precision all[] = {PRECISION_FP32, PRECISION_BF16, PRECISION_BF16_EMULATED};
-    int before = checks_done;
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        int before = checks_done;
+        problem_worst = 0;
         for (int n = 0; n < problems; n++) {
             struct problem p = problem_random(r, all[i]);
             problem_check(&p, kernel);
             problem_free(&p);
         }
         check_exact(kernel, r, all[i]);
+        struct attn_size any = {.head_dim = 64, .precision = all[i]};
+        if (kernel->fits(&any))
+            printf("%s, %s: %d checks, worst difference %.2f of the tolerance\n", kernel->name,
+                   precision_name(all[i]), checks_done - before, problem_worst);
     }
-    printf("%s: %d checks\n", kernel->name, checks_done - before);
 }
 
 #endif
