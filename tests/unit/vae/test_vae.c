@@ -160,7 +160,7 @@ static void check_causal(void)
         threads_set(t % 2 + 1);
         CHECK_OK(vae_decode(v, head, t, H, W, collect, &part, &e));
         CHECK(part.len == (size_t)(1 + 4 * (t - 1)) * H * 8 * W * 8 * 3);
-        check_close("the head of a longer clip", part.rgb, all.rgb, part.len, 1e-6);
+        CHECK(part.len <= all.len && memcmp(part.rgb, all.rgb, part.len * sizeof *part.rgb) == 0);
         free(part.rgb);
     }
     struct frames stopped = {.stop_after = 2};
