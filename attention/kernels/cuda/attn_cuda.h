@@ -75,6 +75,16 @@ int attn_lists_size(struct attn_lists_size *s, const struct attn_plan *p, struct
 int attn_lists_fill(struct attn_lists *l, uint32_t *row_ptr, uint32_t *steps, uint32_t *order,
                     uint32_t *mean, const struct attn_plan *p, struct err *e);
 
+/* The same on the device (expand.cu): arrays of p->map and bit planes are the device's, steps holds
+ * attn_expand_steps() words (the count is not known to the host), scratch attn_expand_scratch()
+ * bytes, 16-byte aligned; row_ptr, order and mean as attn_lists_size(). The same words as
+ * attn_lists_fill(). Enqueues only. */
+size_t attn_expand_steps(const struct attn_plan *p);
+size_t attn_expand_scratch(const struct attn_plan *p);
+int attn_expand(struct attn_lists *l, uint32_t *row_ptr, uint32_t *step_words, uint32_t *order,
+                uint32_t *mean, const struct attn_plan *p, void *scratch, void *stream,
+                struct err *e);
+
 /* --- shapes (shape.c, host): what a kernel makes of a call, without a GPU --- */
 
 struct attn_tile { /* one kernel instance */

@@ -70,32 +70,53 @@ template <int STAGES> struct Control {
     int head_row, count; // what the queries of this turn are; head_row < 0: no more
 };
 
+// One tile of keys or values into its stage; n counts stages of this ring.
+template <class S>
+__device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const uint64_t *full,
+                                     const uint64_t *empty, uint32_t ring, const CUtensorMap *tiles,
+                                     const CUtensorMap *means, uint32_t *info)
+{
+    const uint32_t s = n % S::STAGES, bar = smem_address(&full[s]);
+    mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
+    if (info) info[s] = step;
+    mbar_arrive_expect(bar, S::KV_BYTES);
+    const CUtensorMap *map = S::LIST && step & ATTN_STEP_MEAN ? means : tiles;
+#pragma unroll
+    for (int x = 0; x < S::D; x += BOX)
+        tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x,
+                 static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head);
+}
+
 template <class S>
 __device__ void produce(const Args &a, const Maps &maps, Control<S::STAGES> &c, uint32_t q_at,
                         uint32_t k_at, uint32_t v_at)
 {
     const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
-    const int dense = (a.len_k + S::BK - 1) / S::BK;
-    uint32_t kv = 0; // stages filled so far, never reset
+    uint32_t kv = 0; // key stages filled so far, never reset; values lag one behind inside a row
     unsigned next = atomicAdd(a.counter, 1u);
     for (uint32_t turn = 0;; turn++) {
         const unsigned id = next;
-        mbar_wait(q_empty, (turn & 1) ^ 1);
         if (id >= static_cast<unsigned>(a.tiles)) {
+            mbar_wait(q_empty, (turn & 1) ^ 1);
             c.head_row = -1;
             mbar_arrive(q_full);
             return;
         }
+        next = atomicAdd(a.counter, 1u); // its latency passes while this row is fed
         const int head_row = S::LIST ? static_cast<int>(a.order[id]) : static_cast<int>(id);
         const int head = head_row / a.rows, row = head_row - head * a.rows;
-        const int plan_row = a.per_head ? head_row : row;
         const uint32_t *steps = nullptr;
-        int count = dense;
+        int count = (a.len_k + S::BK - 1) / S::BK;
         if (S::LIST) {
-            steps = a.steps + a.row_ptr[plan_row];
-            count = static_cast<int>(a.row_ptr[plan_row + 1] - a.row_ptr[plan_row]);
+            const uint32_t *at = a.row_ptr + (a.per_head ? head_row : row);
+            steps = a.steps + at[0];
+            count = static_cast<int>(at[1] - at[0]);
         }
-        next = atomicAdd(a.counter, 1u);
+        // the first keys do not wait for the queries before to be done with
+        uint32_t step = S::LIST && count > 0 ? steps[0] : 0, before;
+        if (count > 0)
+            feed<S>(kv, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean, c.info);
+        mbar_wait(q_empty, (turn & 1) ^ 1);
         c.head_row = head_row;
         c.count = count;
         if (count == 0) {
@@ -106,34 +127,16 @@ __device__ void produce(const Args &a, const Maps &maps, Control<S::STAGES> &c, 
 #pragma unroll
         for (int x = 0; x < S::D; x += BOX)
             tma_load(q_at + x * 2 * S::BQ, &maps.q, q_full, x, row * S::BQ, head);
-        // keys run one tile ahead of values
-        uint32_t step = S::LIST ? steps[0] : 0, before = 0;
-        for (int i = 0; i <= count; i++) {
-            const uint32_t ahead = S::LIST ? (i + 1 < count ? steps[i + 1] : 0) : i + 1;
-            if (i < count) {
-                const uint32_t s = kv % S::STAGES, full = smem_address(&c.k_full[s]);
-                mbar_wait(smem_address(&c.k_empty[s]), (kv / S::STAGES & 1) ^ 1);
-                c.info[s] = step;
-                mbar_arrive_expect(full, S::KV_BYTES);
-                const CUtensorMap *map = step & ATTN_STEP_MEAN ? &maps.k_mean : &maps.k;
-#pragma unroll
-                for (int x = 0; x < S::D; x += BOX)
-                    tma_load(k_at + s * S::KV_BYTES + x * 2 * S::BK, map, full, x,
-                             static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head);
-            }
-            if (i > 0) {
-                const uint32_t n = kv - 1, s = n % S::STAGES, full = smem_address(&c.v_full[s]);
-                mbar_wait(smem_address(&c.v_empty[s]), (n / S::STAGES & 1) ^ 1);
-                mbar_arrive_expect(full, S::KV_BYTES);
-                const CUtensorMap *map = before & ATTN_STEP_MEAN ? &maps.v_mean : &maps.v;
-#pragma unroll
-                for (int x = 0; x < S::D; x += BOX)
-                    tma_load(v_at + s * S::KV_BYTES + x * 2 * S::BK, map, full, x,
-                             static_cast<int>(ATTN_STEP_TILE(before)) * S::BK, head);
-            }
+        uint32_t ahead = S::LIST ? (count > 1 ? steps[1] : 0) : 1;
+        for (int i = 1; i <= count; i++) { // keys run one tile ahead of values
             before = step;
             step = ahead;
-            if (i < count) kv++;
+            ahead = S::LIST ? (i + 1 < count ? steps[i + 1] : 0) : i + 1;
+            if (i < count)
+                feed<S>(kv + 1, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean,
+                        c.info);
+            feed<S>(kv, before, head, c.v_full, c.v_empty, v_at, &maps.v, &maps.v_mean, nullptr);
+            kv++;
         }
     }
 }
@@ -201,36 +204,48 @@ struct Rows { // two rows a thread: g and g + 8 of its warp's 16
     float most[2], sum[2]; // largest raw score; this thread's part of the sum of weights
 };
 
-// s becomes weights; returns by what O must shrink. Largest scores are over quads.
+// s becomes weights; returns by what O must shrink. Largest scores are over quads. Two chains a
+// row, rows side by side: one chain alone would wait for itself.
 template <class S>
 __device__ __forceinline__ void softmax(float (&s)[S::BK / 2], Rows &r, float (&shrink)[2],
                                         float (&rise)[2], float scale)
 {
+    constexpr int N = S::BK / 8;
+    float most[2][2], base[2], sum[2][2] = {};
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+        most[h][0] = s[2 * h], most[h][1] = s[2 * h + 1];
+#pragma unroll
+    for (int i = 1; i < N; i++)
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int x = 0; x < 2; x++)
+                most[h][x] = fmaxf(most[h][x], s[4 * i + 2 * h + x]);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        float most = s[2 * h];
+        float top = fmaxf(most[h][0], most[h][1]);
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+        rise[h] = S::LIST ? (top - r.most[h]) * scale : 0; // NaN or inf at the first: alive
+        top = fmaxf(top, r.most[h]);
+        base[h] = top == -INFINITY ? 0 : top * scale;
+        shrink[h] = exp2_fast(r.most[h] * scale - base[h]);
+        r.most[h] = top;
+    }
 #pragma unroll
-        for (int i = 0; i < S::BK / 8; i++)
-            most = fmaxf(most, fmaxf(s[4 * i + 2 * h], s[4 * i + 2 * h + 1]));
-        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-        rise[h] = S::LIST ? (most - r.most[h]) * scale : 0; // NaN or inf at the first: alive
-        most = fmaxf(most, r.most[h]);
-        const float base = most == -INFINITY ? 0 : most * scale;
-        shrink[h] = exp2_fast(r.most[h] * scale - base);
-        r.most[h] = most;
-        float sum = 0;
+    for (int i = 0; i < N; i++)
 #pragma unroll
-        for (int i = 0; i < S::BK / 8; i++) {
+        for (int h = 0; h < 2; h++)
 #pragma unroll
             for (int x = 0; x < 2; x++) {
                 float &e = s[4 * i + 2 * h + x];
-                e = exp2_fast(fmaf(e, scale, -base));
-                sum += e;
+                e = exp2_fast(fmaf(e, scale, -base[h]));
+                sum[h][x] += e;
             }
-        }
-        r.sum[h] = r.sum[h] * shrink[h] + sum;
-    }
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+        r.sum[h] = r.sum[h] * shrink[h] + (sum[h][0] + sum[h][1]);
 }
 
 template <class S>
@@ -527,10 +542,17 @@ struct Variant {
 };
 // shape.c says which of these a call gets; the rest is what it was measured against
 const Variant variants[] = {
-    {"d128 128x176 2 stages turns", 128, false, launch<Shape<128, 176, 2, 2, false, true>>},
-    {"d64 192x128 3 stages turns", 64, false, launch<Shape<64, 128, 3, 3, false, true>>},
-    {"d128 list 128x128 2 stages turns", 128, true, launch<Shape<128, 128, 2, 2, true, true>>},
-    {"d64 list 128x128 3 stages turns", 64, true, launch<Shape<64, 128, 2, 3, true, true>>},
+    {"d128 128x176 2 stages", 128, false, launch<Shape<128, 176, 2, 2, false, true>>},
+    {"d64 192x128 3 stages", 64, false, launch<Shape<64, 128, 3, 3, false, true>>},
+    {"d128 list 128x128 2 stages", 128, true, launch<Shape<128, 128, 2, 2, true, true>>},
+    {"d64 list 128x128 3 stages", 64, true, launch<Shape<64, 128, 2, 3, true, true>>},
+    {"d128 128x176 no turns", 128, false, launch<Shape<128, 176, 2, 2, false, false>>},
+    {"d128 128x128 2 stages", 128, false, launch<Shape<128, 128, 2, 2, false, true>>},
+    {"d128 128x128 3 stages", 128, false, launch<Shape<128, 128, 2, 3, false, true>>},
+    {"d64 128x192 3 stages", 64, false, launch<Shape<64, 192, 2, 3, false, true>>},
+    {"d64 192x128 no turns", 64, false, launch<Shape<64, 128, 3, 3, false, false>>},
+    {"d128 list 3 stages", 128, true, launch<Shape<128, 128, 2, 3, true, true>>},
+    {"d64 list no turns", 64, true, launch<Shape<64, 128, 2, 3, true, false>>},
 };
 
 } // namespace
