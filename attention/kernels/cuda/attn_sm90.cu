@@ -433,33 +433,27 @@ __global__ void __launch_bounds__(S::THREADS, 1)
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
-Encode encode_tiled() // the driver's, without linking to it; found once
+Encode encode_tiled(err *e) // the driver's, without linking to it
 {
-    static const Encode fn = [] {
-        void *at = nullptr;
-        cudaDriverEntryPointQueryResult state;
-        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &at, 12000,
-                                             cudaEnableDefault, &state) != cudaSuccess ||
-            state != cudaDriverEntryPointSuccess)
-            at = nullptr;
-        return reinterpret_cast<Encode>(at);
-    }();
-    return fn;
+    void *at = nullptr;
+    cudaDriverEntryPointQueryResult state;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &at, 12000, cudaEnableDefault,
+                                         &state) != cudaSuccess ||
+        state != cudaDriverEntryPointSuccess)
+        err_set(e, ERR_DEVICE,
+                "the NVIDIA driver has no cuTensorMapEncodeTiled; it must be 525 or newer");
+    return reinterpret_cast<Encode>(at);
 }
 
 // Boxes of 64 channels x `rows` tokens of one head; what lies outside the tensor reads as zero.
-int tensor_map(CUtensorMap *map, const attn_tensor &t, int len, int heads, int dim, int rows,
-               err *e)
+int tensor_map(Encode encode, CUtensorMap *map, const attn_tensor &t, int len, int heads, int dim,
+               int rows, err *e)
 {
     const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(len),
                                  static_cast<cuuint64_t>(heads)};
     const cuuint64_t strides[2] = {static_cast<cuuint64_t>(t.token) * 2,
                                    static_cast<cuuint64_t>(t.head) * 2};
     const cuuint32_t box[3] = {BOX, static_cast<cuuint32_t>(rows), 1}, one[3] = {1, 1, 1};
-    const Encode encode = encode_tiled();
-    if (!encode)
-        return err_set(e, ERR_DEVICE,
-                       "the NVIDIA driver has no cuTensorMapEncodeTiled; it must be 525 or newer");
     const CUresult r =
         encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, t.at, sizes, strides, box, one,
                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
@@ -476,14 +470,18 @@ template <class S> int launch(const attn_cuda *w, err *e)
 {
     const attn_lists *l = S::LIST ? w->lists : nullptr;
     Maps maps;
-    if (tensor_map(&maps.q, w->q, w->len_q, w->n_heads, S::D, S::BQ, e) < 0) return -1;
-    if (tensor_map(&maps.k, w->k, w->len_k, w->n_heads, S::D, S::BK, e) < 0) return -1;
-    if (tensor_map(&maps.v, w->v, w->len_k, w->n_heads, S::D, S::BK, e) < 0) return -1;
+    const Encode encode = encode_tiled(e);
+    if (!encode) return -1;
+    if (tensor_map(encode, &maps.q, w->q, w->len_q, w->n_heads, S::D, S::BQ, e) < 0) return -1;
+    if (tensor_map(encode, &maps.k, w->k, w->len_k, w->n_heads, S::D, S::BK, e) < 0) return -1;
+    if (tensor_map(encode, &maps.v, w->v, w->len_k, w->n_heads, S::D, S::BK, e) < 0) return -1;
     maps.k_mean = maps.k;
     maps.v_mean = maps.v;
     if (l && l->mean) {
-        if (tensor_map(&maps.k_mean, w->k_mean, l->cols, w->n_heads, S::D, S::BK, e) < 0) return -1;
-        if (tensor_map(&maps.v_mean, w->v_mean, l->cols, w->n_heads, S::D, S::BK, e) < 0) return -1;
+        if (tensor_map(encode, &maps.k_mean, w->k_mean, l->cols, w->n_heads, S::D, S::BK, e) < 0)
+            return -1;
+        if (tensor_map(encode, &maps.v_mean, w->v_mean, l->cols, w->n_heads, S::D, S::BK, e) < 0)
+            return -1;
     }
     Args a = {};
     a.o = static_cast<bf16 *>(w->o.at);

@@ -184,6 +184,47 @@ static void compare_alive(const char *name, const struct problem *p, const uint3
     CHECK_MSG(!wrong, "%s: %d tiles dead or alive against the judge: %s", name, wrong, p->what);
 }
 
+/* Lists made on the device from this encoding: the same words as the host's. */
+static void check_expand(struct problem *p, const char *encoding)
+{
+    const struct block_mask *m = &p->mask;
+    struct err e = {0};
+    struct on_device d = {0};
+    struct block_mask map = *m;
+    struct attn_plan plan = {.map = &map, .n_heads = p->want.n_heads};
+    size_t rows = (size_t)m->n_plans * (size_t)m->rows, plane = rows * (size_t)p->lists.words * 4;
+    map.row_ptr = own(&d, gpu_copy(m->row_ptr, (rows + 1) * sizeof *m->row_ptr));
+    map.tiles = own(&d, gpu_copy(m->tiles, m->tiles_capacity * sizeof *m->tiles));
+    map.bits = own(&d, gpu_copy(m->bits, rows * m->words * sizeof *m->bits));
+    if (p->forced) plan.forced = own(&d, gpu_copy(p->forced, plane));
+    if (p->dead) plan.dead = own(&d, gpu_copy(p->dead, plane));
+    if (p->mean) plan.mean = own(&d, gpu_copy(p->mean, plane));
+    void *row_ptr = own(&d, gpu_new(p->size.row_ptr * 4)),
+         *order = own(&d, gpu_new(p->size.order * 4));
+    void *mean = own(&d, gpu_new(p->size.mean * 4)),
+         *scratch = own(&d, gpu_new(attn_expand_scratch(&plan)));
+    void *steps = own(&d, gpu_new(attn_expand_steps(&plan) * 4));
+    struct attn_lists l;
+    CHECK_OK(attn_expand(&l, row_ptr, steps, order, mean, &plan, scratch, NULL, &e));
+    GPU(cudaDeviceSynchronize());
+    const struct {
+        const void *device, *host;
+        size_t n;
+    } words[] = {{row_ptr, p->row_ptr, p->size.row_ptr},
+                 {steps, p->steps, p->size.steps},
+                 {order, p->order, p->size.order},
+                 {mean, p->mean_out, p->size.mean}};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        char *got = host_new(words[i].n * 4);
+        gpu_read(got, words[i].device, words[i].n * 4);
+        CHECK_MSG(memcmp(got, words[i].host, words[i].n * 4) == 0,
+                  "expanded on the device from %s: array %d differs: %s", encoding, (int)i,
+                  p->what);
+        free(got);
+    }
+    release(&d);
+}
+
 static void check_problem(struct problem *p)
 {
     static const enum block_map maps[] = {BLOCK_MAP_RANGES, BLOCK_MAP_BITS};
@@ -222,6 +263,15 @@ static void check_problem(struct problem *p)
             release(&d);
         }
         output_free(&first);
+    }
+    static const char *const map_names[] = {"ranges", "bits"};
+    for (size_t x = 0; w->sparse && x < ARRAY_LEN(maps); x++) {
+        problem_encode(p, maps[x]);
+        check_expand(p, map_names[x]);
+    }
+    if (w->sparse) {
+        problem_encode(p, BLOCK_MAP_LIST);
+        check_expand(p, "a list");
     }
     if (w->sparse && !w->bias && !w->poison && w->lse) { /* mass of every tile under this lse */
         float *mass = host_new(rows * cols * 4), *got = host_new(rows * cols * 4);
