@@ -6,7 +6,7 @@
 #define FLASH_MR 12
 #define FLASH_SUB 24
 #define FLASH_QB 96
-#define FLASH_KB 128
+#define FLASH_KB 256
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/cpu_f32.h"
 
