@@ -165,7 +165,7 @@ size_t cost_resident(void)
 /* Rates of the other code beside the probe's, by the user seconds of `ditgen -t 1` at 256x256x33 on
  * a Zen 3 core. */
 #define RATE_LINEAR 0.9
-#define RATE_CONV 3.0 /* Winograd: counted as the plain sum */
+#define RATE_CONV 2.5 /* Winograd: counted as the plain sum */
 #define RATE_PLAIN_C 0.1 /* linear layers without oneDNN */
 #define RATE_READ 1e9 /* bytes a second of a weight file that is not in the page cache yet */
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/assets.h"
 #include "app/output.h"
@@ -140,6 +141,10 @@ int generate_run(struct cli *c, const char *suffix, struct err *e)
     if (!path) {
         output_name(name, sizeof name, g.prompt, g.seed, suffix);
         path = name;
+    }
+    if (strcmp(path, "-") == 0 && !c->plan && isatty(STDOUT_FILENO)) {
+        err_set(e, ERR_USAGE, "--output - is for a pipe, standard output is a terminal");
+        goto out;
     }
     output_params(&wp, &c->settings, path, NULL, c->yes || c->plan);
     if (writer_check(&wp, e) < 0) goto out;

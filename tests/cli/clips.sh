@@ -1,8 +1,17 @@
 # Sample prompts become clips of every kind that play: size, count, rate, pixel format, settings.
 . "$(dirname "$0")/lib.sh"
 
-prompt=$(cat "$SOURCE"/assets/prompts/*.txt 2>/dev/null | grep -v '^ *#' | grep . | head -n 1)
-[ -n "$prompt" ] || prompt="a rocket flies up in outer space"
+# every sample prompt, each its own clip
+n=0
+cat "$SOURCE"/assets/prompts/*.txt | grep . >prompts
+while IFS= read -r p; do
+    n=$((n + 1))
+    run 0 "$p" --size 32x32 --frames 1 --steps 1 -t 1 -s 1 -o "p$n.y4m" && info "p$n.y4m" "frames 1" &&
+        carries "p$n.y4m" "prompt = \"$p\""
+done <prompts
+[ "$n" -ge 4 ] || bad "only $n sample prompts"
+[ "$(for f in p*.y4m; do "$CLIP_INFO" $f | grep '^rgb'; done | sort -u | wc -l)" = "$n" ] || bad "two prompts give the same clip"
+prompt=$(head -n 1 prompts)
 
 fps=$("$DITGEN" --plan --progress json </dev/null | sed -n 's/.*"fps":\([0-9]*\),.*/\1/p')
 run 0 "$prompt" $TINY -s 1 -o a.y4m && said "seed 1" && said "tokens"

@@ -10,7 +10,6 @@ cd "$T" || exit 1
 for f in bin/ditgen include/ditgen/ditgen.h share/ditgen/emoji/model_index.json share/ditgen/profiles/draft.ini; do
     [ -f "prefix/$f" ] || bad "no $f is installed"
 done
-[ "$SANITIZE" = ON ] || built=$DITGEN
 DITGEN="$T/prefix/bin/ditgen"
 run 0 x $TINY -s 1 -o b.y4m && same a.y4m b.y4m
 # moved as a whole, with the source tree out of sight: the assets beside the program are the ones used
