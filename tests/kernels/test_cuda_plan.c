@@ -383,7 +383,13 @@ static void test_shapes(void)
     l = (struct attn_lists){
         .rows = 256, .cols = 512, .block_q = 128, .block_k = 64, .n_plans = 1, .words = 16};
     CHECK_OK(attn_tile_pick(&t, ATTN_SM80, &w, &e));
-    refused(&w, ATTN_SM90, "128 x 128");
+    refused(&w, ATTN_SM90, "128 x 128 or 64 x 64");
+    l.rows = 512;
+    l.block_q = 64;
+    CHECK_OK(attn_tile_pick(&t, ATTN_SM90, &w, &e));
+    CHECK_STR(t.kernel, "sparse64_sm90");
+    CHECK((size_t)t.blocks_per_sm * (t.shared + 2048) <= 233472);
+    refused(&w, ATTN_SM80, "128 x 64");
 }
 
 int main(int argc, char **argv)

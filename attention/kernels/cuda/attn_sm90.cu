@@ -28,21 +28,26 @@ namespace
 constexpr int WG = 128; // threads of a warpgroup
 constexpr int BOX = 64; // bf16 of a 128-byte swizzle row
 
-template <int D_, int BK_, int WGS_, int STAGES_, bool LIST_, bool TURNS_> struct Shape {
+template <int D_, int BK_, int WGS_, int STAGES_, bool LIST_, bool TURNS_, int CLUSTER_ = 1>
+struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
+    static constexpr int CLUSTER = CLUSTER_; // blocks that share keys and values, by multicast
     static constexpr bool LIST = LIST_; // steps from a plan; dense counts
     static constexpr bool TURNS = TURNS_; // warpgroups take turns
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
     static constexpr int Q_BYTES = BQ * D * 2, KV_BYTES = BK * D * 2;
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
-    // 65,536 registers: 128 * (40 + 2 * 232) or 128 * (32 + 3 * 160)
-    static constexpr int GROW = WGS == 2 ? 232 : 160, SHRINK = WGS == 2 ? 40 : 32;
+    static constexpr int BLOCKS = WGS == 1 ? 2 : 1; // per processor: one computes, one waits
+    // 65,536 registers: 128 * (40 + 2 * 232), 128 * (32 + 3 * 160), 2 * 128 * (40 + 216)
+    static constexpr int GROW = WGS == 1 ? 216 : WGS == 2 ? 232 : 160, SHRINK = WGS == 3 ? 32 : 40;
     static_assert(D % BOX == 0, "a row of a box is 64 channels");
+    static_assert(CLUSTER == 1 || (D == CLUSTER * BOX && !LIST),
+                  "each block of a cluster fetches one box of every tile, of the same tiles");
     static_assert(BK % 16 == 0, "P is cut into steps of 16 keys");
     static_assert((BQ * 128) % 1024 == 0 && (BK * 128) % 1024 == 0, "swizzle atoms are 1024 bytes");
     static_assert(BQ <= 256 && BK <= 256, "a box has at most 256 rows");
-    static_assert(SHARED <= 232448 - 1024,
-                  "shared memory of a block on sm_90, less the static part");
+    static_assert(BLOCKS * (SHARED + 2048) <= 233472,
+                  "shared memory of a processor; 2048: static and reserved");
 };
 
 struct Args {
@@ -67,7 +72,7 @@ template <int STAGES> struct Control {
     uint64_t q_full, q_empty;
     uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
     uint32_t info[STAGES];
-    int head_row, count; // what the queries of this turn are; head_row < 0: no more
+    int head, row, count; // what the queries of this turn are; head < 0: no more
 };
 
 // One tile of keys or values into its stage; n counts stages of this ring.
@@ -81,10 +86,16 @@ __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const 
     if (info) info[s] = step;
     mbar_arrive_expect(bar, S::KV_BYTES);
     const CUtensorMap *map = S::LIST && step & ATTN_STEP_MEAN ? means : tiles;
+    if constexpr (S::CLUSTER > 1) { // the barrier waits for the boxes of all
+        const int x = static_cast<int>(cluster_rank()) * BOX;
+        tma_load_all(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x,
+                     static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head, (1 << S::CLUSTER) - 1);
+    } else {
 #pragma unroll
-    for (int x = 0; x < S::D; x += BOX)
-        tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x,
-                 static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head);
+        for (int x = 0; x < S::D; x += BOX)
+            tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x,
+                     static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head);
+    }
 }
 
 template <class S>
@@ -93,18 +104,22 @@ __device__ void produce(const Args &a, const Maps &maps, Control<S::STAGES> &c, 
 {
     const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
     uint32_t kv = 0; // key stages filled so far, never reset; values lag one behind inside a row
-    unsigned next = atomicAdd(a.counter, 1u);
+    // rows from a counter; clusters take theirs in turn, as equal rows allow
+    const unsigned rank = S::CLUSTER > 1 ? cluster_rank() : 0;
+    unsigned next = S::CLUSTER > 1 ? blockIdx.x / S::CLUSTER : atomicAdd(a.counter, 1u);
     for (uint32_t turn = 0;; turn++) {
         const unsigned id = next;
         if (id >= static_cast<unsigned>(a.tiles)) {
             mbar_wait(q_empty, (turn & 1) ^ 1);
-            c.head_row = -1;
+            c.head = -1;
             mbar_arrive(q_full);
             return;
         }
-        next = atomicAdd(a.counter, 1u); // its latency passes while this row is fed
+        // its latency passes while this row is fed
+        next = S::CLUSTER > 1 ? next + gridDim.x / S::CLUSTER : atomicAdd(a.counter, 1u);
+        const int rows = (a.rows + S::CLUSTER - 1) / S::CLUSTER; // of clusters
         const int head_row = S::LIST ? static_cast<int>(a.order[id]) : static_cast<int>(id);
-        const int head = head_row / a.rows, row = head_row - head * a.rows;
+        const int head = head_row / rows, row = (head_row - head * rows) * S::CLUSTER + rank;
         const uint32_t *steps = nullptr;
         int count = (a.len_k + S::BK - 1) / S::BK;
         if (S::LIST) {
@@ -117,7 +132,8 @@ __device__ void produce(const Args &a, const Maps &maps, Control<S::STAGES> &c, 
         if (count > 0)
             feed<S>(kv, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean, c.info);
         mbar_wait(q_empty, (turn & 1) ^ 1);
-        c.head_row = head_row;
+        c.head = head;
+        c.row = row;
         c.count = count;
         if (count == 0) {
             mbar_arrive(q_full);
@@ -313,6 +329,16 @@ __device__ __forceinline__ void weigh(float (&s)[S::BK / 2], Rows &r, float (&sh
     if (S::LIST && a.alive && !mean) record(a, step, head_row, query, rise);
 }
 
+// One arrival of this warp frees a stage, in every block that feeds it.
+template <class S> __device__ __forceinline__ void release(const uint64_t &empty, int lane)
+{
+    if (S::CLUSTER == 1) {
+        if (lane == 0) mbar_arrive(smem_address(&empty));
+    } else if (lane < S::CLUSTER) {
+        mbar_arrive_at(smem_address(&empty), lane);
+    }
+}
+
 template <class S>
 __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uint32_t k_at,
                         uint32_t v_at)
@@ -325,11 +351,11 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
     if (S::TURNS && group == S::WGS - 1) named_arrive(turn_next, 2 * WG);
     for (uint32_t turn = 0;; turn++) {
         mbar_wait(q_full, turn & 1);
-        const int head_row = *const_cast<volatile int *>(&c.head_row);
+        const int head = *const_cast<volatile int *>(&c.head);
+        const int row = *const_cast<volatile int *>(&c.row);
         const int count = *const_cast<volatile int *>(&c.count);
-        if (head_row < 0) break;
-        const int head = head_row / a.rows, row = head_row - head * a.rows;
-        const int plan_row = a.per_head ? head_row : row;
+        if (head < 0) break;
+        const int head_row = head * a.rows + row, plan_row = a.per_head ? head_row : row;
         const int query = row * S::BQ + group * 64 + threadIdx.x % WG / 32 * 16 + lane / 4;
         float o[S::D / 2];
         Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
@@ -350,7 +376,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
             wgmma_commit();
             wgmma_wait<0>();
             wgmma_pin(s);
-            if (lane == 0) mbar_arrive(smem_address(&c.k_empty[ks]));
+            release<S>(c.k_empty[ks], lane);
             weigh<S>(s, r, shrink, a, step, head_row, plan_row, query);
             pack<S>(p, s);
             for (int i = 1; i < count; i++) {
@@ -372,11 +398,11 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
                 if (S::TURNS) named_arrive(turn_next, 2 * WG);
                 wgmma_wait<1>();
                 wgmma_pin(s);
-                if (lane == 0) mbar_arrive(smem_address(&c.k_empty[ks]));
+                release<S>(c.k_empty[ks], lane);
                 weigh<S>(s, r, shrink, a, step, head_row, plan_row, query);
                 wgmma_wait<0>();
                 wgmma_pin(o);
-                if (lane == 0) mbar_arrive(smem_address(&c.v_empty[vs]));
+                release<S>(c.v_empty[vs], lane);
                 rescale<S>(o, shrink);
                 pack<S>(p, s);
             }
@@ -388,7 +414,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
             wgmma_commit();
             wgmma_wait<0>();
             wgmma_pin(o);
-            if (lane == 0) mbar_arrive(smem_address(&c.v_empty[ks]));
+            release<S>(c.v_empty[ks], lane);
             kv++;
         }
         finish<S>(o, r, a, head, query);
@@ -397,7 +423,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
 }
 
 template <class S>
-__global__ void __launch_bounds__(S::THREADS, 1)
+__global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     attention(const __grid_constant__ Maps maps, const __grid_constant__ Args a)
 {
     extern __shared__ unsigned char raw[];
@@ -411,15 +437,18 @@ __global__ void __launch_bounds__(S::THREADS, 1)
         for (int i = 0; i < S::STAGES; i++) {
             mbar_init(smem_address(&c.k_full[i]), 1);
             mbar_init(smem_address(&c.v_full[i]), 1);
-            mbar_init(smem_address(&c.k_empty[i]), warps);
-            mbar_init(smem_address(&c.v_empty[i]), warps);
+            mbar_init(smem_address(&c.k_empty[i]), warps * S::CLUSTER);
+            mbar_init(smem_address(&c.v_empty[i]), warps * S::CLUSTER);
         }
         mbar_init_fence();
         tma_prefetch(&maps.q);
         tma_prefetch(&maps.k);
         tma_prefetch(&maps.v);
     }
-    __syncthreads();
+    if (S::CLUSTER > 1)
+        cluster_sync(); // no block reaches into another before its barriers stand
+    else
+        __syncthreads();
     if (threadIdx.x < WG) {
         registers_shrink<S::SHRINK>();
         if (threadIdx.x == 0) produce<S>(a, maps, c, q_at, k_at, v_at);
@@ -427,6 +456,7 @@ __global__ void __launch_bounds__(S::THREADS, 1)
         registers_grow<S::GROW>();
         consume<S>(a, c, q_at, k_at, v_at);
     }
+    if (S::CLUSTER > 1) cluster_sync(); // nor leaves while another may still reach
 }
 
 // ---- host ----
@@ -492,7 +522,7 @@ template <class S> int launch(const attn_cuda *w, err *e)
     a.len_q = w->len_q;
     a.len_k = w->len_k;
     a.rows = (w->len_q + S::BQ - 1) / S::BQ;
-    a.tiles = a.rows * w->n_heads;
+    a.tiles = (a.rows + S::CLUSTER - 1) / S::CLUSTER * w->n_heads;
     a.scale_log2 = static_cast<float>(1.4426950408889634 / sqrt(static_cast<double>(S::D)));
     if (l) {
         a.row_ptr = l->row_ptr;
@@ -519,13 +549,23 @@ template <class S> int launch(const attn_cuda *w, err *e)
                                  S::SHARED);
     if (r == cudaSuccess) r = cudaMemsetAsync(w->scratch, 0, sizeof(unsigned), stream);
     if (r == cudaSuccess && a.alive)
-        r = cudaMemsetAsync(a.alive, 0, sizeof(uint32_t) * a.tiles * a.words, stream);
+        r = cudaMemsetAsync(a.alive, 0, sizeof(uint32_t) * a.tiles * a.words,
+                            stream); // tiles: rows, as lists have no clusters
     if (r != cudaSuccess)
         return err_set(e, ERR_DEVICE, "sm_90 attention cannot start: %s", cudaGetErrorString(r));
-    const auto kernel = attention<S>;
-    const int blocks = a.tiles < processors ? a.tiles : processors;
-    kernel<<<blocks, S::THREADS, S::SHARED, stream>>>(maps, a);
-    r = cudaGetLastError();
+    int blocks = a.tiles * S::CLUSTER;
+    if (blocks > processors * S::BLOCKS) blocks = processors * S::BLOCKS / S::CLUSTER * S::CLUSTER;
+    cudaLaunchAttribute cluster = {};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {S::CLUSTER, 1, 1};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = blocks;
+    config.blockDim = S::THREADS;
+    config.dynamicSmemBytes = S::SHARED;
+    config.stream = stream;
+    config.attrs = &cluster;
+    config.numAttrs = S::CLUSTER > 1;
+    r = cudaLaunchKernelEx(&config, attention<S>, maps, a);
     if (r != cudaSuccess)
         return err_set(e, ERR_DEVICE, "sm_90 attention of %d queries, %d keys, %d heads x %d: %s",
                        w->len_q, w->len_k, w->n_heads, S::D, cudaGetErrorString(r));
@@ -534,23 +574,26 @@ template <class S> int launch(const attn_cuda *w, err *e)
 
 struct Variant {
     const char *name;
-    int dim;
-    bool list;
+    int dim, block_q, block_k; // of plans; 0: dense
     int (*run)(const attn_cuda *w, err *e);
 };
-// shape.c says which of these a call gets; the rest is what it was measured against
+// The first that takes a call gets it (shape.c says so beforehand); the rest is what those were
+// measured against.
 const Variant variants[] = {
-    {"d128 128x176 2 stages", 128, false, launch<Shape<128, 176, 2, 2, false, true>>},
-    {"d64 192x128 3 stages", 64, false, launch<Shape<64, 128, 3, 3, false, true>>},
-    {"d128 list 128x128 2 stages", 128, true, launch<Shape<128, 128, 2, 2, true, true>>},
-    {"d64 list 128x128 3 stages", 64, true, launch<Shape<64, 128, 2, 3, true, true>>},
-    {"d128 128x176 no turns", 128, false, launch<Shape<128, 176, 2, 2, false, false>>},
-    {"d128 128x128 2 stages", 128, false, launch<Shape<128, 128, 2, 2, false, true>>},
-    {"d128 128x128 3 stages", 128, false, launch<Shape<128, 128, 2, 3, false, true>>},
-    {"d64 128x192 3 stages", 64, false, launch<Shape<64, 192, 2, 3, false, true>>},
-    {"d64 192x128 no turns", 64, false, launch<Shape<64, 128, 3, 3, false, false>>},
-    {"d128 list 3 stages", 128, true, launch<Shape<128, 128, 2, 3, true, true>>},
-    {"d64 list no turns", 64, true, launch<Shape<64, 128, 2, 3, true, false>>},
+    {"d128 128x176 2 stages", 128, 0, 0, launch<Shape<128, 176, 2, 2, false, true>>},
+    {"d64 192x128 3 stages", 64, 0, 0, launch<Shape<64, 128, 3, 3, false, true>>},
+    {"d128 list 128x128 2 stages", 128, 128, 128, launch<Shape<128, 128, 2, 2, true, true>>},
+    {"d64 list 128x128 3 stages", 64, 128, 128, launch<Shape<64, 128, 2, 3, true, true>>},
+    {"d128 list 64x64", 128, 64, 64, launch<Shape<128, 64, 1, 2, true, false>>},
+    {"d64 list 64x64", 64, 64, 64, launch<Shape<64, 64, 1, 3, true, false>>},
+    {"d128 128x176 no turns", 128, 0, 0, launch<Shape<128, 176, 2, 2, false, false>>},
+    {"d128 128x176 cluster of 2", 128, 0, 0, launch<Shape<128, 176, 2, 2, false, true, 2>>},
+    {"d128 128x128 2 stages", 128, 0, 0, launch<Shape<128, 128, 2, 2, false, true>>},
+    {"d128 128x128 3 stages", 128, 0, 0, launch<Shape<128, 128, 2, 3, false, true>>},
+    {"d64 128x192 3 stages", 64, 0, 0, launch<Shape<64, 192, 2, 3, false, true>>},
+    {"d64 192x128 no turns", 64, 0, 0, launch<Shape<64, 128, 3, 3, false, false>>},
+    {"d128 list 3 stages", 128, 128, 128, launch<Shape<128, 128, 2, 3, true, true>>},
+    {"d64 list no turns", 64, 128, 128, launch<Shape<64, 128, 2, 3, true, false>>},
 };
 
 } // namespace
@@ -563,8 +606,10 @@ const char *attn_sm90_variant(int variant)
 
 bool attn_sm90_takes(const attn_cuda *w, int variant)
 {
-    return attn_sm90_variant(variant) && variants[variant].dim == w->head_dim &&
-           variants[variant].list == (w->lists != nullptr);
+    if (!attn_sm90_variant(variant)) return false;
+    const Variant &v = variants[variant];
+    return v.dim == w->head_dim && v.block_q == (w->lists ? w->lists->block_q : 0) &&
+           v.block_k == (w->lists ? w->lists->block_k : 0);
 }
 
 int attn_sm90_as(const attn_cuda *w, int variant, err *e)
@@ -578,7 +623,8 @@ int attn_sm90_as(const attn_cuda *w, int variant, err *e)
 
 int attn_sm90(const attn_cuda *w, err *e)
 {
-    attn_tile t;
-    if (attn_tile_pick(&t, ATTN_SM90, w, e) < 0) return -1;
-    return variants[(w->lists ? 2 : 0) + (w->head_dim == 64 ? 1 : 0)].run(w, e);
+    int variant = 0;
+    while (attn_sm90_variant(variant) && !attn_sm90_takes(w, variant))
+        variant++;
+    return attn_sm90_as(w, variant, e); // says what is wrong when none does
 }

@@ -20,6 +20,8 @@ static const struct {
     {ATTN_SM90, false, {"flash_sm90", 64, 192, 128, 3, 512, 1, 1024 + 192 * 128 + 6 * 128 * 128}},
     {ATTN_SM90, true, {"sparse_sm90", 128, 128, 128, 2, 384, 1, 1024 + 128 * 256 + 4 * 128 * 256}},
     {ATTN_SM90, true, {"sparse_sm90", 64, 128, 128, 3, 384, 1, 1024 + 128 * 128 + 6 * 128 * 128}},
+    {ATTN_SM90, true, {"sparse64_sm90", 128, 64, 64, 2, 256, 2, 1024 + 64 * 256 + 4 * 64 * 256}},
+    {ATTN_SM90, true, {"sparse64_sm90", 64, 64, 64, 3, 256, 2, 1024 + 64 * 128 + 6 * 64 * 128}},
     {ATTN_SM80, false, {"flash_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
     {ATTN_SM80, false, {"flash_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
     {ATTN_SM80, true, {"sparse_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
@@ -92,18 +94,23 @@ int attn_tile_pick(struct attn_tile *t, enum attn_cuda_row row, const struct att
                        "0 (seen: %g)",
                        name, (double)w->alive_log2);
     if (l && check_lists(w, row, e) < 0) return -1;
+    bool dim = false;
     for (size_t i = 0; i < ARRAY_LEN(instances); i++) {
         const struct attn_tile *x = &instances[i].tile;
         if (instances[i].row != row || instances[i].lists != (l != NULL)) continue;
         if (x->head_dim != w->head_dim) continue;
+        dim = true;
+        /* sm_80 walks keys by 64, whatever the plan's tiles are made of */
         if (l && (l->block_q != x->block_q ||
-                  (l->block_k != 128 && (l->block_k != 64 || row != ATTN_SM80))))
-            return err_set(e, ERR_USAGE, "%s takes tiles of %d x %s, this plan has %d x %d",
-                           x->kernel, x->block_q, row == ATTN_SM80 ? "64 or 128" : "128",
-                           l->block_q, l->block_k);
+                  (l->block_k != x->block_k && (row != ATTN_SM80 || l->block_k != 128))))
+            continue;
         *t = *x;
         return 0;
     }
+    if (dim)
+        return err_set(e, ERR_USAGE, "%s takes tiles of %s, this plan has %d x %d", name,
+                       row == ATTN_SM80 ? "128 x 64 or 128 x 128" : "128 x 128 or 64 x 64",
+                       l->block_q, l->block_k);
     return err_set(e, ERR_USAGE, "%s takes heads of 64 or 128 channels, these have %d", name,
                    w->head_dim);
 }

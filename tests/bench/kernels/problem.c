@@ -71,9 +71,11 @@ static void make_plan(struct problem *p, struct test_rng *r)
     struct err e = {0};
     struct arena count = {0};
     int plans = w->per_head ? w->n_heads : 1;
-    CHECK_OK(block_mask_init(&p->mask, w->len_q, w->len_k, 128, w->block_k, plans, &count, &e));
+    CHECK_OK(
+        block_mask_init(&p->mask, w->len_q, w->len_k, w->block_q, w->block_k, plans, &count, &e));
     CHECK_OK(arena_open(&p->arena, count.used, &e));
-    CHECK_OK(block_mask_init(&p->mask, w->len_q, w->len_k, 128, w->block_k, plans, &p->arena, &e));
+    CHECK_OK(block_mask_init(&p->mask, w->len_q, w->len_k, w->block_q, w->block_k, plans, &p->arena,
+                             &e));
     size_t tiles = (size_t)plans * (size_t)p->mask.rows * (size_t)p->mask.cols;
     p->keep = must(malloc(tiles));
     for (size_t i = 0; i < tiles; i++)
@@ -153,17 +155,18 @@ void problem_make(struct problem *p, const struct problem_want *want, struct tes
     }
     snprintf(
         p->what, sizeof p->what,
-        "q %d k %d heads %d x %d, %s%s%s%s%s%s tiles of %d keys, density %.2f, logits %d%s%s%s%s",
+        "q %d k %d heads %d x %d, %s%s%s%s%s%s tiles of %d x %d, density %.2f, logits %d%s%s%s%s",
         w->len_q, w->len_k, w->n_heads, w->head_dim, w->sparse ? "sparse" : "dense",
         w->per_head ? " by head" : "", w->forced ? " forced" : "", w->dead ? " dead" : "",
-        w->mean ? " mean" : "", w->alive ? " alive" : "", w->block_k, w->density, (int)w->logits,
-        w->bias ? ", bias" : "", w->by_head ? ", [N, L, D]" : "", w->gaps ? ", gaps" : "",
-        w->poison ? ", poison" : "");
+        w->mean ? " mean" : "", w->alive ? " alive" : "", w->block_q, w->block_k, w->density,
+        (int)w->logits, w->bias ? ", bias" : "", w->by_head ? ", [N, L, D]" : "",
+        w->gaps ? ", gaps" : "", w->poison ? ", poison" : "");
 }
 
 size_t problem_rows(const struct problem *p)
 {
-    return (size_t)p->want.n_heads * (size_t)((p->want.len_q + 127) / 128);
+    int block = p->want.sparse ? p->want.block_q : ATTN_JUDGE_DENSE;
+    return (size_t)p->want.n_heads * (size_t)((p->want.len_q - 1) / block + 1);
 }
 
 void problem_free(struct problem *p)

@@ -10,7 +10,7 @@ enum logits { NORMAL, TINY, HUGE_LOGITS, EQUAL, PEAKY, OFFSET, LOGITS };
 struct problem_want { /* sizes and features, chosen by the caller */
     int len_q, len_k, n_heads, head_dim;
     bool sparse, per_head, forced, dead, mean, alive, lse, bias, by_head /* [N, L, D] */, gaps;
-    int block_k;
+    int block_q, block_k;
     double density; /* chance of a tile; rows may be empty */
     enum logits logits;
     bool poison; /* keys that no row computes are NaN; wants a shared plan */
