@@ -103,8 +103,9 @@ int attn_tile_pick(struct attn_tile *t, enum attn_cuda_row row, const struct att
 int attn_sm80(const struct attn_cuda *w, struct err *e);
 /* wgmma and the bulk copy engine: sm_90a only. */
 int attn_sm90(const struct attn_cuda *w, struct err *e);
-/* For measurements: all instances, by number. The name is NULL past the last. */
-const char *attn_sm90_variant(int variant);
+/* For measurements: all instances, by number, with their tile unless t is NULL. The name is NULL
+ * past the last; the first that takes a call is what attn_sm90() runs. */
+const char *attn_sm90_variant(int variant, struct attn_tile *t);
 bool attn_sm90_takes(const struct attn_cuda *w, int variant);
 int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
 

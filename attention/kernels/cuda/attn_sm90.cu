@@ -574,42 +574,54 @@ template <class S> int launch(const attn_cuda *w, err *e)
 
 struct Variant {
     const char *name;
-    int dim, block_q, block_k; // of plans; 0: dense
+    attn_tile tile;
+    bool list;
     int (*run)(const attn_cuda *w, err *e);
 };
+template <class S> constexpr Variant of(const char *name)
+{
+    const char *kernel = !S::LIST ? "flash_sm90" : S::BQ == 64 ? "sparse64_sm90" : "sparse_sm90";
+    return {name,
+            {kernel, S::D, S::BQ, S::BK, S::STAGES, S::THREADS, S::BLOCKS, S::SHARED},
+            S::LIST,
+            launch<S>};
+}
 // The first that takes a call gets it (shape.c says so beforehand); the rest is what those were
-// measured against.
+// measured against. Template: D, BK, WGS, STAGES, LIST, TURNS, CLUSTER.
 const Variant variants[] = {
-    {"d128 128x176 2 stages", 128, 0, 0, launch<Shape<128, 176, 2, 2, false, true>>},
-    {"d64 192x128 3 stages", 64, 0, 0, launch<Shape<64, 128, 3, 3, false, true>>},
-    {"d128 list 128x128 2 stages", 128, 128, 128, launch<Shape<128, 128, 2, 2, true, true>>},
-    {"d64 list 128x128 3 stages", 64, 128, 128, launch<Shape<64, 128, 2, 3, true, true>>},
-    {"d128 list 64x64", 128, 64, 64, launch<Shape<128, 64, 1, 2, true, false>>},
-    {"d64 list 64x64", 64, 64, 64, launch<Shape<64, 64, 1, 3, true, false>>},
-    {"d128 128x176 no turns", 128, 0, 0, launch<Shape<128, 176, 2, 2, false, false>>},
-    {"d128 128x176 cluster of 2", 128, 0, 0, launch<Shape<128, 176, 2, 2, false, true, 2>>},
-    {"d128 128x128 2 stages", 128, 0, 0, launch<Shape<128, 128, 2, 2, false, true>>},
-    {"d128 128x128 3 stages", 128, 0, 0, launch<Shape<128, 128, 2, 3, false, true>>},
-    {"d64 128x192 3 stages", 64, 0, 0, launch<Shape<64, 192, 2, 3, false, true>>},
-    {"d64 192x128 no turns", 64, 0, 0, launch<Shape<64, 128, 3, 3, false, false>>},
-    {"d128 list 3 stages", 128, 128, 128, launch<Shape<128, 128, 2, 3, true, true>>},
-    {"d64 list no turns", 64, 128, 128, launch<Shape<64, 128, 2, 3, true, false>>},
+    of<Shape<128, 176, 2, 2, false, true>>("d128 128x176 2 stages"),
+    of<Shape<64, 128, 3, 3, false, true>>("d64 192x128 3 stages"),
+    of<Shape<128, 128, 2, 2, true, true>>("d128 list 128x128 2 stages"),
+    of<Shape<64, 128, 2, 3, true, true>>("d64 list 128x128 3 stages"),
+    of<Shape<128, 64, 1, 2, true, false>>("d128 list 64x64"),
+    of<Shape<64, 64, 1, 3, true, false>>("d64 list 64x64"),
+    of<Shape<128, 176, 2, 2, false, false>>("d128 128x176 no turns"),
+    of<Shape<128, 176, 2, 2, false, true, 2>>("d128 128x176 cluster of 2"),
+    of<Shape<128, 128, 2, 2, false, true>>("d128 128x128 2 stages"),
+    of<Shape<128, 128, 2, 3, false, true>>("d128 128x128 3 stages"),
+    of<Shape<64, 192, 2, 3, false, true>>("d64 128x192 3 stages"),
+    of<Shape<64, 128, 3, 3, false, false>>("d64 192x128 no turns"),
+    of<Shape<128, 128, 2, 3, true, true>>("d128 list 3 stages"),
+    of<Shape<64, 128, 2, 3, true, false>>("d64 list no turns"),
 };
 
 } // namespace
 
-const char *attn_sm90_variant(int variant)
+const char *attn_sm90_variant(int variant, attn_tile *t)
 {
     const int n = static_cast<int>(sizeof variants / sizeof *variants);
-    return variant >= 0 && variant < n ? variants[variant].name : nullptr;
+    if (variant < 0 || variant >= n) return nullptr;
+    if (t) *t = variants[variant].tile;
+    return variants[variant].name;
 }
 
 bool attn_sm90_takes(const attn_cuda *w, int variant)
 {
-    if (!attn_sm90_variant(variant)) return false;
+    if (!attn_sm90_variant(variant, nullptr)) return false;
     const Variant &v = variants[variant];
-    return v.dim == w->head_dim && v.block_q == (w->lists ? w->lists->block_q : 0) &&
-           v.block_k == (w->lists ? w->lists->block_k : 0);
+    const attn_lists *l = w->lists;
+    return v.tile.head_dim == w->head_dim && v.list == (l != nullptr) &&
+           (!l || (v.tile.block_q == l->block_q && v.tile.block_k == l->block_k));
 }
 
 int attn_sm90_as(const attn_cuda *w, int variant, err *e)
@@ -624,7 +636,7 @@ int attn_sm90_as(const attn_cuda *w, int variant, err *e)
 int attn_sm90(const attn_cuda *w, err *e)
 {
     int variant = 0;
-    while (attn_sm90_variant(variant) && !attn_sm90_takes(w, variant))
+    while (attn_sm90_variant(variant, nullptr) && !attn_sm90_takes(w, variant))
         variant++;
     return attn_sm90_as(w, variant, e); // says what is wrong when none does
 }

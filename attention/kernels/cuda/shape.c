@@ -10,7 +10,7 @@
 #define SHARED_SM86 101376 /* on sm_86 and sm_89, the least of all since sm_80 */
 
 /* block_k of a row of a dense kernel is its own; lists must be cut as the kernel is. shared: what
- * attn_sm80.cu and attn_sm90.cu compute from the same numbers; test_cuda_plan compares. */
+ * attn_sm90.cu computes from the same numbers, as test_cuda_shapes sees to. */
 static const struct {
     enum attn_cuda_row row;
     bool lists;

@@ -28,8 +28,8 @@ void kernels_find(int capability)
     n_rows = 0;
     if (capability >= 80) add("sm80", ATTN_SM80, 0, run_sm80);
     if (capability != 90) return;
-    for (int i = 0; attn_sm90_variant(i) && n_rows < 30; i++) {
-        snprintf(name, sizeof name, "sm90 %s", attn_sm90_variant(i));
+    for (int i = 0; attn_sm90_variant(i, NULL) && n_rows < 30; i++) {
+        snprintf(name, sizeof name, "sm90 %s", attn_sm90_variant(i, NULL));
         add(name, ATTN_SM90, i, attn_sm90_as);
     }
 }
