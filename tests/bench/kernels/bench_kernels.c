@@ -1,4 +1,4 @@
-/* bench_kernels check [PROBLEMS [REPEATS [SEED]]] | time [SECONDS [FOLDER]]
+/* bench_kernels check [PROBLEMS [REPEATS [SEED]]] | time [SECONDS [FOLDER]] | once [TOKENS]
  * Attention kernels of this card against the judge, and against each other. */
 #include "tests/bench/kernels/gpu.h"
 #include "tests/bench/kernels/kernels_under_test.h"
@@ -58,6 +58,7 @@ int main(int argc, char **argv)
                              argc > 4 ? strtoull(argv[4], NULL, 10) : 1);
     if (strcmp(command, "time") == 0)
         return time_kernels(argc > 2 ? atof(argv[2]) : 120, argc > 3 ? argv[3] : NULL);
-    fprintf(stderr, "bench_kernels: no command '%s'; there are check and time\n", command);
+    if (strcmp(command, "once") == 0) return once_kernels(argc > 2 ? atoi(argv[2]) : 8192);
+    fprintf(stderr, "bench_kernels: no command '%s'; there are check, time and once\n", command);
     return 2;
 }

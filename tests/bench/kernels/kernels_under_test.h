@@ -17,7 +17,8 @@ bool kernel_takes(const struct kernel_under_test *k, const struct attn_cuda *w);
 
 /* 1 when something failed. */
 int check_kernels(int problems, int repeats, uint64_t seed);
-/* Times what is written before the first space of each line of a list; see time_kernels.c. */
+/* For about so many seconds of kernel time; figures in full to FOLDER/kernels.csv, unless NULL. */
 int time_kernels(double seconds, const char *out_folder);
+int once_kernels(int len);
 
 #endif

@@ -290,8 +290,7 @@ static void add_dense(struct bench *b)
             add(b, kernel_under_test(i)->name, kernel_under_test(i));
 }
 
-static void time_size(const struct size *s, double seconds, const double *densities, int n,
-                      enum pattern last, FILE *csv, char *table, size_t room)
+static struct bench *bench_open(const struct size *s)
 {
     struct bench *b = host_new(sizeof *b);
     size_t bytes = (size_t)s->len * (size_t)s->heads * (size_t)s->dim * 2;
@@ -318,15 +317,22 @@ static void time_size(const struct size *s, double seconds, const double *densit
     b->host.q.at = b->data[0];
     b->host.k.at = b->data[1];
     b->host.v.at = b->data[2];
+    return b;
+}
+
+static void time_size(const struct size *s, double seconds, const double *densities, int n,
+                      enum pattern last, FILE *csv, char *table, size_t room)
+{
+    struct bench *b = bench_open(s);
     bool full = false;
     add_dense(b);
     for (int i = 0; i < kernels_under_test(); i++) {
         const struct kernel_under_test *k = kernel_under_test(i);
-        struct attn_tile t;
-        if (k->row != ATTN_SM90 || !attn_sm90_variant(k->variant, &t)) continue;
-        if (t.head_dim != s->dim || strcmp(t.kernel, "flash_sm90") == 0) continue;
+        struct attn_tile tile;
+        if (k->row != ATTN_SM90 || !attn_sm90_variant(k->variant, &tile)) continue;
+        if (tile.head_dim != s->dim || strcmp(tile.kernel, "flash_sm90") == 0) continue;
         /* the row that calls get is timed in full, what it was measured against in part */
-        bool chosen = strcmp(t.kernel, "sparse_sm90") == 0 && !full;
+        bool chosen = strcmp(tile.kernel, "sparse_sm90") == 0 && !full;
         full |= chosen;
         for (int d = 0; d < n; d++)
             for (int p = RANDOM; p <= (int)last; p++)
@@ -340,6 +346,30 @@ static void time_size(const struct size *s, double seconds, const double *densit
     measure(b, seconds);
     report(b, csv, table, room);
     bench_free(b);
+}
+
+/* Every instance once, dense and at density 0.1: what a profiler is pointed at. */
+int once_kernels(int len)
+{
+    struct err e = {0};
+    for (int dim = 128; dim >= 64; dim -= 64) {
+        struct bench *b = bench_open(&(struct size){len, 12, dim});
+        add_dense(b);
+        for (int i = 0; i < kernels_under_test(); i++) {
+            struct attn_tile tile;
+            const struct kernel_under_test *k = kernel_under_test(i);
+            if (k->row == ATTN_SM90 && attn_sm90_variant(k->variant, &tile) &&
+                tile.head_dim == dim && strcmp(tile.kernel, "flash_sm90") != 0)
+                add_sparse(b, k, RANDOM, .1);
+        }
+        for (int i = 0; i < b->n; i++) {
+            CHECK_OK(launch(b, &b->c[i], &e));
+            GPU(cudaDeviceSynchronize());
+            printf("%d x %d: %s\n", len, dim, b->c[i].name);
+        }
+        bench_free(b);
+    }
+    return checks_failed > 0;
 }
 
 int time_kernels(double seconds, const char *folder)
