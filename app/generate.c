@@ -1,7 +1,6 @@
 /* One run of the command; see generate.h. */
 #include "app/generate.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,15 +9,7 @@
 #include "app/output.h"
 #include "app/plan_print.h"
 #include "app/progress.h"
-
-static volatile sig_atomic_t stop_asked;
-
-/* The first Ctrl-C lets the step under way end and cleans up; the second one ends at once. */
-static void on_signal(int number)
-{
-    stop_asked = 1;
-    signal(number, SIG_DFL);
-}
+#include "app/stop.h"
 
 struct work { /* what the library's callbacks need */
     struct cli *cli;
@@ -38,7 +29,7 @@ static int on_progress(void *ctx, const struct ditgen_progress *p)
 {
     struct work *w = ctx;
     progress_update(w->progress, p);
-    return stop_asked;
+    return stop_asked();
 }
 
 static int on_latents(void *ctx, const float *latents, const int shape[4])
@@ -69,12 +60,9 @@ static int make_clip(struct work *w, struct ditgen *d, const struct ditgen_setti
                                      .latents = w->cli->latents ? on_latents : NULL,
                                      .log = on_log,
                                      .log_level = w->cli->verbose};
+    stop_arm(true);
     if (writer_open(&w->writer, wp, e) < 0) return -1;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
     int rc = ditgen_generate(d, g, &calls, &de);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
     progress_pause(w->progress);
     if (rc < 0) {
         writer_abort(w->writer);
@@ -82,7 +70,7 @@ static int make_clip(struct work *w, struct ditgen *d, const struct ditgen_setti
             *e = w->failed;
             return -1;
         }
-        if (stop_asked) return err_set(e, ERR_CANCELLED, "cancelled; nothing was written");
+        if (stop_asked()) return err_set(e, ERR_CANCELLED, "cancelled; nothing was written");
         return from_library(e, &de);
     }
     return writer_close(w->writer, e);
@@ -137,6 +125,7 @@ int generate_run(struct cli *c, const char *suffix, struct err *e)
     int rc = -1;
 
     progress_init(&p, stderr, c->progress == 1, c->quiet || (c->plan && c->progress == 0));
+    if (stop_watch(e) < 0) return -1;
     if (prepare(c, &d, &g, &p, methods, sizeof methods, e) < 0) goto out;
     if (!path) {
         output_name(name, sizeof name, g.prompt, g.seed, suffix);
