@@ -14,8 +14,8 @@
  * Strings are UTF-8 and NUL-terminated; those in a settings struct are borrowed by the library for
  * the call only. Threads: one call at a time in a process (the library runs its own pool). Nothing
  * here prints, exits or reads the environment, but for DITGEN_ASSETS when dir is NULL.
- * Signals: while ditgen_generate() runs, let handlers run on another thread or on a stack of their own
- * (SA_ONSTACK): generated matrix code borrows the stack register. */
+ * Signals: while ditgen_generate() runs, let handlers run on another thread or on a stack of their
+ * own (SA_ONSTACK): generated matrix code borrows the stack register. */
 #ifndef DITGEN_DITGEN_H
 #define DITGEN_DITGEN_H
 
