@@ -109,6 +109,39 @@ const char *attn_sm90_variant(int variant, struct attn_tile *t);
 bool attn_sm90_takes(const struct attn_cuda *w, int variant);
 int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
 
+/* Blocks of any length (clusters of a permuted sequence): a stage of 128 keys is put together from
+ * runs of 8, 16, 32, 64 or 128 consecutive tokens that start anywhere; bits say which of its keys
+ * count. Lists play no part: w->lists and w->alive are NULL. sm_90a only. */
+#define ATTN_RAGGED_KEYS 128
+#define ATTN_RAGGED_BOXES 5 /* 8 << 0 .. 8 << 4 tokens */
+#define ATTN_RAGGED_SHIFT 28 /* of the box in a run; below it the first token */
+struct attn_ragged_stage {
+    uint32_t shown[4]; /* bit k: key k of the stage counts */
+    uint32_t run[16]; /* until 128 keys are together */
+};
+struct attn_ragged_row { /* up to block_q queries of one block */
+    int head, q0, queries, stages;
+    uint32_t first; /* its stages begin here */
+    int late, eighths; /* the order of starting, as attn_lists.order: smaller late first */
+};
+struct attn_ragged {
+    int rows, block_q; /* block_q: 64 or 128 */
+    const struct attn_ragged_row *row; /* [rows], in the order of starting */
+    const struct attn_ragged_stage *stage;
+};
+struct attn_blocks { /* what a planner says; host memory */
+    int n_heads, n_plans, len_q, len_k, rows, cols;
+    const int32_t *q_at, *k_at; /* [n_plans, rows + 1], [n_plans, cols + 1] first tokens, rising */
+    const uint32_t *keep; /* [n_plans * rows, (cols + 31) / 32] bits */
+};
+/* Exact needs, then both arrays (ragged.c, host). Every query belongs to a block. */
+int attn_ragged_size(size_t *rows, size_t *stages, const struct attn_blocks *b, int block_q,
+                     struct err *e);
+int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
+                     struct attn_ragged_stage *stage, const struct attn_blocks *b, int block_q,
+                     struct err *e);
+int attn_ragged_sm90(const struct attn_cuda *w, const struct attn_ragged *r, struct err *e);
+
 /* mass[N * rows, cols]: mean over the queries of a row of tiles of the weight that its softmax
  * gives to each tile, from lse of an earlier run (any plan's). Every tile is visited. sm_80 on. */
 int attn_mass_sm80(float *mass, const struct attn_cuda *w, const float *lse, int block_q,

@@ -35,6 +35,12 @@ void kernels_find(int capability)
 }
 
 int kernels_under_test(void) { return n_rows; }
+bool kernels_have(enum attn_cuda_row row)
+{
+    for (int i = 0; i < n_rows; i++)
+        if (rows[i].row == row) return true;
+    return false;
+}
 const struct kernel_under_test *kernel_under_test(int i) { return &rows[i]; }
 
 bool kernel_takes(const struct kernel_under_test *k, const struct attn_cuda *w)

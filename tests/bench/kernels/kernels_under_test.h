@@ -12,6 +12,7 @@ struct kernel_under_test {
 };
 void kernels_find(int capability); /* 80, 90 ... */
 int kernels_under_test(void);
+bool kernels_have(enum attn_cuda_row row);
 const struct kernel_under_test *kernel_under_test(int i);
 bool kernel_takes(const struct kernel_under_test *k, const struct attn_cuda *w);
 

@@ -1,0 +1,129 @@
+/* Plans of blocks of any length, on the host: every kept key of a row counts once, in order, and
+ * nothing else does; stages are full; rows cover every query once. */
+#include "attention/kernels/cuda/attn_cuda.h"
+#include "tests/check.h"
+
+static void *must(void *p)
+{
+    if (!p) exit(70);
+    return p;
+}
+
+static void cut(struct test_rng *r, int32_t *at, int n, int len)
+{
+    for (int i = 1; i < n; i++)
+        at[i] = rng_int(r, 0, len);
+    at[0] = 0;
+    at[n] = len;
+    for (int i = 1; i < n; i++) /* insertion sort: few */
+        for (int k = i; k > 0 && at[k] < at[k - 1]; k--) {
+            int32_t t = at[k];
+            at[k] = at[k - 1];
+            at[k - 1] = t;
+        }
+}
+
+static int block_of(const int32_t *at, int n, int token)
+{
+    int i = 0;
+    while (i + 1 < n && at[i + 1] <= token)
+        i++;
+    return i;
+}
+
+/* Keys that a row's stages show, in their order, into tokens[]; returns their number, -1 for a
+ * stage that is not full or shows what lies outside. */
+static int shown(const struct attn_ragged_stage *s, int stages, int len_k, int *tokens, int room)
+{
+    int n = 0;
+    for (int i = 0; i < stages; i++) {
+        int at = 0;
+        for (int k = 0; at < 16; k++) {
+            int size = (int)(s[i].run[k] >> ATTN_RAGGED_SHIFT);
+            int token = (int)(s[i].run[k] & ((1u << ATTN_RAGGED_SHIFT) - 1));
+            if (size >= ATTN_RAGGED_BOXES || at + (1 << size) > 16) return -1;
+            for (int x = 0; x < 8 << size; x++) {
+                int key = 8 * at + x;
+                if (!(s[i].shown[key / 32] >> (key % 32) & 1)) continue;
+                if (token + x >= len_k || n >= room) return -1;
+                tokens[n++] = token + x;
+            }
+            at += 1 << size;
+        }
+    }
+    return n;
+}
+
+static void check_plan(struct test_rng *r)
+{
+    struct err e = {0};
+    int heads = rng_int(r, 1, 3), plans = rng_int(r, 0, 1) ? heads : 1;
+    int rows = rng_int(r, 1, 9), cols = rng_int(r, 1, 40), words = (cols + 31) / 32;
+    int len_q = rng_int(r, 1, 700), len_k = rng_int(r, 1, 900),
+        block_q = rng_int(r, 0, 1) ? 64 : 128;
+    int32_t *q_at = must(calloc((size_t)(plans * (rows + 1)), 4));
+    int32_t *k_at = must(calloc((size_t)(plans * (cols + 1)), 4));
+    uint32_t *keep = must(calloc((size_t)(plans * rows * words), 4));
+    int chance = rng_int(r, 0, 4);
+    for (int p = 0; p < plans; p++) {
+        cut(r, q_at + p * (rows + 1), rows, len_q);
+        cut(r, k_at + p * (cols + 1), cols, len_k);
+    }
+    for (int i = 0; i < plans * rows; i++)
+        for (int c = 0; c < cols; c++)
+            if (rng_int(r, 1, 4) <= chance) keep[i * words + c / 32] |= (uint32_t)1 << (c % 32);
+    struct attn_blocks b = {heads, plans, len_q, len_k, rows, cols, q_at, k_at, keep};
+    struct attn_ragged plan;
+    size_t n_rows, n_stages;
+    CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
+    struct attn_ragged_row *row = must(malloc(n_rows * sizeof *row + 1));
+    struct attn_ragged_stage *stage = must(malloc(n_stages * sizeof *stage + 1));
+    CHECK_OK(attn_ragged_fill(&plan, row, stage, &b, block_q, &e));
+    CHECK((size_t)plan.rows == n_rows);
+    int *covered = must(calloc((size_t)(heads * len_q), sizeof *covered));
+    int *tokens = must(malloc((size_t)len_k * sizeof *tokens));
+    int wrong = 0;
+    for (size_t i = 0; i < n_rows; i++) {
+        int p = plans > 1 ? row[i].head : 0, from = 0;
+        int block = block_of(q_at + p * (rows + 1), rows, row[i].q0);
+        CHECK(row[i].queries >= 1 && row[i].queries <= block_q);
+        for (int q = row[i].q0; q < row[i].q0 + row[i].queries; q++) {
+            wrong += block_of(q_at + p * (rows + 1), rows, q) != block;
+            covered[row[i].head * len_q + q]++;
+        }
+        int n = shown(stage + row[i].first, row[i].stages, len_k, tokens, len_k);
+        for (int k = 0; k < len_k; k++) {
+            int c = block_of(k_at + p * (cols + 1), cols, k);
+            if (!(keep[(p * rows + block) * words + c / 32] >> (c % 32) & 1)) continue;
+            wrong += from >= n || tokens[from] != k;
+            from++;
+        }
+        wrong += from != n;
+        wrong += i > 0 && row[i].late < row[i - 1].late;
+    }
+    for (int i = 0; i < heads * len_q; i++)
+        wrong += covered[i] != 1;
+    CHECK_MSG(!wrong, "%d differences: %d x %d blocks of %d x %d tokens", wrong, rows, cols, len_q,
+              len_k);
+    free(q_at);
+    free(k_at);
+    free(keep);
+    free(row);
+    free(stage);
+    free(covered);
+    free(tokens);
+}
+
+int main(int argc, char **argv)
+{
+    struct test_rng r = test_seed(argc, argv);
+    for (int n = 0; n < 300; n++)
+        check_plan(&r);
+    int32_t bad[3] = {0, 9, 5}, good[2] = {0, 5};
+    uint32_t keep[2] = {1, 1};
+    struct attn_blocks b = {1, 1, 5, 5, 2, 1, bad, good, keep};
+    struct err e = {0};
+    size_t rows, stages;
+    CHECK(attn_ragged_size(&rows, &stages, &b, 64, &e) < 0 && strstr(e.msg, "do not rise"));
+    return TEST_RESULT();
+}
