@@ -35,8 +35,8 @@ int attn_ragged_sm90(const attn_cuda *w, const attn_ragged *r, err *e)
                        "ragged_sm90: %d rows of %d queries, wanted 1 or more of 64 or 128", r->rows,
                        r->block_q);
     if (w->head_dim == 128)
-        return r->block_q == 128 ? launch<Shape<128, 128, 2, 2, false, true, 1, true>>(w, r, e)
-                                 : launch<Shape<128, 128, 1, 1, false, false, 1, true>>(w, r, e);
-    return r->block_q == 128 ? launch<Shape<64, 128, 2, 3, false, true, 1, true>>(w, r, e)
-                             : launch<Shape<64, 128, 1, 2, false, false, 1, true>>(w, r, e);
+        return r->block_q == 128 ? launch<Shape<128, 128, 2, 2, BY_RUNS | BY_TURNS>>(w, r, e)
+                                 : launch<Shape<128, 128, 1, 1, BY_RUNS>>(w, r, e);
+    return r->block_q == 128 ? launch<Shape<64, 128, 2, 3, BY_RUNS | BY_TURNS>>(w, r, e)
+                             : launch<Shape<64, 128, 1, 2, BY_RUNS>>(w, r, e);
 }

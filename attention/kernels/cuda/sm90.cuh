@@ -31,14 +31,19 @@ namespace
 constexpr int WG = 128; // threads of a warpgroup
 constexpr int BOX = 64; // bf16 of a 128-byte swizzle row
 
-template <int D_, int BK_, int WGS_, int STAGES_, bool LIST_, bool TURNS_, int CLUSTER_ = 1,
-          bool RAGGED_ = false>
-struct Shape {
+// What an instance does beyond the plain kernel
+enum : unsigned {
+    BY_LIST = 1, // steps from a plan; dense counts
+    BY_RUNS = 2, // stages are put together from runs of 8 keys and more
+    BY_TURNS = 4, // warpgroups take turns at issuing products
+    BY_VOTE = 8, // a warp leaves its outputs alone when no maximum of its rows has risen
+};
+
+template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS, int CLUSTER_ = 1> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr int CLUSTER = CLUSTER_; // blocks that share keys and values, by multicast
-    static constexpr bool LIST = LIST_; // steps from a plan; dense counts
-    static constexpr bool RAGGED = RAGGED_; // stages are put together from runs of 8 keys and more
-    static constexpr bool TURNS = TURNS_; // warpgroups take turns
+    static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
+    static constexpr bool TURNS = WAYS & BY_TURNS, VOTE = WAYS & BY_VOTE;
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
     static constexpr int Q_BYTES = BQ * D * 2, KV_BYTES = BK * D * 2;
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
@@ -519,7 +524,8 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
                 wgmma_wait<0>();
                 wgmma_pin(o);
                 release<S>(c.v_empty[vs], lane);
-                rescale<S>(o, shrink);
+                if (!S::VOTE || __any_sync(~0u, shrink[0] != 1 || shrink[1] != 1))
+                    rescale<S>(o, shrink);
                 pack<S>(p, s);
             }
             if (lane == 0) mbar_arrive(q_empty);
