@@ -466,18 +466,20 @@ static void check_random(struct test_rng *r, int problems)
     }
 }
 
-/* Rows enough for every processor to take several: the counter, turns and phases over rows. */
+/* Rows enough for every processor to take several: the counter, turns and phases over rows. Dense,
+ * the keys of a text beside them, and sparse. */
 static void check_many_rows(struct test_rng *r)
 {
-    for (int n = 0; n < 4; n++) {
+    static const int keys[] = {200, 264, 328, 392, 512, 77};
+    for (int n = 0; n < (int)ARRAY_LEN(keys); n++) {
         struct problem_want w = {.len_q = 9000 + 37 * n,
-                                 .len_k = 200 + 64 * n,
+                                 .len_k = keys[n],
                                  .n_heads = 5,
                                  .head_dim = n % 2 ? 64 : 128,
                                  .block_q = 128,
                                  .block_k = 128,
                                  .density = .6,
-                                 .sparse = n >= 2,
+                                 .sparse = n == 2 || n == 3,
                                  .per_head = n == 3,
                                  .lse = true};
         struct problem p;
@@ -485,6 +487,57 @@ static void check_many_rows(struct test_rng *r)
         check_problem(&p);
         problem_free(&p);
     }
+}
+
+/* Heads more than 2^31 elements apart, all four tensors in one allocation: the same bytes. */
+static void check_far(struct test_rng *r)
+{
+    const int64_t apart = ((int64_t)1 << 31) + 64;
+    const size_t each = 4 << 20; /* bytes a head of a tensor */
+    struct problem_want w = {
+        .len_q = 300, .len_k = 500, .n_heads = 2, .head_dim = 128, .by_head = true};
+    struct err e = {0};
+    struct problem p;
+    char *far = NULL;
+    if (cudaMalloc((void **)&far, (size_t)apart * 2 + 4 * each) != cudaSuccess) {
+        (void)cudaGetLastError();
+        printf("no memory for heads 2^31 elements apart: not checked\n");
+        return;
+    }
+    problem_make(&p, &w, r);
+    for (int i = 0; i < kernels_under_test(); i++) {
+        const struct kernel_under_test *k = kernel_under_test(i);
+        struct on_device d;
+        upload(&d, &p);
+        if (kernel_takes(k, &d.call)) {
+            struct output near = run(k, &d, p.what);
+            struct attn_cuda c = d.call;
+            struct attn_tensor *to[4] = {&c.q, &c.k, &c.v, &c.o};
+            size_t bytes = (size_t)w.len_q * 128 * 2, wrong = 0;
+            unsigned char *got = host_new(bytes);
+            for (int t = 0; t < 4; t++) {
+                struct attn_tensor from = *to[t];
+                to[t]->at = far + (size_t)t * each;
+                to[t]->head = apart;
+                for (int h = 0; h < 2 && t < 3; h++)
+                    GPU(cudaMemcpy(
+                        (char *)to[t]->at + 2 * apart * h, (char *)from.at + 2 * from.head * h,
+                        (size_t)(t ? w.len_k : w.len_q) * 128 * 2, cudaMemcpyDeviceToDevice));
+            }
+            CHECK_OK(k->run(&c, k->variant, &e));
+            GPU(cudaDeviceSynchronize());
+            for (int h = 0; h < 2; h++) {
+                gpu_read(got, (char *)c.o.at + 2 * apart * h, bytes);
+                wrong += memcmp(got, near.o + GUARD + 2 * p.host.o.head * h, bytes) != 0;
+            }
+            CHECK_MSG(!wrong, "%s: other bytes for heads 2^31 elements apart", k->name);
+            free(got);
+            output_free(&near);
+        }
+        release(&d);
+    }
+    GPU(cudaFree(far));
+    problem_free(&p);
 }
 
 static void check_repeats(struct test_rng *r, int repeats)
@@ -533,8 +586,11 @@ int check_kernels(int problems, int repeats, uint64_t seed)
     check_random(&r, problems);
     for (int i = 0; kernels_have(ATTN_SM90) && i < (problems + 3) / 4; i++)
         check_ragged(&r, i % 2 ? 64 : 128);
-    if (problems >= 20) check_many_rows(&r);
-    check_repeats(&r, repeats);
+    if (problems >= 20) {
+        check_many_rows(&r);
+        check_far(&r);
+    }
+    if (repeats > 1) check_repeats(&r, repeats);
     printf("check: %d problems, %d repeats, seed %llu: %d checks, %d failed\n", problems, repeats,
            (unsigned long long)seed, checks_done, checks_failed);
     return checks_failed > before;
