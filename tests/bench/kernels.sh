@@ -24,7 +24,7 @@ nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw,tempe
 failed=0
 if [ "${SANITIZE:-0}" = 1 ]; then
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
-        if compute-sanitizer --tool $tool --error-exitcode 9 timeout 100 "$bench" check 6 1 >"$out/$tool.log" 2>&1; then
+        if timeout ${TOOL_SECONDS:-200} compute-sanitizer --tool $tool --error-exitcode 9 "$bench" check 6 1 >"$out/$tool.log" 2>&1; then
             echo "$tool: $(tail -n 1 "$out/$tool.log")"
         else
             failed=1

@@ -100,6 +100,11 @@ template <int STAGES> struct Control {
     int head, row, q0, q_end, count; // what the queries of this turn are; head < 0: no more
 };
 
+template <class S> __device__ __forceinline__ int tile_of(uint32_t step)
+{
+    return static_cast<int>(S::LIST ? ATTN_STEP_TILE(step) : step);
+}
+
 // One tile of keys or values into its stage; n counts stages of this ring.
 template <class S>
 __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const uint64_t *full,
@@ -113,13 +118,13 @@ __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const 
     const CUtensorMap *map = S::LIST && step & ATTN_STEP_MEAN ? means : tiles;
     if constexpr (S::CLUSTER > 1) { // the barrier waits for the boxes of all
         const int x = static_cast<int>(cluster_rank()) * BOX;
-        tma_load_all(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x,
-                     static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head, (1 << S::CLUSTER) - 1);
+        tma_load_all(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x, tile_of<S>(step) * S::BK,
+                     head, (1 << S::CLUSTER) - 1);
     } else {
 #pragma unroll
         for (int x = 0; x < S::D; x += BOX)
-            tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x,
-                     static_cast<int>(ATTN_STEP_TILE(step)) * S::BK, head);
+            tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x, tile_of<S>(step) * S::BK,
+                     head);
     }
 }
 
@@ -287,7 +292,7 @@ template <class S>
 __device__ __forceinline__ void mask(float (&s)[S::BK / 2], const Args &a, uint32_t step,
                                      int plan_row)
 {
-    const int first = static_cast<int>(ATTN_STEP_TILE(step)) * S::BK + 2 * (threadIdx.x % 4);
+    const int first = tile_of<S>(step) * S::BK + 2 * (threadIdx.x % 4);
     if (!S::LIST || !(step & ATTN_STEP_MEAN)) {
 #pragma unroll
         for (int i = 0; i < S::BK / 2; i++)
@@ -431,7 +436,7 @@ __device__ __forceinline__ void weigh(float (&s)[S::BK / 2], Rows &r, float (&sh
 {
     if constexpr (S::RAGGED) mask_runs<S>(s, shown);
     const bool mean = S::LIST && step & ATTN_STEP_MEAN;
-    if (!S::RAGGED && (mean || (static_cast<int>(ATTN_STEP_TILE(step)) + 1) * S::BK > a.len_k))
+    if (!S::RAGGED && (mean || (tile_of<S>(step) + 1) * S::BK > a.len_k))
         mask<S>(s, a, step, plan_row);
     float rise[2];
     softmax<S>(s, r, shrink, rise, a.scale_log2);
