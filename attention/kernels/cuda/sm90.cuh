@@ -508,10 +508,10 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
                 const uint32_t vs = ks, v_parity = kv / S::STAGES & 1;
                 kv++;
                 ks = kv % S::STAGES;
-                if (S::TURNS) named_wait(turn_mine, 2 * WG);
                 mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
                 step = *const_cast<volatile uint32_t *>(&c.info[ks]);
                 read_shown<S>(shown, c, ks);
+                if (S::TURNS) named_wait(turn_mine, 2 * WG);
                 wgmma_pin(s);
                 wgmma_pin(o);
                 wgmma_fence();
