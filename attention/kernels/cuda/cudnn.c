@@ -52,7 +52,8 @@ static int load(struct library *l, struct err *e)
     void *slots[] = {&l->create,     &l->destroy,  &l->set_stream, &l->version,
                      &l->last_error, &l->make,     &l->drop,       &l->set,
                      &l->get,        &l->finalize, &l->execute};
-    l->handle = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
+    /* stays once loaded: it holds threads and device state of its own */
+    l->handle = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!l->handle)
         return err_set(e, ERR_DEVICE,
                        "cuDNN is not here (%s); install cuDNN 9 or choose another --kernel",
