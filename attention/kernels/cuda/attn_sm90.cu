@@ -23,7 +23,7 @@ template <class S> int launch(const attn_cuda *w, err *e)
     }
     Args a = outputs_of(w);
     a.rows = (w->len_q + S::BQ - 1) / S::BQ;
-    a.tiles = (a.rows + S::CLUSTER - 1) / S::CLUSTER * w->n_heads;
+    a.tiles = a.rows * w->n_heads;
     if (l) {
         a.row_ptr = l->row_ptr;
         a.steps = l->steps;
@@ -57,26 +57,14 @@ template <class S> constexpr Variant of(const char *name)
             launch<S>};
 }
 // The first that takes a call gets it (shape.c says so beforehand); the rest is what those were
-// measured against. Template: D, BK, WGS, STAGES, ways, CLUSTER.
+// measured against. Template: D, BK, WGS, STAGES, ways.
 const Variant variants[] = {
     of<Shape<128, 176, 2, 2, BY_TURNS>>("d128 128x176"),
-    of<Shape<64, 128, 3, 3, BY_TURNS>>("d64 192x128"),
-    of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS>>("d128 list 128x128"),
-    of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS>>("d64 list 128x128"),
+    of<Shape<64, 128, 3, 3, BY_TURNS | BY_VOTE>>("d64 192x128 vote"),
+    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 3 stages, vote"),
+    of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS>>("d64 list 3 stages"),
     of<Shape<128, 64, 1, 2, BY_LIST>>("d128 list 64x64"),
     of<Shape<64, 64, 1, 3, BY_LIST>>("d64 list 64x64"),
-    of<Shape<128, 176, 2, 2, BY_TURNS | BY_VOTE>>("d128 128x176 vote"),
-    of<Shape<128, 176, 2, 2, BY_TURNS, 2>>("d128 128x176 cluster of 2"),
-    of<Shape<128, 176, 2, 2, BY_TURNS | BY_VOTE, 2>>("d128 128x176 vote, cluster of 2"),
-    of<Shape<128, 176, 2, 2, 0>>("d128 128x176 no turns"),
-    of<Shape<128, 128, 2, 2, BY_TURNS>>("d128 128x128"),
-    of<Shape<64, 128, 3, 3, BY_TURNS | BY_VOTE>>("d64 192x128 vote"),
-    of<Shape<64, 128, 3, 3, BY_VOTE>>("d64 192x128 vote, no turns"),
-    of<Shape<64, 192, 2, 3, BY_TURNS | BY_VOTE>>("d64 128x192 vote"),
-    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS>>("d128 list 3 stages"),
-    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 3 stages, vote"),
-    of<Shape<64, 128, 2, 3, BY_LIST | BY_VOTE>>("d64 list vote, no turns"),
-    of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d64 list vote"),
 };
 
 } // namespace

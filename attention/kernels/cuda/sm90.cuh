@@ -39,9 +39,8 @@ enum : unsigned {
     BY_VOTE = 8, // a warp leaves its outputs alone when no maximum of its rows has risen
 };
 
-template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS, int CLUSTER_ = 1> struct Shape {
+template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
-    static constexpr int CLUSTER = CLUSTER_; // blocks that share keys and values, by multicast
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
     static constexpr bool TURNS = WAYS & BY_TURNS, VOTE = WAYS & BY_VOTE;
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
@@ -51,9 +50,7 @@ template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS, int CLUSTER_ = 
     // 65,536 registers: 128 * (40 + 2 * 232), 128 * (32 + 3 * 160), 2 * 128 * (40 + 216)
     static constexpr int GROW = WGS == 1 ? 216 : WGS == 2 ? 232 : 160, SHRINK = WGS == 3 ? 32 : 40;
     static_assert(D % BOX == 0, "a row of a box is 64 channels");
-    static_assert(CLUSTER == 1 || (D == CLUSTER * BOX && !LIST),
-                  "each block of a cluster fetches one box of every tile, of the same tiles");
-    static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && CLUSTER == 1 && !LIST),
+    static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && !LIST),
                   "a stage of a ragged plan is a tile, and the plan has its own rows");
     static_assert(BK % 16 == 0, "P is cut into steps of 16 keys");
     static_assert((BQ * 128) % 1024 == 0 && (BK * 128) % 1024 == 0, "swizzle atoms are 1024 bytes");
@@ -116,16 +113,10 @@ __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const 
     if (info) info[s] = step;
     mbar_arrive_expect(bar, S::KV_BYTES);
     const CUtensorMap *map = S::LIST && step & ATTN_STEP_MEAN ? means : tiles;
-    if constexpr (S::CLUSTER > 1) { // the barrier waits for the boxes of all
-        const int x = static_cast<int>(cluster_rank()) * BOX;
-        tma_load_all(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x, tile_of<S>(step) * S::BK,
-                     head, (1 << S::CLUSTER) - 1);
-    } else {
 #pragma unroll
-        for (int x = 0; x < S::D; x += BOX)
-            tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x, tile_of<S>(step) * S::BK,
-                     head);
-    }
+    for (int x = 0; x < S::D; x += BOX)
+        tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x, tile_of<S>(step) * S::BK,
+                 head);
 }
 
 // One stage put together from runs
@@ -201,9 +192,7 @@ __device__ void produce(const Args &a, const PlainMaps &maps, Control<S::STAGES>
 {
     const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
     uint32_t kv = 0; // key stages filled so far, never reset; values lag one behind inside a row
-    // rows from a counter; clusters take theirs in turn, as equal rows allow
-    const unsigned rank = S::CLUSTER > 1 ? cluster_rank() : 0;
-    unsigned next = S::CLUSTER > 1 ? blockIdx.x / S::CLUSTER : atomicAdd(a.counter, 1u);
+    unsigned next = atomicAdd(a.counter, 1u);
     for (uint32_t turn = 0;; turn++) {
         const unsigned id = next;
         if (id >= static_cast<unsigned>(a.tiles)) {
@@ -212,11 +201,9 @@ __device__ void produce(const Args &a, const PlainMaps &maps, Control<S::STAGES>
             mbar_arrive(q_full);
             return;
         }
-        // its latency passes while this row is fed
-        next = S::CLUSTER > 1 ? next + gridDim.x / S::CLUSTER : atomicAdd(a.counter, 1u);
-        const int rows = (a.rows + S::CLUSTER - 1) / S::CLUSTER; // of clusters
+        next = atomicAdd(a.counter, 1u); // its latency passes while this row is fed
         const int head_row = S::LIST ? static_cast<int>(a.order[id]) : static_cast<int>(id);
-        const int head = head_row / rows, row = (head_row - head * rows) * S::CLUSTER + rank;
+        const int head = head_row / a.rows, row = head_row - head * a.rows;
         const uint32_t *steps = nullptr;
         int count = (a.len_k + S::BK - 1) / S::BK;
         if (S::LIST) {
@@ -451,14 +438,11 @@ __device__ __forceinline__ void read_shown(uint32_t (&shown)[4], Control<S::STAG
             shown[i] = *const_cast<volatile uint32_t *>(&c.shown[s][i]);
 }
 
-// One arrival of this warp frees a stage, in every block that feeds it.
-template <class S> __device__ __forceinline__ void release(const uint64_t &empty, int lane)
+// One arrival of this warp frees a buffer, once all lanes have read what they want of it.
+__device__ __forceinline__ void release(const uint64_t &empty, int lane)
 {
-    if (S::CLUSTER == 1) {
-        if (lane == 0) mbar_arrive(smem_address(&empty));
-    } else if (lane < S::CLUSTER) {
-        mbar_arrive_at(smem_address(&empty), lane);
-    }
+    __syncwarp();
+    if (lane == 0) mbar_arrive(smem_address(&empty));
 }
 
 template <class S>
@@ -487,7 +471,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
         for (int i = 0; i < S::D / 2; i++)
             o[i] = 0;
         if (count == 0) {
-            if (lane == 0) mbar_arrive(q_empty);
+            release(c.q_empty, lane);
         } else {
             float s[S::BK / 2], shrink[2];
             uint32_t p[S::BK / 16][4];
@@ -501,7 +485,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
             wgmma_commit();
             wgmma_wait<0>();
             wgmma_pin(s);
-            release<S>(c.k_empty[ks], lane);
+            release(c.k_empty[ks], lane);
             weigh<S>(s, r, shrink, a, step, head_row, plan_row, query, q_end, shown);
             pack<S>(p, s);
             for (int i = 1; i < count; i++) {
@@ -524,16 +508,16 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
                 if (S::TURNS) named_arrive(turn_next, 2 * WG);
                 wgmma_wait<1>();
                 wgmma_pin(s);
-                release<S>(c.k_empty[ks], lane);
+                release(c.k_empty[ks], lane);
                 weigh<S>(s, r, shrink, a, step, head_row, plan_row, query, q_end, shown);
                 wgmma_wait<0>();
                 wgmma_pin(o);
-                release<S>(c.v_empty[vs], lane);
+                release(c.v_empty[vs], lane);
                 if (!S::VOTE || __any_sync(~0u, shrink[0] != 1 || shrink[1] != 1))
                     rescale<S>(o, shrink);
                 pack<S>(p, s);
             }
-            if (lane == 0) mbar_arrive(q_empty);
+            release(c.q_empty, lane);
             mbar_wait(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
             wgmma_pin(o);
             wgmma_fence();
@@ -541,7 +525,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
             wgmma_commit();
             wgmma_wait<0>();
             wgmma_pin(o);
-            release<S>(c.v_empty[ks], lane);
+            release(c.v_empty[ks], lane);
             kv++;
         }
         finish<S>(o, r, a, head, query, q_end);
@@ -564,8 +548,8 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         for (int i = 0; i < S::STAGES; i++) {
             mbar_init(smem_address(&c.k_full[i]), 1);
             mbar_init(smem_address(&c.v_full[i]), 1);
-            mbar_init(smem_address(&c.k_empty[i]), warps * S::CLUSTER);
-            mbar_init(smem_address(&c.v_empty[i]), warps * S::CLUSTER);
+            mbar_init(smem_address(&c.k_empty[i]), warps);
+            mbar_init(smem_address(&c.v_empty[i]), warps);
         }
         mbar_init_fence();
         tma_prefetch(&maps.q);
@@ -574,10 +558,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
             tma_prefetch(&maps.v);
         }
     }
-    if (S::CLUSTER > 1)
-        cluster_sync(); // no block reaches into another before its barriers stand
-    else
-        __syncthreads();
+    __syncthreads();
     if (threadIdx.x < WG) {
         registers_shrink<S::SHRINK>();
         if (threadIdx.x == 0) {
@@ -590,7 +571,6 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         registers_grow<S::GROW>();
         consume<S>(a, c, q_at, k_at, v_at);
     }
-    if (S::CLUSTER > 1) cluster_sync(); // nor leaves while another may still reach
 }
 
 // ---- host ----
@@ -657,23 +637,14 @@ template <class S> int start(const Maps<S> &maps, const Args &a, const attn_cuda
                                  S::SHARED);
     if (r == cudaSuccess) r = cudaMemsetAsync(w->scratch, 0, sizeof(unsigned), stream);
     if (r == cudaSuccess && a.alive)
-        r = cudaMemsetAsync(a.alive, 0, sizeof(uint32_t) * a.tiles * a.words,
-                            stream); // tiles: rows, as lists have no clusters
+        r = cudaMemsetAsync(a.alive, 0, sizeof(uint32_t) * a.tiles * a.words, stream);
     if (r != cudaSuccess)
         return err_set(e, ERR_DEVICE, "sm_90 attention cannot start: %s", cudaGetErrorString(r));
-    int blocks = a.tiles * S::CLUSTER;
-    if (blocks > processors * S::BLOCKS) blocks = processors * S::BLOCKS / S::CLUSTER * S::CLUSTER;
-    cudaLaunchAttribute cluster = {};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim = {S::CLUSTER, 1, 1};
-    cudaLaunchConfig_t config = {};
-    config.gridDim = blocks;
-    config.blockDim = S::THREADS;
-    config.dynamicSmemBytes = S::SHARED;
-    config.stream = stream;
-    config.attrs = &cluster;
-    config.numAttrs = S::CLUSTER > 1;
-    r = cudaLaunchKernelEx(&config, attention<S>, maps, a);
+    const auto kernel = attention<S>;
+    int blocks = processors * S::BLOCKS;
+    if (a.tiles < blocks) blocks = a.tiles;
+    kernel<<<blocks, S::THREADS, S::SHARED, stream>>>(maps, a);
+    r = cudaGetLastError();
     if (r != cudaSuccess)
         return err_set(e, ERR_DEVICE, "sm_90 attention of %d queries, %d keys, %d heads x %d: %s",
                        w->len_q, w->len_k, w->n_heads, S::D, cudaGetErrorString(r));
