@@ -36,6 +36,7 @@ enum : unsigned {
     BY_LIST = 1, // steps from a plan; dense counts
     BY_RUNS = 2, // stages are put together from runs of 8 keys and more
     BY_TURNS = 4, // warpgroups take turns at issuing products
+    BY_FIRST = 16, // control words are read by the lane that frees them, and handed to its warp
     BY_VOTE = 8, // a warp leaves its outputs alone when no maximum of its rows has risen
 };
 
@@ -43,6 +44,7 @@ template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
     static constexpr bool TURNS = WAYS & BY_TURNS, VOTE = WAYS & BY_VOTE;
+    static constexpr bool FIRST = WAYS & BY_FIRST;
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
     static constexpr int Q_BYTES = BQ * D * 2, KV_BYTES = BK * D * 2;
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
@@ -430,12 +432,23 @@ __device__ __forceinline__ void weigh(float (&s)[S::BK / 2], Rows &r, float (&sh
     if (S::LIST && a.alive && !mean) record(a, step, head_row, query, q_end, rise);
 }
 
+// A control word in shared memory, for all lanes of a warp. Read by all, it is right as well, since
+// they are converged when one of them frees the buffer, but racecheck cannot know.
+template <class S, class T> __device__ __forceinline__ T peek(const T &word)
+{
+    const volatile T &at = word;
+    if constexpr (!S::FIRST) return at;
+    T x = 0;
+    if (threadIdx.x % 32 == 0) x = at;
+    return __shfl_sync(~0u, x, 0);
+}
+
 template <class S>
 __device__ __forceinline__ void read_shown(uint32_t (&shown)[4], Control<S::STAGES> &c, uint32_t s)
 {
     if constexpr (S::RAGGED)
         for (int i = 0; i < 4; i++)
-            shown[i] = *const_cast<volatile uint32_t *>(&c.shown[s][i]);
+            shown[i] = peek<S>(c.shown[s][i]);
 }
 
 // One arrival of this warp frees a buffer, once all lanes have read what they want of it.
@@ -457,11 +470,11 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
     if (S::TURNS && group == S::WGS - 1) named_arrive(turn_next, 2 * WG);
     for (uint32_t turn = 0;; turn++) {
         mbar_wait(q_full, turn & 1);
-        const int head = *const_cast<volatile int *>(&c.head);
-        const int row = *const_cast<volatile int *>(&c.row);
-        const int q0 = *const_cast<volatile int *>(&c.q0);
-        const int q_end = *const_cast<volatile int *>(&c.q_end);
-        const int count = *const_cast<volatile int *>(&c.count);
+        const int head = peek<S>(c.head);
+        const int row = peek<S>(c.row);
+        const int q0 = peek<S>(c.q0);
+        const int q_end = peek<S>(c.q_end);
+        const int count = peek<S>(c.count);
         if (head < 0) break;
         const int head_row = head * a.rows + row, plan_row = a.per_head ? head_row : row;
         const int query = q0 + group * 64 + threadIdx.x % WG / 32 * 16 + lane / 4;
@@ -477,7 +490,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
             uint32_t p[S::BK / 16][4];
             uint32_t ks = kv % S::STAGES;
             mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
-            uint32_t step = *const_cast<volatile uint32_t *>(&c.info[ks]), shown[4];
+            uint32_t step = peek<S>(c.info[ks]), shown[4];
             read_shown<S>(shown, c, ks);
             wgmma_pin(s);
             wgmma_fence();
@@ -493,7 +506,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uin
                 kv++;
                 ks = kv % S::STAGES;
                 mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
-                step = *const_cast<volatile uint32_t *>(&c.info[ks]);
+                step = peek<S>(c.info[ks]);
                 read_shown<S>(shown, c, ks);
                 if (S::TURNS) named_wait(turn_mine, 2 * WG);
                 wgmma_pin(s);
