@@ -3,9 +3,10 @@
 Per case K: K.latents [16, T, h, w] fp32, as they go into the VAE's door (normalised); K.frames
 [n, H, W, 3] bytes, rounded to nearest, every K.stride-th frame; K.settings int32 [width, height,
 frames, steps, seed, stride, guidance * 1000]; K.bf16_db: PSNR of the reference's own bf16 transformer
-and text encoder against its fp32 frames, since some clips are at a fork where rounding decides.
-Prompts are in the metadata. The reference runs on the CPU; bf16 takes minutes where the processor has
-none. The file is made anew whenever the embedded model changes: nothing depends on its sizes.
+and text encoder against its fp32 frames. Some clips are at a fork where rounding decides what they
+become; they would say nothing about bf16, so a case takes the first seed that is not at one.
+Prompts are in the metadata. The reference runs on the CPU; bf16 takes minutes where the processor
+has none. The file is made anew whenever the embedded model changes: nothing depends on its sizes.
 """
 
 import os
@@ -20,9 +21,11 @@ from safetensors.numpy import save_file
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODEL = os.path.join(HERE, "..", "..", "assets", "emoji")
 
-CASES = [  # prompt, negative prompt, width, height, frames, steps, seed, guidance, stride
+FORK_DB, SEEDS = 45, 4  # below, the reference's bf16 is another clip; tries at most
+
+CASES = [  # prompt, negative prompt, width, height, frames, steps, first seed, guidance, stride
     ("a rocket flies up in outer space", "", 64, 64, 5, 8, 0, 4.0, 1),
-    ("a yellow cat jumps on green grass,  sunny", "blurry, dark", 96, 64, 9, 6, 3, 4.0, 2),
+    ("a red balloon floats over  green hills", "a black cat", 96, 64, 9, 6, 42, 4.0, 2),
     ("“two” red fish swim to the left in the sea", "", 128, 128, 9, 4, 7, 4.0, 4),
 ]
 
@@ -53,19 +56,25 @@ def main():
     pipe, half = load(), load(torch.bfloat16)
     out, words = {}, {"torch": torch.__version__, "diffusers": diffusers.__version__}
     for k, (prompt, negative, width, height, frames, steps, seed, guidance, stride) in enumerate(CASES):
-        latents = run(pipe, prompt, negative, width, height, frames, steps, seed, guidance, "latent")
-        video = decode(pipe, latents)
+        tried = []
+        for s in range(seed, seed + SEEDS):
+            settings = (prompt, negative, width, height, frames, steps, s, guidance, "latent")
+            latents = run(pipe, *settings)
+            video = decode(pipe, latents)
+            rough = decode(pipe, run(half, *settings).float())
+            apart = (np.round(rough * 255) - np.round(video * 255)).astype(np.float64)
+            tried.append((10 * np.log10(255**2 / max(1e-9, np.mean(apart**2))), s, latents, video))
+            print(prompt, "seed", s, f"bf16 {tried[-1][0]:.1f} dB", flush=True)
+            if tried[-1][0] >= FORK_DB:
+                break
+        db, seed, latents, video = max(tried, key=lambda x: x[0])
         out[f"{k}.latents"] = latents[0].numpy()
         out[f"{k}.frames"] = np.round(video * 255).astype(np.uint8)[::stride].copy()
         out[f"{k}.settings"] = np.array(
             [width, height, frames, steps, seed, stride, round(guidance * 1000)], np.int32
         )
-        rough = run(half, prompt, negative, width, height, frames, steps, seed, guidance, "latent").float()
-        apart = np.round(decode(pipe, rough) * 255) - np.round(video * 255)
-        db = 10 * np.log10(255**2 / max(1e-9, np.mean(apart.astype(np.float64) ** 2)))
         out[f"{k}.bf16_db"] = np.array([db], np.float32)
         words[f"{k}.prompt"], words[f"{k}.negative"] = prompt, negative
-        print(prompt, out[f"{k}.latents"].shape, out[f"{k}.frames"].shape, f"bf16 {db:.1f} dB", flush=True)
         if len(sys.argv) > 1:  # a folder to look at the frames in
             from PIL import Image
 
