@@ -120,7 +120,8 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
         if (read_entry(&t, n, path, data_len, e) < 0 || add_entry(w, &t, e) < 0) goto done;
     }
     /* no holes, no overlaps, nothing after the last */
-    qsort(w->entries + first, (size_t)(w->n_entries - first), sizeof *w->entries, by_begin);
+    if (w->n_entries > first) /* of none there is no array yet */
+        qsort(w->entries + first, (size_t)(w->n_entries - first), sizeof *w->entries, by_begin);
     size_t at = 0;
     for (int i = first; i < w->n_entries; i++) {
         struct entry *t = &w->entries[i];
@@ -149,7 +150,7 @@ done:
 
 static int finish(struct weights *w, struct err *e)
 {
-    qsort(w->entries, (size_t)w->n_entries, sizeof *w->entries, by_name);
+    if (w->n_entries) qsort(w->entries, (size_t)w->n_entries, sizeof *w->entries, by_name);
     for (int i = 1; i < w->n_entries; i++)
         if (strcmp(w->entries[i - 1].name, w->entries[i].name) == 0)
             return err_set(e, ERR_INPUT, "%s: tensor %.200s appears twice", w->path,
