@@ -60,8 +60,8 @@ template <class S> constexpr Variant of(const char *name)
 // measured against. Template: D, BK, WGS, STAGES, ways.
 const Variant variants[] = {
     of<Shape<128, 176, 2, 2, BY_TURNS>>("d128 128x176"),
-    of<Shape<64, 128, 3, 3, BY_TURNS | BY_VOTE>>("d64 192x128 vote"),
-    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 3 stages, vote"),
+    of<Shape<64, 128, 3, 3, BY_TURNS>>("d64 192x128"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS>>("d128 list 2 stages"),
     of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS>>("d64 list 3 stages"),
     of<Shape<128, 64, 1, 2, BY_LIST>>("d128 list 64x64"),
     of<Shape<64, 64, 1, 3, BY_LIST>>("d64 list 64x64"),
@@ -71,8 +71,8 @@ const Variant variants[] = {
     of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS | BY_FIRST>>("d64 list first"),
     of<Shape<128, 176, 2, 2, 0>>("d128 128x176 no turns"),
     of<Shape<128, 176, 2, 2, BY_TURNS | BY_VOTE>>("d128 128x176 vote"),
-    of<Shape<64, 128, 3, 3, BY_TURNS>>("d64 192x128"),
-    of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS>>("d128 list 2 stages"),
+    of<Shape<64, 128, 3, 3, BY_TURNS | BY_VOTE>>("d64 192x128 vote"),
+    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 3 stages, vote"),
     of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 2 stages, vote"),
     of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d64 list 3 stages, vote"),
 };
