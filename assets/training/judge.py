@@ -1,0 +1,224 @@
+"""The judge: two small classifiers trained on rendered clips alone, and the tables they give for a model's clips.
+
+Stills tells subjects from single frames (their answers are averaged over a clip); Moves tells the motion of each actor
+and the backdrop from 17 small frames. Neither ever sees a generated or even an encoded clip while it learns.
+"""
+import math
+import random
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from captions import ABSENT_SUBJECT, LABELS, MOTION_LABELS, SCENE_LABELS, sample
+from common import HERE, Clock, adamw, half, log, rate, set_rate
+from world import BACKDROPS, MOTIONS
+
+FRAMES, SIDE = 17, 96  # what Moves looks at
+
+
+def conv(inside, outside, stride):
+    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
+
+
+class Stills(nn.Module):
+    """[B, 3, 256, 256] -> subjects [B, S]: a distribution; two subjects get half each."""
+
+    def __init__(self):
+        super().__init__()
+        widths, layers = [24, 48, 96, 160, 192], [nn.Conv2d(3, 24, 5, 2, 2)]
+        for a, b in zip(widths, widths[1:]):
+            layers += [nn.BatchNorm2d(a), nn.ReLU(), conv(a, b, 2), nn.Conv2d(b, b, 3, 1, 1)]
+        self.body = nn.Sequential(*layers, nn.BatchNorm2d(192), nn.ReLU())
+        self.where, self.answer = nn.Conv2d(192, 4, 1), nn.Linear(4 * 192, ABSENT_SUBJECT)
+
+    def forward(self, x):
+        x = self.body(x)
+        look = self.where(x).flatten(2).softmax(-1)  # four places to look at
+        return self.answer((look @ x.flatten(2).mT).flatten(1))
+
+
+class Moves(nn.Module):
+    """[B, 3, 17, 96, 96] -> motion of the left (or only) actor, of the right one, backdrop."""
+
+    def __init__(self):
+        super().__init__()
+        layers = []
+        for a, b, kernel, stride in ((5, 32, (3, 5, 5), (1, 2, 2)), (32, 64, 3, (1, 2, 2)), (64, 96, 3, 2), (96, 96, 3, 2)):
+            padding = tuple(k // 2 for k in kernel) if isinstance(kernel, tuple) else 1
+            layers += [nn.Conv3d(a, b, kernel, stride, padding, bias=False), nn.BatchNorm3d(b), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Conv3d(96, 32, 1), nn.ReLU())
+        self.mixed = nn.Linear(32 * 5 * 6 * 6, 192)
+        self.motion0, self.motion1 = nn.Linear(192, len(MOTIONS)), nn.Linear(192, len(MOTIONS) + 1)
+        self.scene = nn.Linear(192, len(BACKDROPS))
+
+    def forward(self, x):
+        place = torch.linspace(-1, 1, SIDE, device=x.device)
+        b, _, t, h, w = x.shape
+        where = torch.stack([place.view(1, w).expand(h, w), place.view(h, 1).expand(h, w)])
+        x = torch.cat([x, where.view(1, 2, 1, h, w).expand(b, 2, t, h, w)], 1)
+        h = F.relu(self.mixed(self.body(x).flatten(1)))
+        return self.motion0(h), self.motion1(h), self.scene(h)
+
+
+def small(video):
+    """[B, 3, 33, H, W] -> what Moves looks at. A wide clip is squeezed: motions keep their names."""
+    if video.shape[2] != FRAMES:
+        video = video[:, :, torch.linspace(0, video.shape[2] - 1, FRAMES).round().long()]
+    b, c, t, h, w = video.shape
+    x = F.interpolate(video.transpose(1, 2).reshape(b * t, c, h, w), (SIDE, SIDE), mode="area")
+    return x.view(b, t, c, SIDE, SIDE).transpose(1, 2)
+
+
+def spoil(x):
+    """What a classifier must not mind: a little blur, brightness, noise."""
+    if random.random() < .4:
+        x = F.avg_pool3d(x, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
+    gain, shift = (torch.rand(2, len(x), 1, 1, 1, 1, device=x.device) - .5).mul(.16).unbind(0)
+    return x * (1 + gain) + shift + .04 * torch.rand(len(x), 1, 1, 1, 1, device=x.device) * torch.randn_like(x)
+
+
+class Judge:
+    def __init__(self, device):
+        self.device = torch.device(device)
+        self.stills, self.moves = Stills().to(device), Moves().to(device)
+
+    def save(self, path):
+        from safetensors.torch import save_file
+        save_file({f"{net}.{k}": v.half() if v.is_floating_point() else v for net in ("stills", "moves")
+                   for k, v in getattr(self, net).state_dict().items()}, path)
+
+    def load(self, path):
+        from safetensors.torch import load_file
+        state = load_file(path)
+        for net in ("stills", "moves"):
+            getattr(self, net).load_state_dict({k[len(net) + 1:]: v for k, v in state.items() if k.startswith(net)})
+            getattr(self, net).eval()
+        return self
+
+    def train(self, world, rng, seconds, smoke=False):
+        """Both nets at once, from wherever they are."""
+        nets = nn.ModuleList([self.stills, self.moves]).train()
+        optimizer, clock = adamw(nets.parameters(), 2e-3, .01), Clock(seconds, 1 if smoke else None)
+        while (passed := clock.passed()) < 1:
+            set_rate([optimizer], rate(clock.step, passed, flat=.4, last=.01))
+            clips = [sample(rng) for _ in range(4 if smoke else 128)]
+            frames, _ = world.render(clips, 1, 256, 256, at=[rng.random() for _ in clips])
+            with half(self.device):
+                answer = self.stills(spoil(frames)[:, :, 0].contiguous(memory_format=torch.channels_last))
+            wanted = torch.zeros(len(clips), ABSENT_SUBJECT, device=self.device)
+            for row, clip in zip(wanted, clips):
+                for actor in clip.actors:
+                    row[actor.subject] += 1 / len(clip.actors)
+            loss = F.cross_entropy(answer.float(), wanted)
+            clips = [sample(rng) for _ in range(2 if smoke else 48)]
+            fine = random.random() < .25  # as the judge will see it: large, then shrunk
+            video, _ = world.render(clips, FRAMES, *[2 * SIDE if fine else SIDE] * 2)
+            with half(self.device):
+                motion0, motion1, scene = self.moves(spoil(small(video)))
+            truth = self.truth(clips)
+            losses = [F.cross_entropy(o.float(), truth[:, i]) for i, o in enumerate((motion0, motion1, scene))]
+            optimizer.zero_grad()
+            (loss + sum(losses)).backward()
+            nn.utils.clip_grad_norm_(nets.parameters(), 1.)
+            optimizer.step()
+            clock.tick()
+            if clock.step % 250 == 0 or smoke:
+                log(f"judge {clock.step} subject {loss.item():.3f} motions {losses[0].item():.3f} {losses[1].item():.3f} "
+                    f"scene {losses[2].item():.3f} {clock.ms():.1f} ms/step")
+        nets.eval()
+
+    def truth(self, clips):
+        """-> [B, 3]: motion of the first, of the second (the last label: none), backdrop."""
+        return torch.tensor([[MOTIONS.index(c.actors[0].motion),
+                              MOTIONS.index(c.actors[1].motion) if len(c.actors) > 1 else len(MOTIONS),
+                              BACKDROPS.index(c.backdrop)] for c in clips], device=self.device)
+
+    @torch.no_grad()
+    def see(self, video):
+        """-> dict of answers on the CPU: subjects [B, S] (share), motion0, motion1, scene [B], and plain measures."""
+        with half(self.device):
+            b, t = len(video), video.shape[2]
+            some = video[:, :, torch.linspace(0, t - 1, min(t, 9)).round().long()].transpose(1, 2).flatten(0, 1)
+            subjects = self.stills(some).float().softmax(-1).view(b, -1, ABSENT_SUBJECT).mean(1)
+            answers = dict(subjects=subjects)
+            if t > 1:
+                motion0, motion1, scene = self.moves(small(video))
+                answers.update(motion0=motion0.argmax(1), motion1=motion1[:, :-1].argmax(1), scene=scene.argmax(1))
+        answers["bright"] = video.amax((1, 2, 3, 4))
+        answers["change"] = video.diff(dim=2).abs().amax((1, 2)).flatten(1).topk(64).values.mean(1) if t > 1 else subjects[:, 0]
+        rough = video - F.avg_pool3d(video, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
+        answers["rough"] = rough.abs().flatten(1).median(1).values  # half of the pixels are smooth in any clean clip
+        return {k: v.cpu() for k, v in answers.items()}
+
+
+def table(answers, clips):
+    """Shares of right answers over what the captions told."""
+    one, both, motion, scene = [], [], [], []
+    faults = dict(black=0, frozen=0, noisy=0)
+    for i, clip in enumerate(clips):
+        said, ranked = clip.said, answers["subjects"][i].topk(2).indices.tolist()
+        wanted = {said["subject0"], said["subject1"]} - {ABSENT_SUBJECT}
+        if said["subject1"] == ABSENT_SUBJECT:
+            one.append(ranked[0] == said["subject0"])
+        else:
+            both.append(set(ranked[:len(wanted)]) == wanted)
+        for j in range(2):
+            if said[f"motion{j}"] < len(MOTIONS):
+                motion.append(answers[f"motion{j}"][i].item() == said[f"motion{j}"])
+        if said["scene"] < len(BACKDROPS):
+            scene.append(answers["scene"][i].item() == said["scene"])
+        moving = any(said[f"motion{j}"] < len(MOTIONS) and MOTIONS[said[f"motion{j}"]] != "still" for j in range(2))
+        faults["black"] += answers["bright"][i].item() < -.7
+        faults["frozen"] += moving and answers["change"][i].item() < .05
+        faults["noisy"] += answers["rough"][i].item() > .02
+    share = lambda right: round(100 * sum(right) / max(1, len(right)), 1)
+    return dict(scene=share(scene), motion=share(motion), subject=share(one), both=share(both), **faults)
+
+
+def gather(judge, videos):
+    parts = [judge.see(v) for v in videos]
+    return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+
+
+def examine(judge, world, n=512, codec=None):
+    """The judge's own worth: held-out renders, as they are or after the autoencoder."""
+    rng, clips, videos = random.Random(99), [], []
+    for _ in range(n // 16):
+        part = [sample(rng, held=True, told=True) for _ in range(16)]
+        video, _ = world.render(part, 33, 256, 256)
+        clips += part
+        videos.append(judge.see(codec.decode(codec.encode(video)) if codec else video))
+    return table({k: torch.cat([v[k] for v in videos]) for k in videos[0]}, clips)
+
+
+def held_out_clips(n=512):
+    rng = random.Random(2024)
+    return [sample(rng, held=True, told=True) for _ in range(n)]
+
+
+def free_prompts():
+    """-> prompts, subjects: written by hand, in words and order the grammar does not make."""
+    from captions import SUBJECTS
+    names = [s["name"] for s in SUBJECTS]
+    lines = [line.split(" | ") for line in (HERE / "freeform.txt").read_text().splitlines() if line[:1] != "#"]
+    return [prompt for prompt, _ in lines], [names.index(name) for _, name in lines]
+
+
+def evaluate(judge, model, n=512, **how):
+    """The whole table for a model; `how` goes to Model.clips (steps, guidance, dit)."""
+    clips = held_out_clips(n)
+    row = table(gather(judge, model.clips([c.caption for c in clips], **how)), clips)
+    prompts, subjects = free_prompts()
+    if n < 100:
+        prompts, subjects = prompts[:n], subjects[:n]
+    top = gather(judge, model.clips(prompts, **how))["subjects"].argmax(1).tolist()
+    row["free"] = round(100 * sum(a == b for a, b in zip(top, subjects)) / len(prompts), 1)
+    row["free missed"] = [f"{p} -> {i}" for p, a, b in zip(prompts, top, subjects) if a != b
+                          for i in [NAMES()[a]]][:12]
+    return row
+
+
+def NAMES():
+    from captions import SUBJECTS
+    return [s["name"] for s in SUBJECTS]

@@ -1,0 +1,53 @@
+"""Captions to clips with the reference's sampler: UniPC, flow_shift 3, guidance by a second, unprompted forward."""
+import torch
+
+from dit import pack_text
+from encoder import embed, tokens
+
+SCHEDULER = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+
+
+def scheduler(steps, device):
+    from diffusers import UniPCMultistepScheduler
+    s = UniPCMultistepScheduler(**SCHEDULER)
+    s.set_timesteps(steps, device=device)
+    return s
+
+
+class Model:
+    """What a prompt goes through, in one place."""
+
+    def __init__(self, spiece, encoder, dit, codec):
+        self.spiece, self.encoder, self.dit, self.codec = spiece, encoder, dit, codec
+        self.device = codec.device
+
+    def text(self, captions):
+        with self.codec.half():
+            return pack_text(*embed(self.encoder, tokens(self.spiece, captions).to(self.device)))
+
+    def velocity(self, x, sigma, text, dit=None):
+        with self.codec.half():
+            v = (dit or self.dit)(x, torch.full((len(x),), float(sigma), device=x.device), *text)
+        return v.float()
+
+    def guided(self, x, sigma, text, empty, guidance, dit=None):
+        v = self.velocity(x, sigma, text, dit)
+        if guidance == 1:
+            return v
+        return torch.lerp(self.velocity(x, sigma, empty, dit), v, guidance)
+
+    @torch.no_grad()
+    def latents(self, captions, frames, height, width, steps, guidance, seed, dit=None):
+        g = torch.Generator(self.device).manual_seed(seed)
+        x = torch.randn(len(captions), 16, (frames - 1) // 4 + 1, height // 8, width // 8, device=self.device, generator=g)
+        text, empty, s = self.text(captions), self.text([""] * len(captions)), scheduler(steps, self.device)
+        for t in s.timesteps:  # whole numbers: the reference hands the model rounded times
+            x = s.step(self.guided(x, t / 1000, text, empty, guidance, dit), t, x, return_dict=False)[0]
+        return x
+
+    def clips(self, captions, frames=33, height=256, width=256, steps=30, guidance=4., seed=7, dit=None, at_once=16):
+        """-> yields video [n, 3, T, H, W] on the device, at_once clips at a time (the last batch is filled up)."""
+        for i in range(0, len(captions), at_once):
+            part = captions[i:i + at_once]
+            full = part + [""] * (at_once - len(part))  # one shape, one compiled graph
+            yield self.codec.decode(self.latents(full, frames, height, width, steps, guidance, seed + i, dit))[:len(part)]

@@ -1,0 +1,122 @@
+"""The few-step variant: a LoRA that makes STEPS unguided UniPC steps do what the guided model does in thirty.
+
+On-policy: the student walks its own path from noise. At each of its steps the guided model goes on from where the
+student stands, in small steps, to the student's next sigma; the student's one step, through the real sampler (history
+and corrector included), must land there. Every error is corrected from where it was made, nothing is averaged over
+paths, and guidance is learned on the way.
+"""
+import copy
+import random
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from captions import sample
+from common import Average, Clock, adamw, log, rate, set_rate
+from sampling import scheduler
+
+STEPS, RANK = 4, 16
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2")
+INNER = 2  # midpoint steps of the teacher in one of the student's
+
+
+class Lora(nn.Module):
+    """weight + up @ down; alpha equals rank, so the scale is 1."""
+
+    def __init__(self, linear, rank=RANK):
+        super().__init__()
+        self.base = linear.requires_grad_(False)
+        device = linear.weight.device
+        self.down = nn.Parameter(torch.randn(rank, linear.in_features, device=device) * linear.in_features ** -.5)
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
+
+    def forward(self, x):
+        return F.linear(x, self.base.weight + self.up @ self.down, self.base.bias)
+
+
+def student_of(dit):
+    """A copy whose block matrices carry a LoRA; everything else is frozen."""
+    student = copy.deepcopy(dit).requires_grad_(False)
+    for name, module in list(student.blocks.named_modules()):
+        if isinstance(module, nn.Linear) and name.endswith(TARGETS):
+            parent, _, leaf = name.rpartition(".")
+            parent = student.blocks.get_submodule(parent)
+            if isinstance(parent, nn.ModuleList):
+                parent[int(leaf)] = Lora(module)
+            elif isinstance(parent, nn.ModuleDict):
+                parent[leaf] = Lora(module)
+            else:
+                setattr(parent, leaf, Lora(module))
+    return student
+
+
+def state(student):
+    """In diffusers' names."""
+    out = {}
+    for name, module in student.blocks.named_modules():
+        if isinstance(module, Lora):
+            out[f"transformer.blocks.{name}.lora_A.weight"] = module.down.detach()
+            out[f"transformer.blocks.{name}.lora_B.weight"] = module.up.detach()
+    return {k: v.to(torch.bfloat16).cpu().contiguous() for k, v in out.items()}
+
+
+def load(student, weights):
+    with torch.no_grad():
+        for name, module in student.blocks.named_modules():
+            if isinstance(module, Lora):
+                module.down.copy_(weights[f"transformer.blocks.{name}.lora_A.weight"])
+                module.up.copy_(weights[f"transformer.blocks.{name}.lora_B.weight"])
+    return student
+
+
+@torch.no_grad()
+def guided_path(model, x, start, end, text, empty, guidance, inner=INNER):
+    """The guided model's own way from sigma `start` to `end`: midpoint steps."""
+    for i in range(inner):
+        a, b = start + (end - start) * i / inner, start + (end - start) * (i + 1) / inner
+        half = x + (b - a) / 2 * model.guided(x, a, text, empty, guidance)
+        x = x + (b - a) * model.guided(half, (a + b) / 2, text, empty, guidance)
+    return x
+
+
+def detach_history(s):
+    s.model_outputs = [m if m is None else m.detach() for m in s.model_outputs]
+    s.last_sample = s.last_sample.detach()
+
+
+def train(model, seconds, smoke=False, guidance=4., batch=16, compiled=True):
+    student = student_of(model.dit).train()
+    if compiled:
+        for block in student.blocks:
+            block.compile(dynamic=False)
+    params = [p for p in student.parameters() if p.requires_grad]
+    optimizer, average = adamw(params, 2e-3), Average(params, .995)
+    clock, rng, seen = Clock(seconds, 2 if smoke else None), random.Random(17), []
+    while (passed := clock.passed()) < 1:
+        n, frames, height, width = (2, 9, 64, 64) if smoke else (batch, 33, 256, 256)
+        with torch.no_grad():
+            text, empty = model.text([sample(rng).caption for _ in range(n)]), model.text([""] * n)
+        x = torch.randn(n, 16, (frames - 1) // 4 + 1, height // 8, width // 8, device=model.device)
+        s, losses = scheduler(STEPS, model.device), []
+        sigmas = s.sigmas.tolist()
+        for i, t in enumerate(s.timesteps):
+            goal = guided_path(model, x, sigmas[i], sigmas[i + 1], text, empty, guidance)
+            landed = s.step(model.velocity(x, t / 1000, text, student), t, x, return_dict=False)[0]
+            loss = ((landed - goal) / (sigmas[i] - sigmas[i + 1])).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(params, 1.)
+            set_rate([optimizer], rate(clock.step * STEPS + i, passed, warmup=60, flat=.4, last=.03))
+            optimizer.step()
+            average.update()
+            detach_history(s)
+            x = landed.detach()
+            losses.append(loss.detach())
+        clock.tick()
+        seen.append(torch.stack(losses))
+        if clock.step % 20 == 0 or smoke:
+            log(f"turbo {clock.step} loss a step {[round(v, 4) for v in torch.stack(seen[-20:]).mean(0).tolist()]} "
+                f"{clock.ms():.1f} ms/walk")
+    average.swap()
+    return student.eval()

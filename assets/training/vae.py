@@ -1,0 +1,197 @@
+"""The video autoencoder: diffusers' AutoencoderKLWan at a small size, run on whole clips.
+
+The reference walks a clip in chunks of four frames and carries each causal convolution's last frames along; the whole
+clip at once gives the same numbers (compare.py holds that to 1e-5), trains and compiles. Three forwards are
+replaced for it; parameters and their names stay diffusers' own.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders import autoencoder_kl_wan as wan
+
+from common import Average, Clock, Muon, adamw, half, log, rate, set_rate
+
+CONFIG = dict(base_dim=24, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, attn_scales=[],
+              temperal_downsample=[False, True, True], dropout=0.0)
+
+
+def resample_whole(self, x, feat_cache=None, feat_idx=[0]):
+    """The first frame stands alone: it is neither doubled nor halved in time."""
+    if feat_cache is not None:
+        return resample_chunked(self, x, feat_cache, feat_idx)
+    b, c, t, h, w = x.shape
+    if self.mode == "upsample3d" and t > 1:
+        pairs = self.time_conv(x[:, :, 1:]).reshape(b, 2, c, t - 1, h, w)
+        x = torch.cat([x[:, :, :1], torch.stack((pairs[:, 0], pairs[:, 1]), 3).reshape(b, c, 2 * (t - 1), h, w)], 2)
+    t = x.shape[2]
+    x = self.resample(x.permute(0, 2, 1, 3, 4).reshape(b * t, c, h, w))
+    x = x.view(b, t, *x.shape[1:]).permute(0, 2, 1, 3, 4)
+    if self.mode == "downsample3d" and t > 1:
+        x = torch.cat([x[:, :, :1], self.time_conv(x)], 2)
+    return x
+
+
+def norm_over_channels(self, x):
+    return x * torch.rsqrt(x.float().square().sum(1, keepdim=True) + 1e-12).to(x.dtype) * (self.scale * self.gamma)
+
+
+resample_chunked = wan.WanResample.forward
+wan.WanResample.forward = resample_whole
+wan.WanRMS_norm.forward = norm_over_channels
+wan.WanUpsample.forward = lambda self, x: F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Codec:
+    """Latents as the transformer sees them: normalised per channel, [B, 16, T, h, w]."""
+
+    def __init__(self, vae, device):
+        self.vae = channels_last(vae.to(device)).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        self.mean, self.std = [torch.tensor(v, device=device).view(1, -1, 1, 1, 1)
+                               for v in (vae.config.latents_mean, vae.config.latents_std)]
+
+    def half(self):
+        return half(self.device)
+
+    @torch.no_grad()
+    def encode(self, video):
+        with self.half():
+            moments = encode(self.vae, video.contiguous(memory_format=torch.channels_last_3d))
+        return (moments[:, :16].float() - self.mean) / self.std
+
+    @torch.no_grad()
+    def decode(self, latents, at_once=8):
+        with self.half():
+            return torch.cat([decode(self.vae, part * self.std + self.mean).float().clamp(-1, 1)
+                              for part in latents.split(at_once)])
+
+
+def encode(vae, video):
+    return vae.quant_conv(vae.encoder(video))
+
+
+def decode(vae, latents):
+    return vae.decoder(vae.post_quant_conv(latents))
+
+
+def channels_last(module):
+    for p in module.parameters():
+        if p.ndim == 5:
+            p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
+        elif p.ndim == 4:
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
+def psnr(a, b):
+    return 10 * math.log10(4 / (a.clamp(-1, 1) - b).square().mean().item())
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+def quiet_start(vae):
+    """Residual branches start silent, resampling as plain averaging and doubling: a new autoencoder is then a blurry
+    identity rather than noise."""
+    for m in vae.modules():
+        if isinstance(m, wan.WanResidualBlock):
+            torch.nn.init.zeros_(m.conv2.weight), torch.nn.init.zeros_(m.conv2.bias)
+        if isinstance(m, wan.WanAttentionBlock):
+            torch.nn.init.zeros_(m.proj.weight), torch.nn.init.zeros_(m.proj.bias)
+        if isinstance(m, wan.WanResample):
+            conv = m.resample[1]
+            k, i = conv.weight.data, torch.arange(min(conv.weight.shape[:2]))
+            k.mul_(.3), conv.bias.data.zero_()
+            if "down" in m.mode:
+                k[i, i, :2, :2] += .25
+            else:
+                k[i, i, 1, 1] += 1.
+            if hasattr(m, "time_conv"):
+                k, j = m.time_conv.weight.data, torch.arange(m.time_conv.weight.shape[1])
+                k.mul_(.3), m.time_conv.bias.data.zero_()
+                if "down" in m.mode:
+                    k[j, j, 1:] += .5
+                else:
+                    k[j, j, 2] += 1.
+                    k[j + k.shape[1], j, 2] += 1.
+
+
+def loss_of(vae, video, actors):
+    """Absolute and squared error, the same for edges, change and local mean; actors count fourfold."""
+    mean, logvar = encode(vae, video).float().chunk(2, 1)
+    logvar = logvar.clamp(-20, 5)
+    kl = .5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    rough = .05 * torch.rand(len(video), 1, 1, 1, 1, device=video.device)  # what a sampler leaves: decode it too
+    latents = mean + torch.randn_like(mean) * (.5 * logvar).exp() + torch.randn_like(mean) * rough
+    d = decode(vae, latents).float() - video
+    w = 1 + 3 * actors
+    w = w / w.mean()
+    edges = (d.diff(dim=-1).abs() * w[..., 1:]).mean() + (d.diff(dim=-2).abs() * w[..., 1:, :]).mean()
+    change = (d.diff(dim=2).abs() * w[:, :, 1:]).mean() if d.shape[2] > 1 else 0.
+    local = F.avg_pool3d(d, (1, 8, 8)).abs().mean()
+    squared = (d.square() * w).mean()
+    return (d.abs() * w).mean() + 2 * squared + .5 * edges + .25 * change + local + 2e-4 * kl, d.square().mean(), squared
+
+
+def train(world, draw, seconds, smoke=False, start=None, lr=8e-4, muon_lr=1e-3):
+    """draw(n) -> clips. start: an autoencoder to go on from (then at a lower rate)."""
+    device = world.device
+    vae = start or wan.AutoencoderKLWan(**CONFIG)
+    if start is None:
+        quiet_start(vae)
+    vae = channels_last(vae.to(device)).train().requires_grad_(True)
+    params = list(vae.parameters())
+    matrices = [p for p in params if p.ndim >= 4 and p.shape[0] >= 16 and p[0].numel() >= 16]
+    known = {id(p) for p in matrices}
+    optimizers = [adamw([p for p in params if id(p) not in known], lr), Muon(matrices, muon_lr)]
+    average, clock, seen = Average(params), Clock(seconds, 2 if smoke else None), []
+    while (passed := clock.passed()) < 1:
+        # from nothing, half of the time goes to short small crops; then 17 frames around an actor
+        short = start is None and passed < .5
+        n, frames, crop = (1, 5, 32) if smoke else (16, 5, 96) if short else (8, 17, 128)
+        set_rate(optimizers, rate(clock.step, passed, flat=.5 if start is None else .3))
+        video, actors = world.render(draw(n), frames, 256, 256, crop=crop)
+        with half(device):
+            loss, plain, weighed = loss_of(vae, video.contiguous(memory_format=torch.channels_last_3d), actors)
+        for o in optimizers:
+            o.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.)
+        for o in optimizers:
+            o.step()
+        average.update(), clock.tick()
+        seen.append(torch.stack([plain.detach(), weighed.detach()]))
+        if clock.step % 250 == 0 or smoke:
+            plain_mse, mse = torch.stack(seen[-250:]).mean(0).tolist()
+            log(f"vae {clock.step} crops {-10 * math.log10(plain_mse / 4):.2f} dB, actors weighed "
+                f"{-10 * math.log10(mse / 4):.2f} dB, {clock.ms():.1f} ms/step")
+    average.swap()
+    vae.eval().requires_grad_(False)
+    measure(vae, world, draw, smoke)
+    return vae
+
+
+@torch.no_grad()
+def measure(vae, world, draw, smoke=False):
+    """Sets latents_mean and latents_std, and logs how well whole clips come back."""
+    size, n = (32, 1) if smoke else (256, 16)
+    device = torch.device(world.device)
+    with half(device):
+        latents = torch.cat([encode(vae, world.render(draw(n), 33, size, size)[0])[:, :16].float()
+                             for _ in range(1 if smoke else 10)])
+    vae.register_to_config(latents_mean=[round(v, 5) for v in latents.mean((0, 2, 3, 4)).tolist()],
+                           latents_std=[round(v, 5) for v in latents.std((0, 2, 3, 4)).tolist()])
+    log("vae, 33 frames:", quality(Codec(vae, device), world, draw, 1 if smoke else 64, size))
+
+
+def quality(codec, world, draw, n, size=256):
+    """dB over n clips: pooled over all pixels, the mean of the clips' own, and over actors' pixels alone."""
+    errors, on_actors, weight = [], 0., 0.
+    for _ in range(max(1, n // 8)):
+        video, actors = world.render(draw(min(n, 8)), 33, size, size)
+        d = (codec.decode(codec.encode(video)) - video).square()
+        errors += d.mean((1, 2, 3, 4)).tolist()
+        mask = (actors > .02).float()
+        on_actors, weight = on_actors + (d * mask).sum().item(), weight + 3 * mask.sum().item()
+    db = lambda mse: round(-10 * math.log10(mse / 4), 2)
+    return dict(pooled=db(sum(errors) / len(errors)), mean=round(sum(map(db, errors)) / len(errors), 2),
+                actors=db(on_actors / weight), worst=db(max(errors)))
