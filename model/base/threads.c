@@ -40,21 +40,20 @@ void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *c
         fn(ctx, i, 0);
 }
 
-/* Independent multiply-add chains, enough of them to fill the units of one core. */
+/* Independent multiply-add chains that stay in registers (an array on the stack would time its
+ * alignment), enough of them to fill the units of one core. */
 static void burn(void *ctx, int task, int worker)
 {
     float *out = ctx;
-    float v[64];
     (void)worker;
-    for (int j = 0; j < 64; j++)
-        v[j] = 1.0f + (float)(j + task) * 1e-6f;
-    for (int i = 0; i < 40000; i++)
-        for (int j = 0; j < 64; j++)
-            v[j] = v[j] * 0.999999f + 1e-7f;
-    float s = 0;
-    for (int j = 0; j < 64; j++)
-        s += v[j];
-    out[task] = s;
+    const float m = 0.999999f, c = 1e-7f;
+    float v0 = 1.0f + (float)task * 1e-6f, v1 = v0 + c, v2 = v1 + c, v3 = v2 + c, v4 = v3 + c;
+    float v5 = v4 + c, v6 = v5 + c, v7 = v6 + c, v8 = v7 + c, v9 = v8 + c;
+    for (int i = 0; i < 1000000; i++) {
+        v0 = v0 * m + c, v1 = v1 * m + c, v2 = v2 * m + c, v3 = v3 * m + c, v4 = v4 * m + c;
+        v5 = v5 * m + c, v6 = v6 * m + c, v7 = v7 * m + c, v8 = v8 * m + c, v9 = v9 * m + c;
+    }
+    out[task] = v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7 + v8 + v9;
 }
 
 static double now(void)
@@ -71,7 +70,11 @@ int threads_probe(void)
     float sink[256];
     int n = all > 256 ? 256 : all;
     double one = 1e9, many = 1e9;
-    for (int r = 0; r < 3; r++) {
+    /* New threads often start on their maker's processor and are moved some milliseconds later, and
+     * a neighbour may be at work: rounds go on until one shows the gain, 12 of about 3 ms a thread
+     * at most. n tasks at once take `one` when every processor is a core, n * one when they share
+     * one. A quarter gained is worth the second thread's cache. */
+    for (int r = 0; r < 12; r++) {
         double t0 = now();
         burn(sink, 0, 0);
         double t1 = now();
@@ -79,9 +82,7 @@ int threads_probe(void)
         double t2 = now();
         if (t1 - t0 < one) one = t1 - t0;
         if (t2 - t1 < many) many = t2 - t1;
+        if (r > 0 && (double)n * one / many >= 1.25) return all;
     }
-    /* n tasks at once: `one` when every processor is a core, n*one when they share one. More than a
-     * quarter gained is worth the second thread's cache. */
-    double gain = (double)n * one / many;
-    return gain >= 1.25 ? all : 1;
+    return 1;
 }

@@ -7,8 +7,8 @@
 /* n >= 1. Sets the pool's size for all that follows. */
 void threads_set(int n);
 int threads_count(void);
-/* Largest useful n of this machine: 1 or all, by a short measured probe (about 30 ms): two logical
- * processors may be one core, where a second thread gains nothing. */
+/* Largest useful n of this machine: 1 or all, by a short measured probe (10 ms where it gains, at
+ * most 100): two logical processors may be one core, where a second thread gains nothing. */
 int threads_probe(void);
 
 /* Runs fn(ctx, task, worker) for task = 0..tasks-1, handed out one by one; worker < threads_count()
