@@ -62,10 +62,9 @@ class Run:
         return sentencepiece.SentencePieceProcessor(str(self.path("tokenizer/spiece.model")))
 
     def load_encoder(self):
-        """-> encoder, heads: as the transformer left them, else as they came from their labels."""
+        """-> encoder, heads."""
         e, heads = encoders.build(self.need("spiece").get_piece_size()).to(self.device), encoders.Heads().to(self.device)
-        path = next(p for p in (self.path("encoder_joint.safetensors"), self.path("encoder.safetensors")) if p.exists())
-        state = load_file(path)
+        state = load_file(self.path("encoder.safetensors"))
         e.load_state_dict({k[8:]: v.float() for k, v in state.items() if k.startswith("encoder.")}, strict=False)
         heads.load_state_dict({k[6:]: v.float() for k, v in state.items() if k.startswith("heads.")})
         return e, heads
@@ -134,15 +133,14 @@ class Run:
         if self.path("dit.safetensors").exists() and "dit" not in self.args.again:
             return
         seed_all(3 + self.args.seed)
-        model, (_, heads) = self.need("model"), self.need("encoder")
+        model = self.need("model")
         fresh = not (self.args.start or self.path("dit.safetensors").exists())
 
         def save():
             export.save_dit(model.dit, self.path("dit.safetensors"))
-            self.save_encoder("encoder_joint.safetensors", model.encoder, heads)
             self.write_log()
 
-        trainer = Trainer(model, heads, self.need("world"), 3 + self.args.seed, self.smoke, fresh, self.device == "cuda")
+        trainer = Trainer(model, self.need("world"), 3 + self.args.seed, self.smoke, fresh, self.device == "cuda")
         trainer.run(self.seconds("dit"), self.need("judge"), save, max_steps=16 if self.smoke else None)
         save()
 

@@ -1,4 +1,4 @@
-"""Trains the transformer, and with it, gently, the text encoder.
+"""Trains the transformer; the text encoder stays as its labels left it.
 
 Three sorts of picture, each cheaper ground for the next: windows around an actor at any moment of its motion (what
 things look like), whole single frames (where they are, and before what), clips (how they move).
@@ -14,7 +14,6 @@ from judge import gather
 from pool import Pool, Shape
 
 ACTOR_WEIGHT = 2.   # on top of 1: actors are a tenth of the pixels and nearly all of what one looks at
-LABEL_WEIGHT = .01
 EMPTY = .1          # captions left out, for guidance
 
 
@@ -38,17 +37,17 @@ PLAN = [(.21, dict(crops=1)), (.34, dict(frames=1)),
 
 
 class Trainer:
-    def __init__(self, model, heads, world, seed=3, smoke=False, fresh=True, compiled=True):
-        self.model, self.heads, self.smoke, self.device = model, heads, smoke, model.device
+    def __init__(self, model, world, seed=3, smoke=False, fresh=True, compiled=True):
+        self.model, self.smoke, self.device = model, smoke, model.device
         self.rng, self.dit, self.encoder = random.Random(seed), model.dit, model.encoder
         self.pools = {k: Pool(s, world, model.codec, model.spiece, self.rng) for k, s in shapes(smoke).items()}
         matrices = [p for p in self.dit.blocks.parameters() if p.ndim == 2]
         known = {id(p) for p in matrices}
         rest = [p for p in self.dit.parameters() if id(p) not in known]
         gentle = 1. if fresh else .4  # going on from trained weights without their optimizer state
-        self.optimizers = [adamw(rest, 1.5e-3 * gentle), Muon(matrices, 2e-3 * gentle, weight_decay=.05),
-                           adamw([*self.encoder.parameters(), *heads.parameters()], 1.5e-4 * gentle)]
-        self.params = [*self.dit.parameters(), *self.encoder.parameters()]
+        self.optimizers = [adamw(rest, 1.5e-3 * gentle), Muon(matrices, 2e-3 * gentle, weight_decay=.05)]
+        self.params = list(self.dit.parameters())
+        self.encoder.requires_grad_(False)
         self.average = Average(self.params)
         if compiled:
             torch._dynamo.config.recompile_limit = 32  # one graph a shape
@@ -62,7 +61,7 @@ class Trainer:
         return self.pools[name]
 
     def step(self, name, factor):
-        latents, coverage, ids, wanted = self.pool(name).batch()
+        latents, coverage, ids, _ = self.pool(name).batch()
         n, device = len(latents), latents.device
         silent = torch.rand(n, device=device) < EMPTY
         ids = ids.clone()
@@ -77,16 +76,15 @@ class Trainer:
         weight = 1 + ACTOR_WEIGHT * coverage
         error = (v.float() - (noise - latents)).square()
         loss = (error * weight).mean() / weight.mean()
-        told, _ = self.heads(rows[~silent], mask[~silent], wanted[~silent], per_row=False)
         for o in self.optimizers:
             o.zero_grad()
-        (loss + LABEL_WEIGHT * told).backward()
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.params, 1.)
         set_rate(self.optimizers, factor)
         for o in self.optimizers:
             o.step()
         self.average.update()
-        return torch.stack([loss.detach(), told.detach(), norm])
+        return torch.stack([loss.detach(), norm])
 
     def run(self, seconds, judge=None, save=None, plan=PLAN, max_steps=None):
         clock, seen, counts, marks = Clock(seconds, max_steps), {}, {}, {}
@@ -98,7 +96,7 @@ class Trainer:
             clock.tick()
             if clock.step % 250 == 0 or self.smoke:
                 losses = {k: [round(x, 4) for x in torch.stack(v[-100:]).mean(0).tolist()] for k, v in seen.items()}
-                log(f"dit {clock.step} {passed:.3f} loss, labels, norm", losses, f"{clock.ms():.1f} ms/step")
+                log(f"dit {clock.step} {passed:.3f} loss, norm", losses, f"{clock.ms():.1f} ms/step")
                 seen = {}
             for what, spacing, act in (("meter", .1, lambda: self.meter(name)), ("look", .12, lambda: self.look(name, judge)),
                                        ("save", .2, lambda: save and save())):
