@@ -210,8 +210,9 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, stru
     p->slow =
         r->params.precision == PRECISION_BF16_EMULATED || strstr(model_backend(), "slow") != NULL;
     snprintf(p->linear, sizeof p->linear, "%s", model_backend());
-    snprintf(p->attention, sizeof p->attention, "%s (%s)", r->params.attn.method->name,
-             kernel_name(&r->params.attn));
+    snprintf(p->attention, sizeof p->attention, "%s (%s)%s", r->params.attn.method->name,
+             kernel_name(&r->params.attn),
+             r->params.attn.method->exact ? "" : ", approximate: leaves out part of the attention");
     if (model_plan_bytes(&d->info, &r->params, &r->clip, TEXT_ROWS, p->phase_bytes, e) < 0)
         return -1;
     size_t resident = cost_resident() + RESIDENT_LATER;

@@ -109,7 +109,7 @@ struct ditgen_plan {
     const char *precision; /* "fp32", "bf16", "bf16 (emulated, slow)" */
     int slow; /* nonzero: this precision or this build is slow here */
     char linear[96]; /* what runs linear layers and convolutions */
-    char attention[96]; /* method and kernel */
+    char attention[96]; /* method and kernel; says so when the method is approximate */
     size_t phase_bytes[DITGEN_PHASES]; /* peak memory of each phase */
     size_t peak_bytes; /* of the process, the mapped weights included */
     size_t available_bytes; /* what the system says is free; 0: not known */

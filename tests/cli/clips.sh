@@ -49,7 +49,11 @@ run 0 compare a.y4m j.y4m
 grep -Eq "identical|PSNR +([6-9][0-9]|inf)" "$T/.out" || bad "--long-text changes the clip: $(cat "$T/.out")"
 run 0 "$prompt" $TINY -s 1 --guidance-scale 1 -o k.y4m && differ a.y4m k.y4m
 run 0 "$prompt" $TINY -s 1 --precision bf16 -o l.y4m && carries l.y4m "precision = bf16" && differ a.y4m l.y4m
+run 0 "$prompt" $TINY -s 1 --attention dense -y -o a.y4m
+grep -q approximate "$T/.err" && bad "dense attention is called approximate"
 run 0 "$prompt" $TINY -s 1 --attention window --window-tiles 1 -o m.y4m && carries m.y4m "window-tiles = 1"
+said approximate
+run 0 x --plan $TINY --attention window && printed approximate
 
 # PNG frames: a folder, a pattern, one frame
 mkdir dir
