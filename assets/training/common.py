@@ -1,6 +1,9 @@
 """What every stage shares: seeds, log, learning-rate shape, the Muon optimizer, an average of weights."""
 import random
 import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -27,6 +30,32 @@ def half(device):
     """bf16 where it is fast."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
+
+
+class Feed:
+    """Batches drawn ahead in other processes: captions are Python, and a GPU would wait for them. make(rng) -> batch
+    must be picklable and leave the GPU alone. The same seed gives the same batches for any number of workers."""
+
+    def __init__(self, make, seed, workers=0):
+        self.make, self.seed, self.count, self.ahead = make, seed, 0, deque()
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers else None
+        for _ in range(2 * workers):
+            self.order()
+
+    def order(self):
+        self.ahead.append(self.pool.submit(self.make, random.Random(self.seed * 1000003 + self.count)))
+        self.count += 1
+
+    def batch(self):
+        if self.pool is None:
+            self.count += 1
+            return self.make(random.Random(self.seed * 1000003 + self.count - 1))
+        self.order()
+        return self.ahead.popleft().result()
+
+    def close(self):
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
 
 
 class Clock:

@@ -5,12 +5,14 @@ embedding (version 1 did). So linear heads ask it what the caption tells. The ro
 what that actor is, does and how large it is, and whether it is the first or the second: what cross-attention finds in
 a row is then all it needs to draw that actor. The mean over rows must answer for the whole caption.
 """
+from functools import partial
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from captions import ABSENT_SUBJECT, LABELS, MOTION_LABELS, sample
-from common import Clock, adamw, half, log, rate, set_rate
+from common import Clock, Feed, adamw, half, log, rate, set_rate
 
 LENGTH = 48     # rows in training, </s> included; longer captions are cut
 WIDTH = 256
@@ -93,22 +95,26 @@ class Heads(nn.Module):
         return loss, torch.stack(right)
 
 
-def train(spiece, rng, device, seconds, smoke=False, start=None, batch=256, trim=False):
-    """start: encoder and heads to go on from. trim: cut batches to their longest caption (a CPU saves by it)."""
+def examples(spiece, n, rng):
+    """-> ids, labels, owners of n captions, cut to the longest of them."""
+    clips = [sample(rng, two=rng.random() < .6) for _ in range(n)]
+    ids = tokens(spiece, [c.caption for c in clips])
+    longest = int((ids != 0).sum(1).max())
+    return ids[:, :longest].numpy(), labels(clips).numpy(), owners(spiece, clips)[:, :longest].numpy()
+
+
+def train(spiece, seed, device, seconds, smoke=False, start=None, batch=256, workers=0):
+    """start: encoder and heads to go on from."""
     encoder, heads = start or (build(spiece.get_piece_size()).to(device), Heads().to(device))
     places = [p for name, p in encoder.named_parameters() if "relative_attention_bias" in name]
     known = {id(p) for p in places}
     rest = [p for p in [*encoder.parameters(), *heads.parameters()] if id(p) not in known]
     optimizers, seen = [adamw(rest, 1e-3 if start else 1.5e-3), adamw(places, 5e-3)], []
+    feed = Feed(partial(examples, spiece, 8 if smoke else batch), seed, workers)
     clock = Clock(seconds, 2 if smoke else None)
     while (passed := clock.passed()) < 1:
         set_rate(optimizers, rate(clock.step, passed, warmup=30, flat=.4))
-        clips = [sample(rng, two=rng.random() < .6) for _ in range(8 if smoke else batch)]
-        ids, wanted, owner = tokens(spiece, [c.caption for c in clips]), labels(clips), owners(spiece, clips)
-        if trim:
-            longest = int((ids != 0).sum(1).max())
-            ids, owner = ids[:, :longest], owner[:, :longest]
-        ids, wanted, owner = (t.to(device) for t in (ids, wanted, owner))
+        ids, wanted, owner = (torch.from_numpy(t).to(device) for t in feed.batch())
         with half(device):
             rows, mask = embed(encoder, ids)
         loss, right = heads(rows, mask, wanted, owner)
@@ -120,8 +126,9 @@ def train(spiece, rng, device, seconds, smoke=False, start=None, batch=256, trim
             o.step()
         clock.tick()
         seen.append(right.detach())
-        if clock.step % (50 if trim else 200) == 0 or smoke:
+        if clock.step % 250 == 0 or smoke:
             log(f"encoder {clock.step} loss {loss.item():.3f} right", {k: round(v, 3) for k, v in zip(
                 [*LABELS, "row subject", "row motion", "row size", "row which"],
                 torch.stack(seen[-50:]).mean(0).tolist())}, f"{clock.ms():.1f} ms/step")
+    feed.close()
     return encoder, heads

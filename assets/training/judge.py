@@ -5,13 +5,14 @@ and the backdrop from 17 small frames. Neither ever sees a generated or even an 
 """
 import math
 import random
+from functools import partial
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from captions import ABSENT_SUBJECT, LABELS, MOTION_LABELS, SCENE_LABELS, sample
-from common import HERE, Clock, adamw, half, log, rate, set_rate
+from common import HERE, Clock, Feed, adamw, half, log, rate, set_rate
 from world import BACKDROPS, MOTIONS
 
 FRAMES, SIDE = 17, 96  # what Moves looks at
@@ -78,6 +79,12 @@ def spoil(x):
     return x * (1 + gain) + shift + .04 * torch.rand(len(x), 1, 1, 1, 1, device=x.device) * torch.randn_like(x)
 
 
+def cast(stills, moves, rng):
+    """-> clips for single frames and their times, clips for motion, whether to draw them large."""
+    still = [sample(rng) for _ in range(stills)]
+    return still, [rng.random() for _ in still], [sample(rng) for _ in range(moves)], rng.random() < .25
+
+
 class Judge:
     def __init__(self, device):
         self.device = torch.device(device)
@@ -96,37 +103,44 @@ class Judge:
             getattr(self, net).eval()
         return self
 
-    def train(self, world, rng, seconds, smoke=False):
-        """Both nets at once, from wherever they are."""
+    def train(self, world, seed, seconds, smoke=False, workers=0):
+        """Both nets, from wherever they are; what stands still is learned soon, so Stills gets every third step."""
         nets = nn.ModuleList([self.stills, self.moves]).train()
         optimizer, clock = adamw(nets.parameters(), 2e-3, .01), Clock(seconds, 1 if smoke else None)
+        feed = Feed(partial(cast, *((4, 2) if smoke else (128, 48))), seed, workers)
         while (passed := clock.passed()) < 1:
             set_rate([optimizer], rate(clock.step, passed, flat=.4, last=.01))
-            clips = [sample(rng) for _ in range(4 if smoke else 128)]
-            frames, _ = world.render(clips, 1, 256, 256, at=[rng.random() for _ in clips])
-            with half(self.device):
-                answer = self.stills(spoil(frames)[:, :, 0].contiguous(memory_format=torch.channels_last))
-            wanted = torch.zeros(len(clips), ABSENT_SUBJECT, device=self.device)
-            for row, clip in zip(wanted, clips):
-                for actor in clip.actors:
-                    row[actor.subject] += 1 / len(clip.actors)
-            loss = F.cross_entropy(answer.float(), wanted)
-            clips = [sample(rng) for _ in range(2 if smoke else 48)]
-            fine = random.random() < .25  # as the judge will see it: large, then shrunk
-            video, _ = world.render(clips, FRAMES, *[2 * SIDE if fine else SIDE] * 2)
-            with half(self.device):
-                motion0, motion1, scene = self.moves(spoil(small(video)))
-            truth = self.truth(clips)
-            losses = [F.cross_entropy(o.float(), truth[:, i]) for i, o in enumerate((motion0, motion1, scene))]
+            still, times, moving, fine = feed.batch()
+            losses = [self.loss_of_moves(world, moving, fine)]
+            if clock.step % 3 == 0:
+                losses.append(self.loss_of_stills(world, still, times))
+                stills = losses[1].detach()
             optimizer.zero_grad()
-            (loss + sum(losses)).backward()
+            sum(losses).backward()
             nn.utils.clip_grad_norm_(nets.parameters(), 1.)
             optimizer.step()
             clock.tick()
             if clock.step % 250 == 0 or smoke:
-                log(f"judge {clock.step} subject {loss.item():.3f} motions {losses[0].item():.3f} {losses[1].item():.3f} "
-                    f"scene {losses[2].item():.3f} {clock.ms():.1f} ms/step")
+                log(f"judge {clock.step} subject {stills.item():.3f} moves {losses[0].item():.3f} {clock.ms():.1f} ms/step")
+        feed.close()
         nets.eval()
+
+    def loss_of_stills(self, world, clips, times):
+        frames, _ = world.render(clips, 1, 256, 256, at=times)
+        with half(self.device):
+            answer = self.stills(spoil(frames)[:, :, 0].contiguous(memory_format=torch.channels_last))
+        wanted = torch.zeros(len(clips), ABSENT_SUBJECT)
+        for row, clip in zip(wanted, clips):
+            for actor in clip.actors:
+                row[actor.subject] += 1 / len(clip.actors)
+        return F.cross_entropy(answer.float(), wanted.to(self.device))
+
+    def loss_of_moves(self, world, clips, fine):
+        """fine: as the judge will see a clip, large, then shrunk."""
+        video, _ = world.render(clips, FRAMES, *[2 * SIDE if fine else SIDE] * 2)
+        with half(self.device):
+            answers = self.moves(spoil(small(video)))
+        return sum(F.cross_entropy(o.float(), truth) for o, truth in zip(answers, self.truth(clips).T))
 
     def truth(self, clips):
         """-> [B, 3]: motion of the first, of the second (the last label: none), backdrop."""

@@ -9,6 +9,7 @@ optimizers start anew, the transformer's at a lower rate); --smoke walks all of 
 """
 import argparse
 import json
+import os
 import random
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Run:
     def __init__(self, args):
         self.args, self.work, self.smoke = args, Path(args.work), args.smoke
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.workers = 0 if self.smoke else min(6, (os.cpu_count() or 1) // 2)
         self.work.mkdir(parents=True, exist_ok=True)
         self.made = {}
 
@@ -106,8 +108,9 @@ class Run:
         there = self.path("encoder.safetensors").exists()
         if not there or "encoder" in self.args.again:
             start = self.need("encoder") if there else None
-            e, heads = encoders.train(self.need("spiece"), seed_all(21 + self.args.seed), self.device,
-                                      self.seconds("encoder"), self.smoke, start)
+            seed_all(21 + self.args.seed)
+            e, heads = encoders.train(self.need("spiece"), 21 + self.args.seed, self.device,
+                                      self.seconds("encoder"), self.smoke, start, workers=self.workers)
             self.save_encoder("encoder.safetensors", e, heads)
             self.made["encoder"] = e, heads
 
@@ -124,7 +127,8 @@ class Run:
     def judge(self):
         if not self.path("judge.safetensors").exists() or "judge" in self.args.again:
             j = self.need("judge") or judges.Judge(self.device)
-            j.train(self.need("world"), seed_all(31 + self.args.seed), self.seconds("judge"), self.smoke)
+            seed_all(31 + self.args.seed)
+            j.train(self.need("world"), 31 + self.args.seed, self.seconds("judge"), self.smoke, self.workers)
             j.save(self.path("judge.safetensors"))
             self.made["judge"] = j
         log("judge on held-out renders:", judges.examine(self.need("judge"), self.need("world"), 16 if self.smoke else 512))

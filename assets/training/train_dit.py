@@ -98,7 +98,7 @@ class Trainer:
                 losses = {k: [round(x, 4) for x in torch.stack(v[-100:]).mean(0).tolist()] for k, v in seen.items()}
                 log(f"dit {clock.step} {passed:.3f} loss, norm", losses, f"{clock.ms():.1f} ms/step")
                 seen = {}
-            for what, spacing, act in (("meter", .1, lambda: self.meter(name)), ("look", .12, lambda: self.look(name, judge)),
+            for what, spacing, act in (("meter", .15, lambda: self.meter(name)), ("look", .2, lambda: self.look(name, judge)),
                                        ("save", .2, lambda: save and save())):
                 if passed >= marks.get(what, 0) + spacing or self.smoke and clock.step == max_steps:
                     marks[what] = passed
