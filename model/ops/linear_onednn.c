@@ -1,66 +1,10 @@
-/* Matrix products by oneDNN's matmul primitive. Debian 12 has 2.6, newer systems 3.x: their ways to
- * describe memory and primitives differ, and only this file's first part knows. One primitive a row
- * count, made before the first step and kept; scratch is the caller's. */
+/* Matrix products by oneDNN's matmul primitive. One primitive a row count, made before the first
+ * step and kept; scratch is the caller's. */
 #include "model/ops/backend.h"
+#include "model/ops/onednn.h"
 
-#include <dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#if DNNL_VERSION_MAJOR >= 3
-typedef dnnl_memory_desc_t mem_desc;
-typedef const_dnnl_memory_desc_t mem_desc_ref;
-#define REF(d) (d)
-static dnnl_status_t desc_make(mem_desc *d, int n, const dnnl_dims_t dims, dnnl_data_type_t t,
-                               dnnl_format_tag_t tag)
-{
-    return dnnl_memory_desc_create_with_tag(d, n, dims, t, tag);
-}
-static void desc_free(mem_desc *d)
-{
-    if (*d) dnnl_memory_desc_destroy(*d);
-    *d = NULL;
-}
-static dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc s, mem_desc w, mem_desc b,
-                                 bool bias, mem_desc d, dnnl_primitive_attr_t attr,
-                                 dnnl_engine_t eng)
-{
-    return dnnl_matmul_primitive_desc_create(pd, eng, s, w, bias ? b : NULL, d, attr);
-}
-static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref from, mem_desc_ref to,
-                                  dnnl_engine_t eng)
-{
-    return dnnl_reorder_primitive_desc_create(pd, from, eng, to, eng, NULL);
-}
-#define NO_DESC NULL
-#else
-typedef dnnl_memory_desc_t mem_desc;
-typedef const dnnl_memory_desc_t *mem_desc_ref;
-#define REF(d) (&(d))
-static dnnl_status_t desc_make(mem_desc *d, int n, const dnnl_dims_t dims, dnnl_data_type_t t,
-                               dnnl_format_tag_t tag)
-{
-    return dnnl_memory_desc_init_by_tag(d, n, dims, t, tag);
-}
-static void desc_free(mem_desc *d) { (void)d; }
-static dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc s, mem_desc w, mem_desc b,
-                                 bool bias, mem_desc d, dnnl_primitive_attr_t attr,
-                                 dnnl_engine_t eng)
-{
-    dnnl_matmul_desc_t md;
-    dnnl_status_t r = dnnl_matmul_desc_init(&md, &s, &w, bias ? &b : NULL, &d);
-    return r != dnnl_success ? r : dnnl_primitive_desc_create(pd, &md, attr, eng, NULL);
-}
-static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref from, mem_desc_ref to,
-                                  dnnl_engine_t eng)
-{
-    return dnnl_reorder_primitive_desc_create(pd, from, eng, to, eng, NULL);
-}
-#define NO_DESC                                                                                    \
-    {                                                                                              \
-        0                                                                                          \
-    }
-#endif
 
 #define MAX_ROW_COUNTS 8 /* tokens, text rows, one time row, image rows, and their second forms */
 
@@ -83,12 +27,6 @@ struct gemm {
     int n_shapes, next;
 };
 
-static int fail(struct err *e, const char *what, dnnl_status_t r)
-{
-    return err_set(e, r == dnnl_out_of_memory ? ERR_RESOURCE : ERR_DEVICE,
-                   "oneDNN: %s failed (code %d)", what, (int)r);
-}
-
 static dnnl_data_type_t type_of(enum gemm_type t) { return t == GEMM_BF16 ? dnnl_bf16 : dnnl_f32; }
 
 /* A primitive for `rows`; weights in plain [out, in] when tag is ba, else as it likes. */
@@ -108,7 +46,7 @@ static int make_desc(const struct gemm *g, int rows, bool plain, dnnl_primitive_
     if (!r) r = matmul_make(pd, s, w, b, g->bias != NULL, d, attr, g->engine);
     if (attr) dnnl_primitive_attr_destroy(attr);
     desc_free(&s), desc_free(&w), desc_free(&b), desc_free(&d);
-    return r ? fail(e, "describing a matrix product", r) : 0;
+    return r ? onednn_fail(e, "describing a matrix product", r) : 0;
 }
 
 /* Fixes the packed layout by what a product of many rows wants; later row counts must take it. */
@@ -124,13 +62,8 @@ static int pack(struct gemm *g, const void *weight, struct err *e)
     g->packed = aligned_alloc(64, bytes);
     dnnl_status_t r = g->packed ? dnnl_success : dnnl_out_of_memory;
     if (!r) r = desc_make(&plain, 2, (dnnl_dims_t){g->in, g->out}, type_of(g->type), dnnl_ba);
-#if DNNL_VERSION_MAJOR >= 3
     if (!r) r = dnnl_memory_create(&g->weight, want, g->engine, g->packed);
-    if (!r) r = dnnl_memory_create(&from, plain, g->engine, (void *)(uintptr_t)weight);
-#else
-    if (!r) r = dnnl_memory_create(&g->weight, want, g->engine, g->packed);
-    if (!r) r = dnnl_memory_create(&from, &plain, g->engine, (void *)(uintptr_t)weight);
-#endif
+    if (!r) r = dnnl_memory_create(&from, REF(plain), g->engine, (void *)(uintptr_t)weight);
     if (!r) r = reorder_make(&rpd, REF(plain), want, g->engine);
     if (!r) r = dnnl_primitive_create(&reorder, rpd);
     if (!r)
@@ -143,7 +76,7 @@ static int pack(struct gemm *g, const void *weight, struct err *e)
     if (from) dnnl_memory_destroy(from);
     desc_free(&plain);
     dnnl_primitive_desc_destroy(pd);
-    return r ? fail(e, "packing a weight", r) : 0;
+    return r ? onednn_fail(e, "packing a weight", r) : 0;
 }
 
 int gemm_open(struct gemm **out, enum gemm_type type, int n, int k, const void *weight,
@@ -169,7 +102,7 @@ int gemm_open(struct gemm **out, enum gemm_type type, int n, int k, const void *
     }
     if (r) {
         gemm_close(g);
-        return fail(e, "opening a linear layer", r);
+        return onednn_fail(e, "opening a linear layer", r);
     }
     if (!borrow && pack(g, weight, e) < 0) {
         gemm_close(g);
@@ -214,11 +147,7 @@ static int make_shape(struct gemm *g, struct shape *s, int rows, struct err *e)
     mem_desc sd = NO_DESC, dd = NO_DESC, bd = NO_DESC;
     dnnl_primitive_attr_t attr = NULL;
     mem_desc_ref wd;
-#if DNNL_VERSION_MAJOR >= 3
     dnnl_status_t r = dnnl_memory_get_memory_desc(g->weight, &wd);
-#else
-    dnnl_status_t r = dnnl_memory_get_memory_desc(g->weight, &wd);
-#endif
     if (!r) r = desc_make(&sd, 2, (dnnl_dims_t){rows, g->in}, type_of(g->type), dnnl_ab);
     if (!r) r = desc_make(&dd, 2, (dnnl_dims_t){rows, g->out}, dnnl_f32, dnnl_ab);
     if (!r) r = desc_make(&bd, 2, (dnnl_dims_t){1, g->out}, dnnl_f32, dnnl_ab);
@@ -244,7 +173,7 @@ static int make_shape(struct gemm *g, struct shape *s, int rows, struct err *e)
     if (attr) dnnl_primitive_attr_destroy(attr);
     desc_free(&sd), desc_free(&dd), desc_free(&bd);
     if (r) shape_fini(s);
-    return r ? fail(e, "preparing a matrix product", r) : 0;
+    return r ? onednn_fail(e, "preparing a matrix product", r) : 0;
 }
 
 static struct shape *find_shape(struct gemm *g, int rows)
@@ -288,7 +217,7 @@ int gemm_run(struct gemm *g, float *y, const void *x, int rows, void *scratch, s
     }
     if (!r) r = dnnl_primitive_execute(s->prim, g->stream, n, args);
     if (!r) r = dnnl_stream_wait(g->stream);
-    return r ? fail(e, "a matrix product", r) : 0;
+    return r ? onednn_fail(e, "a matrix product", r) : 0;
 }
 
 const char *gemm_backend(void)

@@ -20,11 +20,16 @@ static int min_int(int a, int b) { return a < b ? a : b; }
  * -------------------------------------------------------------------------------------- */
 
 void conv_carve(struct conv *c, const struct conv_shape *s, const struct vae_kernels *k,
-                struct arena *a)
+                struct direct_set *set, struct arena *a)
 {
     *c = (struct conv){.shape = *s, .kernels = k};
     c->in_pad = pad_channels(s->in);
     c->out_pad = pad_channels(s->out);
+    if (set && set->products != PRODUCTS_OWN) {
+        c->set = set;
+        direct_carve(c, a);
+        return;
+    }
     /* fewest wasted columns; then the widest panel, which reuses a broadcast input most */
     int best = 0;
     for (int v = 1; v <= k->max_vectors; v++) {
@@ -92,7 +97,7 @@ int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *
         return err_set(e, ERR_RESOURCE, "no memory for a convolution's weights (%zu values)", n);
     size_t skip = (size_t)first_out * per_out * dtype_size(weight->dtype);
     size_t skip_bias = (size_t)first_out * dtype_size(bias->dtype);
-    memset(c->bias, 0, (size_t)(c->panels * c->width) * sizeof *c->bias);
+    memset(c->bias, 0, (size_t)(c->set ? c->out_pad : c->panels * c->width) * sizeof *c->bias);
     int bad =
         dtype_to_f32(w, (const char *)weight->data + skip, weight->dtype, n) |
         dtype_to_f32(c->bias, (const char *)bias->data + skip_bias, bias->dtype, (size_t)s->out);
@@ -108,7 +113,10 @@ int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *
             c->bias[i] = bf16_round(c->bias[i]);
     }
     struct pack p = {c, w};
-    threads_run(c->panels * s->kt, pack_task, &p);
+    if (c->set)
+        direct_pack(c, w);
+    else
+        threads_run(c->panels * s->kt, pack_task, &p);
     free(w);
     return 0;
 }
@@ -158,6 +166,7 @@ static int plain_rows(const struct frame_size *out)
 size_t conv_scratch(const struct conv *c, const struct frame_size *out, int frames, int threads)
 {
     size_t most = 0;
+    if (c->set) return direct_scratch(c, out, frames) / (size_t)threads + 1;
     if (!c->points)
         return (size_t)plain_rows(out) * (size_t)out->w * (size_t)(c->panels * c->width);
     for (int f = 1; f <= frames; f++) {
@@ -329,7 +338,9 @@ void conv_run(const struct conv *c, const struct conv_call *call, float *scratch
                                .gamma = call->gamma,
                                .silu = call->silu,
                                .round = call->round};
-    if (c->points) {
+    if (c->set) {
+        direct_run(c, call, &j.finish, scratch);
+    } else if (c->points) {
         j.block = block_of(c, &call->out, call->frames, threads);
         threads_run((j.block.tiles + j.block.step - 1) / j.block.step, wino_task, &j);
     } else {

@@ -1,15 +1,16 @@
 /* One convolution of the VAE: weights packed once, then run over lists of frames.
  *
- * 3x3 windows of stride 1 run as Winograd F(4x4, 3x3) in space with the taps in time summed before
- * the way back; the others as sums over taps. Both end in the same finish: bias, residual, norm,
- * SiLU (kernels.h). Taps that would read frames before the clip are skipped, not multiplied by
- * zero. Owner: the arena given to conv_carve(). Threads: one call at a time a scratch. Errors:
- * ERR_INPUT. */
+ * Products are our own, in fp32, or the library's (direct.h). Our own: 3x3 windows of stride 1 run
+ * as Winograd F(4x4, 3x3) in space with the taps in time summed before the way back; the others as
+ * sums over taps. Both end in the same finish: bias, residual, norm, SiLU (kernels.h). Taps that
+ * would read frames before the clip are skipped, not multiplied by zero. Owner: the arena given to
+ * conv_carve(). Threads: one call at a time a scratch. Errors: ERR_INPUT. */
 #ifndef DITGEN_VAE_CONV_H
 #define DITGEN_VAE_CONV_H
 
 #include "model/base/err.h"
 #include "model/base/tensor.h"
+#include "model/vae/direct.h"
 #include "model/vae/frames.h"
 
 struct conv_shape {
@@ -27,11 +28,14 @@ struct conv {
     int vectors, panels, width; /* columns: panels * width >= out_pad, width = vectors * lanes */
     int points; /* Winograd: 36 or 25; else 0 */
     float *weight, *bias;
+    struct direct_set *set; /* NULL: our own products */
+    struct direct *direct;
 };
 
-/* Lays the convolution out; weights and bias from the arena. */
+/* Lays the convolution out; weights and bias from the arena. set: whose products; it outlives c.
+ * NULL: our own. */
 void conv_carve(struct conv *c, const struct conv_shape *s, const struct vae_kernels *k,
-                struct arena *a);
+                struct direct_set *set, struct arena *a);
 /* weight [out_all, in, kt, ks, ks] or [out_all, in, ks, ks], bias [out_all]; this convolution has
  * rows first_out .. first_out + out - 1. round: to bf16 first. */
 int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *bias, int first_out,
@@ -51,7 +55,8 @@ struct conv_call {
 
 /* Floats of scratch a worker needs for any count of frames up to `frames` at this size. */
 size_t conv_scratch(const struct conv *c, const struct frame_size *out, int frames, int threads);
-/* scratch: conv_scratch() floats for each of `threads` workers, `scratch_stride` apart. */
+/* scratch: conv_scratch() floats for each of `threads` workers, `scratch_stride` apart; one block
+ * to the library's products, whose errors wait in the set. */
 void conv_run(const struct conv *c, const struct conv_call *call, float *scratch,
               size_t scratch_stride, int threads);
 

@@ -100,6 +100,10 @@ static int show(struct decode *j, int n)
 {
     struct decoding *d = j->d;
     int p = j->v->config.patch_size, h = d->rgb.h * p, w = d->rgb.w * p;
+    if (j->v->set.error.code != ERR_NONE) {
+        *j->e = j->v->set.error;
+        return -1;
+    }
     size_t one = (size_t)h * (size_t)w * 3;
     for (int f = 0; f < n; f++)
         frame_to_rgb(d->packed + (size_t)f * one, d->out[f], &d->rgb, p);
@@ -291,6 +295,7 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
     arena_huge_pages(&a);
     decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &a);
     d->run.round = v->precision != PRECISION_FP32;
+    v->set.error = (struct err){0};
     for (int z = 0; z < v->config.z_dim; z++) { /* as the reference pipeline computes them */
         d->scale[z] = 1.0f / (float)v->config.latents_std[z];
         d->shift[z] = (float)v->config.latents_mean[z];

@@ -240,6 +240,7 @@ int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int heigh
     arena_huge_pages(&a);
     encoding_carve(d, v->encoder, c, height, width, threads, &a);
     d->run.round = v->precision != PRECISION_FP32;
+    v->set.error = (struct err){0};
     size_t one = (size_t)height * (size_t)width * 3;
     struct encode j = {v, v->encoder, d, true};
     int frames = 1 + (n - 1) / st;
@@ -247,7 +248,8 @@ int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int heigh
         j.first = t == 0;
         piece(&j, latents, frames, t, rgb + (t ? (size_t)(1 + (t - 1) * st) * one : 0), t ? st : 1);
     }
-    rc = 0;
+    rc = v->set.error.code == ERR_NONE ? 0 : -1;
+    if (rc < 0) *e = v->set.error;
 done:
     arena_close(&a);
     free(d);

@@ -24,7 +24,7 @@ static int build_conv(struct conv *c, const struct net_source *s, const struct c
 {
     struct pair t;
     char weight[NAME + 8], bias[NAME + 8];
-    conv_carve(c, shape, s->kernels, s->arena);
+    conv_carve(c, shape, s->kernels, s->set, s->arena);
     if (!s->weights) return 0;
     snprintf(weight, sizeof weight, "%s.weight", prefix);
     snprintf(bias, sizeof bias, "%s.bias", prefix);

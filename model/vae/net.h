@@ -57,6 +57,7 @@ struct net_source {
     const struct vae_kernels *kernels;
     struct weights *weights; /* NULL: only sizes */
     bool round; /* weights to bf16 */
+    struct direct_set *set; /* whose products; NULL: our own */
 };
 int net_decoder(struct half *d, const struct vae_config *c, const struct net_source *s,
                 struct err *e);

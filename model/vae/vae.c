@@ -24,7 +24,7 @@ static int load(struct vae *v, const char *dir, struct err *e)
     static const char *const no_decoder[] = {"decoder.", "post_quant_conv.", NULL};
     struct arena count = {0};
     struct weights *w = NULL;
-    struct net_source s = {&count, v->kernels, NULL, v->precision != PRECISION_FP32};
+    struct net_source s = {&count, v->kernels, NULL, v->precision != PRECISION_FP32, &v->set};
     int rc = -1;
     if (build(v, &s, e) < 0 || weights_open(&w, dir, "diffusion_pytorch_model", e) < 0) goto done;
     if (arena_open(&v->weights, count.used, e) < 0) {
@@ -42,8 +42,20 @@ done:
     return rc;
 }
 
+static const char *const products_text[] = {"Winograd convolutions in fp32",
+                                            "oneDNN's convolutions in fp32",
+                                            "oneDNN's convolutions in bf16"};
+
+/* bf16 products where the processor has them: AMX multiplies 16 times what fp32 units do, more than
+ * Winograd saves. */
+static enum products products_for(enum precision precision)
+{
+    return precision == PRECISION_BF16 && conv3d_available(true) ? PRODUCTS_LIBRARY_BF16
+                                                                 : PRODUCTS_OWN;
+}
+
 int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
-                  const struct vae_kernels *kernels, const struct log *log, struct err *e)
+                  const struct vae_choice *choice, const struct log *log, struct err *e)
 {
     char path[4200];
     struct cpu cpu;
@@ -52,8 +64,9 @@ int vae_open_with(struct vae **out, const char *dir, int parts, enum precision p
     snprintf(path, sizeof path, "%s/config.json", dir);
     if (vae_config_read(&v->config, path, e) < 0) goto fail;
     cpu_detect(&cpu);
-    v->kernels = kernels ? kernels : vae_kernels_pick(&cpu, NULL);
+    v->kernels = choice->kernels ? choice->kernels : vae_kernels_pick(&cpu, NULL);
     v->precision = precision;
+    v->set.products = choice->products;
     if (parts & VAE_DECODER) v->decoder = calloc(1, sizeof *v->decoder);
     if (parts & VAE_ENCODER) v->encoder = calloc(1, sizeof *v->encoder);
     if ((parts & VAE_DECODER && !v->decoder) || (parts & VAE_ENCODER && !v->encoder)) {
@@ -61,11 +74,11 @@ int vae_open_with(struct vae **out, const char *dir, int parts, enum precision p
         goto fail;
     }
     if (load(v, dir, e) < 0) goto fail;
-    log_line(log, 1, "vae: %s%s%s, Winograd convolutions (%s), %s, %.0f MiB packed",
+    log_line(log, 1, "vae: %s%s%s, %s (%s), %s, %.0f MiB packed",
              parts & VAE_DECODER ? "decoder" : "",
              parts == (VAE_DECODER | VAE_ENCODER) ? " and " : "",
-             parts & VAE_ENCODER ? "encoder" : "", v->kernels->name, precision_name(precision),
-             (double)v->weights.size / 1048576);
+             parts & VAE_ENCODER ? "encoder" : "", products_text[choice->products],
+             v->kernels->name, precision_name(precision), (double)v->weights.size / 1048576);
     *out = v;
     return 0;
 fail:
@@ -76,12 +89,14 @@ fail:
 int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
              const struct log *log, struct err *e)
 {
-    return vae_open_with(v, dir, parts, precision, NULL, log, e);
+    struct vae_choice choice = {NULL, products_for(precision)};
+    return vae_open_with(v, dir, parts, precision, &choice, log, e);
 }
 
 void vae_close(struct vae *v)
 {
     if (!v) return;
+    direct_set_close(&v->set);
     arena_close(&v->weights);
     free(v->decoder);
     free(v->encoder);
@@ -102,7 +117,9 @@ size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, in
     size_t bytes = 0;
     if (net && d) {
         cpu_detect(&cpu);
-        struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32};
+        struct direct_set set = {.products = products_for(precision)};
+        struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
+                               &set};
         net_decoder(net, c, &s, &e);
         decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
         bytes = a.used + sizeof *net + sizeof *d;

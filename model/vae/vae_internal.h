@@ -13,14 +13,19 @@ struct vae {
     const struct vae_kernels *kernels;
     struct arena weights;
     struct half *decoder, *encoder; /* NULL when not opened */
+    struct direct_set set; /* whose products the convolutions take */
     void (*watch)(void *ctx, int level,
                   double seconds); /* benchmarks: time spent in a level; or NULL */
     void *watch_ctx;
 };
 
-/* vae_open with a chosen table of inner loops (NULL: the best that runs here); for tests. */
+/* Choices that vae_open makes by itself; for tests and timings. */
+struct vae_choice {
+    const struct vae_kernels *kernels; /* NULL: the best that runs here */
+    enum products products;
+};
 int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
-                  const struct vae_kernels *kernels, const struct log *log, struct err *e);
+                  const struct vae_choice *choice, const struct log *log, struct err *e);
 
 /* Everything a decode holds besides weights; the same code sizes and places. */
 struct decoding {

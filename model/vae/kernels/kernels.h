@@ -15,6 +15,7 @@
 #include "model/base/cpu.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define CONV_LANES 8 /* channels are padded to it: one AVX register of fp32 */
 #define WINO_OUT 4 /* outputs a side */
@@ -56,6 +57,9 @@ struct vae_kernels {
      * norm, gamma and SiLU of that → norm (or NULL). residual may be x. */
     void (*finish)(const struct finish *f, const float *y, ptrdiff_t y_stride, int n,
                    const float *residual, float *x, float *norm);
+
+    /* n (a multiple of CONV_LANES) values that are bf16 already, stored as such; others are cut. */
+    void (*narrow)(uint16_t *dst, const float *src, size_t n);
 
     /* In place over a row of scores: exp(scale * (s - max)), returning 1 / sum. */
     float (*softmax)(float *s, int n, float scale);

@@ -16,6 +16,7 @@ typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef float vf_mem __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
+typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
 
 #define INLINE static inline __attribute__((always_inline))
 #define LOAD(p) (*(const vf_mem *)(const void *)(p))
@@ -350,6 +351,14 @@ static void finish(const struct finish *f, const float *y, ptrdiff_t y_stride, i
         finish_pixels(f, y, y_stride, n, residual, x, norm, false);
 }
 
+static void narrow(uint16_t *dst, const float *src, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        vh h = __builtin_convertvector((vu)LOAD(src + i) >> 16, vh);
+        memcpy(dst + i, &h, sizeof h);
+    }
+}
+
 static float softmax(float *s, int n, float scale)
 {
     float top = -INFINITY, total = 0;
@@ -392,5 +401,6 @@ const struct vae_kernels KERNEL_TABLE = {
     .wino_out = wino_out,
     .wino_out_up = wino_out_up,
     .finish = finish,
+    .narrow = narrow,
     .softmax = softmax,
 };

@@ -1,6 +1,8 @@
 /* Seconds of a VAE decode on random latents, by level of the decoder.
  *
- *   bench_vae DIR [latent_frames height width threads repeats]     sizes in latents (8 pixels)
+ *   bench_vae DIR [latent_frames height width threads repeats products]    sizes in latents
+ *
+ * products: own (ours, fp32), library (oneDNN's, fp32), bf16 (oneDNN's, bf16).
  *
  * Prints one line a level and the total of the fastest repeat, with median and spread. */
 #include "model/vae/vae_internal.h"
@@ -58,18 +60,27 @@ int main(int argc, char **argv)
     struct err e;
     struct vae *v;
     if (argc < 2) {
-        fprintf(stderr, "usage: bench_vae DIR [latent_frames height width threads repeats]\n");
+        fprintf(stderr,
+                "usage: bench_vae DIR [latent_frames height width threads repeats products]\n");
         return 2;
     }
     int t = number(argc, argv, 2, 9), h = number(argc, argv, 3, 32), w = number(argc, argv, 4, 32);
     int threads = number(argc, argv, 5, threads_probe()), repeats = number(argc, argv, 6, 3);
+    const char *products = argc > 7 ? argv[7] : "own";
+    struct vae_choice choice = {NULL, strcmp(products, "bf16") == 0      ? PRODUCTS_LIBRARY_BF16
+                                      : strcmp(products, "library") == 0 ? PRODUCTS_LIBRARY_FP32
+                                                                         : PRODUCTS_OWN};
+    enum precision precision =
+        choice.products == PRODUCTS_LIBRARY_BF16 ? PRECISION_BF16 : PRECISION_FP32;
     threads_set(threads);
     if (repeats < 1 || repeats > 99) repeats = 3;
     double t0 = now();
-    if (vae_open(&v, argv[1], VAE_DECODER, PRECISION_FP32, NULL, &e) < 0) goto fail;
-    printf("%s, %s, %d threads: opened in %.2f s, %.1f MiB packed; %.1f MiB predicted in all\n",
-           argv[1], v->kernels->name, threads, now() - t0, (double)v->weights.size / 1048576,
-           (double)vae_decode_bytes(&v->config, PRECISION_FP32, t, h, w) / 1048576);
+    if (vae_open_with(&v, argv[1], VAE_DECODER, precision, &choice, NULL, &e) < 0) goto fail;
+    printf("%s, %s, products %s, %d threads: opened in %.2f s, %.1f MiB packed; %.1f MiB predicted "
+           "in all\n",
+           argv[1], v->kernels->name, products, threads, now() - t0,
+           (double)v->weights.size / 1048576,
+           (double)vae_decode_bytes(&v->config, precision, t, h, w) / 1048576);
     size_t n = (size_t)v->config.z_dim * (size_t)t * (size_t)h * (size_t)w;
     float *z = malloc(n * sizeof *z);
     if (!z) return 4;

@@ -44,9 +44,10 @@ static void check_case(const struct golden *g, int i)
 /* Rounding at the same places gives values as near to the reference's bf16 as bf16 storage allows:
  * two roundings that fall on different sides differ by 2^-8, and a network of depth n meets a few
  * dozen of them. The reference's own distance between bf16 and fp32 is the yardstick. */
-static void check_bf16(const struct golden *g, const char *config, struct clip c)
+static void check_bf16(const struct golden *g, const char *config, enum precision precision,
+                       struct clip c)
 {
-    struct dit *d = open_tiny(config, PRECISION_BF16_EMULATED);
+    struct dit *d = open_tiny(config, precision);
     char low_name[64], name[64];
     size_t n;
     if (!d) return;
@@ -55,8 +56,8 @@ static void check_bf16(const struct golden *g, const char *config, struct clip c
     const float *low = golden_f32(g, low_name, &n), *want = golden_f32(g, name, &n);
     double apart = rel_l2(low, want, n);
     float *got = velocity_of(d, &c);
-    printf("%-16s rel L2 %.3g to the reference's bf16, %.3g to its fp32 (its own: %.3g)\n",
-           low_name, rel_l2(got, low, n), rel_l2(got, want, n), apart);
+    printf("%-16s %s: rel L2 %.3g to the reference's bf16, %.3g to its fp32 (its own: %.3g)\n",
+           low_name, precision_name(precision), rel_l2(got, low, n), rel_l2(got, want, n), apart);
     check_close(low_name, got, low, n, apart);
     check_close(name, got, want, n, 1.25 * apart);
     CHECK(rel_l2(got, want, n) > 0.25 * apart); /* it does round */
@@ -146,8 +147,13 @@ int main(void)
     struct golden g = golden_open("dit_golden.safetensors");
     for (int i = 0; i < (int)ARRAY_LEN(cases); i++)
         check_case(&g, i);
-    check_bf16(&g, "t2v", (struct clip){3, 6, 10, 5, 999, 0, NULL, false, 0});
-    check_bf16(&g, "i2v", (struct clip){2, 4, 6, 7, 850, 17, NULL, false, 0});
+    for (int native = 0; native <= ops_has_bf16(); native++) {
+        enum precision p = native ? PRECISION_BF16 : PRECISION_BF16_EMULATED;
+        check_bf16(&g, "t2v", p, (struct clip){3, 6, 10, 5, 999, 0, NULL, false, 0});
+        check_bf16(&g, "i2v", p, (struct clip){2, 4, 6, 7, 850, 17, NULL, false, 0});
+    }
+    if (!ops_has_bf16())
+        printf("native bf16 not tested: this build or processor does not multiply it\n");
     check_embedded(&g);
     check_reuse();
     check_progress();

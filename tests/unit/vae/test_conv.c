@@ -1,5 +1,5 @@
-/* Every convolution the VAE has, in every instruction set that runs here, against the plain loops.
- */
+/* Every convolution the VAE has, in every instruction set that runs here and by the library's
+ * products, against the plain loops. */
 #include "model/vae/conv.h"
 
 #include "model/base/threads.h"
@@ -23,21 +23,24 @@ static void fill(float *p, size_t n, float std, struct test_rng *r)
 }
 
 /* Runs clip frames 0.. in two calls (first_part, rest), with the past between them. */
-static void check_conv(const struct vae_kernels *k, const struct conv_shape *s, int frames,
-                       int first_part, int h, int w, struct test_rng *r)
+static void check_conv(const struct vae_kernels *k, enum products products,
+                       const struct conv_shape *s, int frames, int first_part, int h, int w,
+                       struct test_rng *r)
 {
     struct err e;
+    struct direct_set set = {.products = products};
+    bool bf16 = products == PRODUCTS_LIBRARY_BF16;
     struct arena count = {0}, a;
     struct conv c;
     struct frame_size in = frame_size(h, w, s->in);
     int ho = s->up ? 2 * h : h / s->stride, wo = s->up ? 2 * w : w / s->stride;
     struct frame_size out = frame_size(ho, wo, s->out);
-    conv_carve(&c, s, k, &count);
+    conv_carve(&c, s, k, &set, &count);
     size_t bytes = count.used +
                    (size_t)(2 * frames + 6) * (frame_floats(&in) + frame_floats(&out)) * 4 + 65536;
     size_t stride = conv_scratch(&c, &out, frames, threads_count());
     CHECK_OK(arena_open(&a, bytes + stride * 4 * (size_t)threads_count(), &e));
-    conv_carve(&c, s, k, &a);
+    conv_carve(&c, s, k, &set, &a);
     float *scratch = arena_take(&a, stride * 4 * (size_t)threads_count());
 
     size_t n_w = (size_t)s->out * (size_t)(s->in * s->kt * s->ks * s->ks),
@@ -46,8 +49,10 @@ static void check_conv(const struct vae_kernels *k, const struct conv_shape *s, 
     fill(weight, n_w, 1.0f / sqrtf((float)(s->in * s->kt * s->ks * s->ks)), r);
     fill(bias, (size_t)s->out, 0.2f, r);
     fill(x, n_in, 1.0f, r);
+    for (size_t i = 0; bf16 && i < n_in; i++)
+        x[i] = bf16_round(x[i]);
     struct tensor tw = {weight, DTYPE_F32, 1, {(int64_t)n_w}}, tb = {bias, DTYPE_F32, 1, {s->out}};
-    CHECK_OK(conv_pack(&c, &tw, &tb, 0, false, &e));
+    CHECK_OK(conv_pack(&c, &tw, &tb, 0, bf16, &e));
 
     int past = s->kt == 3 && s->step == 1 ? 2 : 0;
     int n_out = s->kt == 3 && s->step == 2 ? (frames - 1) / 2 : frames;
@@ -71,6 +76,7 @@ static void check_conv(const struct vae_kernels *k, const struct conv_shape *s, 
         call.missing = past > f0 ? past - f0 : 0;
         conv_run(&c, &call, scratch, stride, threads_count());
     }
+    CHECK_MSG(set.error.code == ERR_NONE, "%s", set.error.msg);
     size_t n_y = (size_t)n_out * (size_t)(ho * wo * s->out);
     float *got = malloc(n_y * 4), *want = malloc(n_y * 4);
     for (int f = 0; f < n_out; f++)
@@ -79,12 +85,18 @@ static void check_conv(const struct vae_kernels *k, const struct conv_shape *s, 
                 memcpy(got + (((size_t)f * (size_t)ho + (size_t)y) * (size_t)wo + (size_t)px) *
                                  (size_t)s->out,
                        dst[f] + frame_at(&out, y, px), (size_t)s->out * 4);
+    for (size_t i = 0; bf16 && i < n_w; i++)
+        weight[i] = bf16_round(weight[i]);
+    for (int i = 0; bf16 && i < s->out; i++)
+        bias[i] = bf16_round(bias[i]);
     ref_conv(want, x, weight, bias, s, frames, h, w);
     char what[128];
     snprintf(what, sizeof what,
-             "%s: %d->%d kt %d ks %d stride %d step %d up %d, %d frames of %dx%d", k->name, s->in,
-             s->out, s->kt, s->ks, s->stride, s->step, s->up, frames, h, w);
-    /* plain sums round like sqrt(terms) * 2^-24; Winograd's transforms cost a factor of about 8 */
+             "%s, products %d: %d->%d kt %d ks %d stride %d step %d up %d, %d frames of %dx%d",
+             k->name, (int)products, s->in, s->out, s->kt, s->ks, s->stride, s->step, s->up, frames,
+             h, w);
+    /* plain sums round like sqrt(terms) * 2^-24 (products of bf16 are exact in fp32); Winograd's
+     * transforms cost a factor of about 8 */
     double tol =
         sqrt((double)(s->in * s->kt * s->ks * s->ks)) * 0x1p-24 + (c.points ? 2.5e-6 : 1e-7);
     check_close(what, got, want, n_y, tol);
@@ -97,6 +109,7 @@ static void check_conv(const struct vae_kernels *k, const struct conv_shape *s, 
         CHECK(clean);
     }
     free(weight), free(bias), free(x), free(got), free(want);
+    direct_set_close(&set);
     arena_close(&a);
 }
 
@@ -110,19 +123,24 @@ int main(int argc, char **argv)
         {24, 24, 1, 3, 2, 1, false},  {96, 96, 3, 1, 1, 1, false}, {32, 32, 3, 1, 1, 2, false},
         {16, 16, 1, 1, 1, 1, false},  {48, 96, 1, 1, 1, 1, false}, {6, 12, 1, 1, 1, 1, false},
     };
+    static const char *const names[] = {"ref", "avx2", "avx512"};
     struct cpu cpu;
     cpu_detect(&cpu);
-    static const char *const names[] = {"ref", "avx2", "avx512"};
-    for (int t = 1; t <= 2; t++) {
-        threads_set(t);
-        for (size_t k = 0; k < ARRAY_LEN(names); k++) {
-            const struct vae_kernels *kernels = vae_kernels_pick(&cpu, names[k]);
-            if (!kernels) continue;
-            for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-                int even = shapes[i].stride == 2 ? 2 : 1;
-                int frames = shapes[i].step == 2 ? 5 : rng_int(&r, 1, 5);
-                check_conv(kernels, &shapes[i], frames, rng_int(&r, 1, 3), even * rng_int(&r, 1, 9),
-                           even * rng_int(&r, 1, 11), &r);
+    for (int p = PRODUCTS_OWN; p <= PRODUCTS_LIBRARY_BF16; p++) {
+        if (p != PRODUCTS_OWN && !conv3d_available(p == PRODUCTS_LIBRARY_BF16)) {
+            printf("products %d not tested: this build or processor lacks them\n", p);
+            continue;
+        }
+        for (int t = 1; t <= 2; t++) {
+            threads_set(t);
+            for (size_t k = 0; k < ARRAY_LEN(names); k++) {
+                const struct vae_kernels *kernels = vae_kernels_pick(&cpu, names[k]);
+                for (size_t i = 0; kernels && i < ARRAY_LEN(shapes); i++) {
+                    int even = shapes[i].stride == 2 ? 2 : 1;
+                    int frames = shapes[i].step == 2 ? 5 : rng_int(&r, 1, 5);
+                    check_conv(kernels, (enum products)p, &shapes[i], frames, rng_int(&r, 1, 3),
+                               even * rng_int(&r, 1, 9), even * rng_int(&r, 1, 11), &r);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 /* Decode and encode against diffusers (tests/golden/make_vae.py), in every instruction set that
- * runs here; bf16 against fp32; memory that does not grow with the clip; what is refused. */
+ * runs here and by the library's products; bf16 against fp32; memory that does not grow with the
+ * clip; what is refused. */
 #include "model/vae/vae_internal.h"
 
 #include "model/base/file_map.h"
@@ -53,7 +54,7 @@ static void tiny_vae(char dir[256], const char *name)
 }
 
 static void check_tiny(const struct golden *g, const char *name, int t, int h, int w,
-                       const struct vae_kernels *k)
+                       const struct vae_choice *k)
 {
     char dir[256], key[64], what[128];
     struct err e;
@@ -71,7 +72,7 @@ static void check_tiny(const struct golden *g, const char *name, int t, int h, i
     struct frames f = {0};
     CHECK_OK(vae_decode(v, latents, t, h, w, collect, &f, &e));
     snprintf(key, sizeof key, "%s.%dx%dx%d.frames", name, t, h, w);
-    snprintf(what, sizeof what, "%s decode %s", k->name, key);
+    snprintf(what, sizeof what, "%s/%d decode %s", k->kernels->name, (int)k->products, key);
     const float *want = golden_f32(g, key, &n);
     CHECK(n == f.len);
     if (n == f.len) check_close(what, f.rgb, want, n, TOLERANCE);
@@ -82,7 +83,7 @@ static void check_tiny(const struct golden *g, const char *name, int t, int h, i
     tiny_fill(rgb, pixels, "rgb", 0.5, 0.0);
     CHECK_OK(vae_encode(v, latents, rgb, count, height, width, &e));
     snprintf(key, sizeof key, "%s.%dx%dx%d.latents", name, t, h, w);
-    snprintf(what, sizeof what, "%s encode %s", k->name, key);
+    snprintf(what, sizeof what, "%s/%d encode %s", k->kernels->name, (int)k->products, key);
     want = golden_f32(g, key, &n);
     CHECK(n == len);
     if (n == len) check_close(what, latents, want, n, TOLERANCE);
@@ -106,7 +107,7 @@ static float *saw(int frames, int h, int w)
 
 static const char emoji_dir[] = TEST_SOURCE_DIR "/assets/emoji/vae";
 
-static void check_emoji(const struct golden *g, const struct vae_kernels *k)
+static void check_emoji(const struct golden *g, const struct vae_choice *k)
 {
     struct err e;
     struct vae *v;
@@ -126,8 +127,8 @@ static void check_emoji(const struct golden *g, const struct vae_kernels *k)
     for (size_t i = 0; i * 5 < f.len; i++)
         f.rgb[i] = f.rgb[i * 5];
     check_close("embedded decode", f.rgb, sample, n_sample, TOLERANCE);
-    printf("%s: encode %.2g, decode %.2g\n", k->name, rel_l2(latents, want, n),
-           rel_l2(f.rgb, sample, n_sample));
+    printf("%s, products %d: encode %.2g, decode %.2g\n", k->kernels->name, (int)k->products,
+           rel_l2(latents, want, n), rel_l2(f.rgb, sample, n_sample));
     free(f.rgb);
     free(rgb);
     free(latents);
@@ -173,7 +174,8 @@ static void check_causal(void)
     vae_close(v);
 }
 
-static void check_bf16(const struct golden *g)
+/* precision: emulated, or native where the processor multiplies bf16 */
+static void check_bf16(const struct golden *g, enum precision precision)
 {
     struct err e;
     struct frames f[2] = {{0}, {0}};
@@ -181,10 +183,11 @@ static void check_bf16(const struct golden *g)
     const float *latents = golden_f32(g, "emoji.latents", &n);
     for (int i = 0; i < 2; i++) {
         struct vae *v;
-        int rc = vae_open(&v, emoji_dir, VAE_DECODER, i ? PRECISION_BF16_EMULATED : PRECISION_FP32,
-                          NULL, &e);
+        int rc = vae_open(&v, emoji_dir, VAE_DECODER, i ? precision : PRECISION_FP32, NULL, &e);
         CHECK_OK(rc);
         if (rc) return;
+        if (i && precision == PRECISION_BF16)
+            CHECK(v->set.products == PRODUCTS_LIBRARY_BF16); /* by the units, not by fp32 */
         CHECK_OK(vae_decode(v, latents, 3, 8, 8, collect, &f[i], &e));
         vae_close(v);
     }
@@ -194,7 +197,7 @@ static void check_bf16(const struct golden *g)
         sum += d * d;
     }
     double psnr = 10 * log10(4.0 * (double)f[0].len / sum); /* the range is 2 */
-    printf("bf16 against fp32: %.1f dB\n", psnr);
+    printf("%s against fp32: %.1f dB\n", precision_name(precision), psnr);
     CHECK_MSG(psnr >= 45 && psnr < 120, "%.1f dB", psnr);
     free(f[0].rgb);
     free(f[1].rgb);
@@ -289,19 +292,26 @@ int main(void)
     cpu_detect(&cpu);
     threads_set(2);
     for (size_t i = 0; i < ARRAY_LEN(kernel_names); i++) {
-        const struct vae_kernels *k = vae_kernels_pick(&cpu, kernel_names[i]);
-        if (!k) continue;
-        check_tiny(&g, "wan21", 1, 3, 5, k);
-        check_tiny(&g, "wan21", 2, 3, 2, k);
-        check_tiny(&g, "wan21", 3, 2, 3, k);
-        check_tiny(&g, "wan21", 4, 2, 1, k);
-        check_tiny(&g, "wan21_two", 3, 2, 3, k);
-        check_tiny(&g, "wan22", 1, 2, 1, k);
-        check_tiny(&g, "wan22", 3, 1, 2, k);
-        check_emoji(&g, k);
+        struct vae_choice k = {vae_kernels_pick(&cpu, kernel_names[i]), PRODUCTS_OWN};
+        for (int p = PRODUCTS_OWN; k.kernels && p <= PRODUCTS_LIBRARY_FP32; p++) {
+            k.products = (enum products)p;
+            if (p != PRODUCTS_OWN && !conv3d_available(false)) continue;
+            check_tiny(&g, "wan21", 1, 3, 5, &k);
+            check_tiny(&g, "wan21", 2, 3, 2, &k);
+            check_tiny(&g, "wan21", 3, 2, 3, &k);
+            check_tiny(&g, "wan21", 4, 2, 1, &k);
+            check_tiny(&g, "wan21_two", 3, 2, 3, &k);
+            check_tiny(&g, "wan22", 1, 2, 1, &k);
+            check_tiny(&g, "wan22", 3, 1, 2, &k);
+            check_emoji(&g, &k);
+        }
     }
     check_causal();
-    check_bf16(&g);
+    check_bf16(&g, PRECISION_BF16_EMULATED);
+    if (conv3d_available(true))
+        check_bf16(&g, PRECISION_BF16);
+    else
+        printf("native bf16 not tested: this build or processor does not multiply it\n");
     check_memory();
     check_refused();
     golden_close(&g);
