@@ -163,6 +163,7 @@ struct source {
     struct lora *lora;
     enum precision precision;
     const struct dit_config *config;
+    struct linear_stage *stage;
 };
 
 struct pair {
@@ -201,7 +202,7 @@ static int open_layer(const struct source *s, void *target, const struct layer_r
     if (lora_merge(s->lora, module, &p.weight, &p.bias, e) < 0) return -1;
     struct linear_params lp = dit_linear_params(r, s->precision);
     struct linear **at = (struct linear **)(void *)((char *)target + r->offset);
-    if (linear_open(at, &lp, &p.weight, &p.bias, e) < 0)
+    if (linear_open_staged(at, &lp, &p.weight, &p.bias, s->stage, e) < 0)
         return err_wrap(e, "%s: %s", weights_path(s->file), module);
     weights_drop(s->file, &plain.weight); /* packed: its pages are not needed again */
     return 0;
@@ -259,7 +260,8 @@ int dit_open_lora(struct dit **out, const char *dir, const char *lora_file, doub
                   enum precision precision, const struct log *log, struct err *e)
 {
     struct arena measure = {0};
-    struct source s = {.precision = precision};
+    struct linear_stage stage = {0};
+    struct source s = {.precision = precision, .stage = &stage};
     char path[4200];
     *out = NULL;
     struct dit *d = calloc(1, sizeof *d);
@@ -283,11 +285,13 @@ int dit_open_lora(struct dit **out, const char *dir, const char *lora_file, doub
     if (s.lora)
         log_line(log, 1, "%s merged into %d layers, strength %g", lora_file, lora_modules(s.lora),
                  strength);
+    free(stage.data);
     lora_close(s.lora);
     weights_close(s.file);
     *out = d;
     return 0;
 fail:
+    free(stage.data);
     lora_close(s.lora);
     weights_close(s.file);
     dit_close(d);

@@ -8,7 +8,7 @@ enum gemm_type { GEMM_F32, GEMM_BF16 }; /* of x and weight; sums and y are fp32 
 
 struct gemm; /* y [rows, out] = x [rows, in] · Wᵀ + b, no activation */
 
-/* weight [out, in] plain, 64-byte aligned, of the type; packed into the layout the backend likes
+/* weight [out, in] plain, aligned to the type; packed into the layout the backend likes
  * unless borrow (then it must outlive the gemm, or be replaced by gemm_rebind). bias fp32 or NULL.
  */
 int gemm_open(struct gemm **g, enum gemm_type type, int out, int in, const void *weight,

@@ -22,6 +22,16 @@ static size_t esize(const struct linear_params *p)
 
 static size_t align64(size_t n) { return (n + 63) / 64 * 64; }
 
+/* The stage's room, grown to `bytes`; NULL: no memory. */
+static void *stage_room(struct linear_stage *s, size_t bytes)
+{
+    if (bytes <= s->bytes) return s->data;
+    free(s->data);
+    s->data = aligned_alloc(64, align64(bytes));
+    s->bytes = s->data ? bytes : 0;
+    return s->data;
+}
+
 struct convert {
     char *dst;
     const char *src;
@@ -41,10 +51,13 @@ static void convert_chunk(void *ctx, int task, int worker)
     float f[CONVERT_BLOCK];
     for (size_t i = first; i < end; i += CONVERT_BLOCK) {
         size_t m = end - i < CONVERT_BLOCK ? end - i : CONVERT_BLOCK;
-        dtype_to_f32(f, c->src + i * dtype_size(c->type), c->type, m);
+        const char *src = c->src + i * dtype_size(c->type);
         if (c->precision == PRECISION_FP32) {
-            memcpy(c->dst + i * 4, f, m * 4);
-        } else if (c->precision == PRECISION_BF16) {
+            dtype_to_f32((float *)(void *)c->dst + i, src, c->type, m);
+            continue;
+        }
+        dtype_to_f32(f, src, c->type, m);
+        if (c->precision == PRECISION_BF16) {
             row_ops_pick()->to_bf16((uint16_t *)(void *)c->dst + i, f, m);
         } else {
             for (size_t j = 0; j < m; j++)
@@ -91,6 +104,16 @@ static int set_bias(struct linear *l, const struct tensor *bias, struct err *e)
 int linear_open(struct linear **out, const struct linear_params *p, const struct tensor *weight,
                 const struct tensor *bias, struct err *e)
 {
+    struct linear_stage own = {0};
+    int r = linear_open_staged(out, p, weight, bias, &own, e);
+    free(own.data);
+    return r;
+}
+
+int linear_open_staged(struct linear **out, const struct linear_params *p,
+                       const struct tensor *weight, const struct tensor *bias,
+                       struct linear_stage *stage, struct err *e)
+{
     *out = NULL;
     struct linear *l = calloc(1, sizeof *l);
     if (!l) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
@@ -108,15 +131,17 @@ int linear_open(struct linear **out, const struct linear_params *p, const struct
         if (weight && linear_rebind(l, weight, NULL, e) < 0) goto fail;
     } else {
         if (check_float(weight, e) < 0) goto fail;
-        void *plain = aligned_alloc(64, bytes);
-        if (!plain) {
-            err_set(e, ERR_RESOURCE, "no memory to pack a weight of %zu bytes", bytes);
-            goto fail;
+        const void *plain = weight->data;
+        if (!usable_in_place(weight, p->precision)) {
+            void *room = stage_room(stage, bytes);
+            if (!room) {
+                err_set(e, ERR_RESOURCE, "no memory to pack a weight of %zu bytes", bytes);
+                goto fail;
+            }
+            convert(room, weight, p->precision);
+            plain = room;
         }
-        convert(plain, weight, p->precision);
-        int r = gemm_open(&l->gemm, l->type, p->out, p->in, plain, l->bias, false, e);
-        free(plain);
-        if (r < 0) goto fail;
+        if (gemm_open(&l->gemm, l->type, p->out, p->in, plain, l->bias, false, e) < 0) goto fail;
     }
     *out = l;
     return 0;

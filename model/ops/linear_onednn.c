@@ -58,8 +58,7 @@ static int pack(struct gemm *g, const void *weight, struct err *e)
     mem_desc plain = NO_DESC;
     if (make_desc(g, 512, false, &pd, e) < 0) return -1;
     mem_desc_ref want = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    size_t bytes = (dnnl_memory_desc_get_size(want) + 63) / 64 * 64;
-    g->packed = aligned_alloc(64, bytes);
+    g->packed = aligned_alloc(64, (dnnl_memory_desc_get_size(want) + 63) / 64 * 64);
     dnnl_status_t r = g->packed ? dnnl_success : dnnl_out_of_memory;
     if (!r) r = desc_make(&plain, 2, (dnnl_dims_t){g->in, g->out}, type_of(g->type), dnnl_ba);
     if (!r) r = dnnl_memory_create(&g->weight, want, g->engine, g->packed);

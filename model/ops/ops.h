@@ -30,6 +30,15 @@ struct linear_params {
  * set later by linear_rebind(). Errors: ERR_INPUT (dtype), ERR_RESOURCE. */
 int linear_open(struct linear **out, const struct linear_params *p, const struct tensor *weight,
                 const struct tensor *bias, struct err *e);
+/* Many layers one after another: the room that a weight is converted in is kept from one to the
+ * next. Zero it first; free() data after the last. */
+struct linear_stage {
+    void *data;
+    size_t bytes;
+};
+int linear_open_staged(struct linear **out, const struct linear_params *p,
+                       const struct tensor *weight, const struct tensor *bias,
+                       struct linear_stage *stage, struct err *e);
 void linear_close(struct linear *l); /* takes NULL */
 /* borrow only: points the layer at another weight of the same shape (next layer, same primitive).
  */
