@@ -9,10 +9,11 @@
 # SD      sd-cli of stable-diffusion.cpp, built from its repository for this machine: timed in the same
 #         run, on weights of the same shape, in each of the settings below; the best one counts
 #
-# PRECISIONS="fp32 bf16" STEPS=3 RUNS=1 THREADS=0 may be set. Wants python3, and 16 GB of memory.
+# PRECISIONS="fp32 bf16" STEPS=3 RUNS=1 THREADS=0 may be set, and RUN to what goes before each timed
+# command, such as RUN="taskset -c 0-7". Wants python3, and 16 GB of memory.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 ditgen=$1 dir=${2:-wan13b} sd=${3:-}
 steps=${STEPS:-3} runs=${RUNS:-1} threads=${THREADS:-0}
 if [ -z "${PRECISIONS:-}" ]; then
@@ -27,7 +28,7 @@ trap 'rm -rf "$tmp"' EXIT
 
 for precision in $PRECISIONS; do
     echo "ditgen $precision ..." >&2
-    "$ditgen" bench "$prompt" -m "$dir" --size 256x256 --frames 5 --steps "$steps" --guidance-scale 1 \
+    ${RUN:-} "$ditgen" bench "$prompt" -m "$dir" --size 256x256 --frames 5 --steps "$steps" --guidance-scale 1 \
         --precision "$precision" --runs "$runs" -t "$threads" --json > "$tmp/ditgen-$precision.json"
 done
 
@@ -42,7 +43,7 @@ if [ -n "$sd" ]; then
         k=$((k + 1))
         echo "stable-diffusion.cpp $flags ..." >&2
         # shellcheck disable=SC2086
-        "$sd" -M vid_gen --diffusion-model "$dir/original/wan13b.safetensors" \
+        ${RUN:-} "$sd" -M vid_gen --diffusion-model "$dir/original/wan13b.safetensors" \
             --vae "$dir/original/wan_vae.safetensors" --t5xxl "$dir/text_encoder/model.safetensors" \
             -p "$prompt" -W 256 -H 256 --video-frames 5 --steps "$steps" --cfg-scale 1 -s 1 \
             --sampling-method euler --flow-shift 3 --threads "$n" --mmap -v $flags \
