@@ -45,7 +45,7 @@ template <class S> int launch(const attn_cuda *w, err *e)
 struct Variant {
     const char *name;
     attn_tile tile;
-    bool list;
+    bool list, plain;
     int (*run)(const attn_cuda *w, err *e);
 };
 template <class S> constexpr Variant of(const char *name)
@@ -54,6 +54,7 @@ template <class S> constexpr Variant of(const char *name)
     return {name,
             {kernel, S::D, S::BQ, S::BK, S::STAGES, S::THREADS, S::BLOCKS, S::SHARED},
             S::LIST,
+            S::PLAIN,
             launch<S>};
 }
 // The first that takes a call gets it (shape.c says so beforehand); the rest is what those were
@@ -61,20 +62,27 @@ template <class S> constexpr Variant of(const char *name)
 const Variant variants[] = {
     of<Shape<128, 176, 2, 2, BY_TURNS>>("d128 128x176"),
     of<Shape<64, 128, 3, 3, BY_TURNS>>("d64 192x128"),
-    of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS>>("d128 list 2 stages"),
-    of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS>>("d64 list 3 stages"),
-    of<Shape<128, 64, 1, 2, BY_LIST>>("d128 list 64x64"),
-    of<Shape<64, 64, 1, 3, BY_LIST>>("d64 list 64x64"),
-    of<Shape<128, 176, 2, 2, BY_TURNS | BY_FIRST>>("d128 128x176 first"),
-    of<Shape<64, 128, 3, 3, BY_TURNS | BY_VOTE | BY_FIRST>>("d64 192x128 vote, first"),
-    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE | BY_FIRST>>("d128 list vote, first"),
-    of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS | BY_FIRST>>("d64 list first"),
-    of<Shape<128, 176, 2, 2, 0>>("d128 128x176 no turns"),
-    of<Shape<128, 176, 2, 2, BY_TURNS | BY_VOTE>>("d128 128x176 vote"),
-    of<Shape<64, 128, 3, 3, BY_TURNS | BY_VOTE>>("d64 192x128 vote"),
-    of<Shape<128, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 3 stages, vote"),
-    of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS | BY_VOTE>>("d128 list 2 stages, vote"),
-    of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS | BY_VOTE>>("d64 list 3 stages, vote"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS>>("d128 list one"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 8 * BY_PASS>>("d64 list t8"),
+    of<Shape<128, 64, 1, 2, BY_LIST | BY_PLAIN>>("d128 list 64x64"),
+    of<Shape<64, 64, 1, 3, BY_LIST | BY_PLAIN>>("d64 list 64x64"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_TURNS>>("d128 list full"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_TWO | BY_TURNS | 8 * BY_PASS>>("d64 list full"),
+    of<Shape<128, 64, 1, 2, BY_LIST>>("d128 full 64x64"),
+    of<Shape<64, 64, 1, 3, BY_LIST>>("d64 full 64x64"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 0 * BY_PASS>>("d64 list t0"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 4 * BY_PASS>>("d64 list t4"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 10 * BY_PASS>>("d64 list t10"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | BY_KEPT | 8 * BY_PASS>>(
+        "d64 list k8"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d64 list kept"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT | BY_CHAIN>>("d64 list chain"),
+    of<Shape<64, 128, 2, 6, BY_TWO | BY_TURNS | 8 * BY_PASS>>("d64 128x128 t8"),
+    of<Shape<128, 128, 2, 2, BY_TURNS>>("d128 128x128 one"),
+    of<Shape<128, 128, 2, 2, BY_TURNS | BY_KEPT>>("d128 128x128 kept"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d128 list kept"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT | BY_CHAIN>>(
+        "d128 list chain"),
 };
 
 } // namespace
@@ -93,7 +101,8 @@ bool attn_sm90_takes(const attn_cuda *w, int variant)
     const Variant &v = variants[variant];
     const attn_lists *l = w->lists;
     return v.tile.head_dim == w->head_dim && v.list == (l != nullptr) &&
-           (!l || (v.tile.block_q == l->block_q && v.tile.block_k == l->block_k));
+           (!l || (v.tile.block_q == l->block_q && v.tile.block_k == l->block_k &&
+                   (!v.plain || (!l->mean && !w->alive))));
 }
 
 int attn_sm90_as(const attn_cuda *w, int variant, err *e)

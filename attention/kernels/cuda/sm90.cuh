@@ -36,24 +36,37 @@ enum : unsigned {
     BY_LIST = 1, // steps from a plan; dense counts
     BY_RUNS = 2, // stages are put together from runs of 8 keys and more
     BY_TURNS = 4, // warpgroups take turns at issuing products
-    BY_FIRST = 16, // control words are read by the lane that frees them, and handed to its warp
-    BY_VOTE = 8, // a warp leaves its outputs alone when no maximum of its rows has risen
+    BY_TWO = 16, // scores of the next tile are computed during the softmax of this one
+    BY_PLAIN = 32, // lists without mean tiles, nothing recorded
+    BY_KEPT = 256, // queries are kept in registers, and their buffer is free at once
+    BY_CHAIN = 512, // a row's first scores are computed while the outputs of the one before leave
+    BY_PASS = 1024, // * n of TWO and TURNS: a turn passes on after n of BK / 8 groups of exp2
 };
 
 template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
-    static constexpr bool TURNS = WAYS & BY_TURNS, VOTE = WAYS & BY_VOTE;
-    static constexpr bool FIRST = WAYS & BY_FIRST;
+    static constexpr bool TURNS = WAYS & BY_TURNS;
+    static constexpr bool KEPT = WAYS & BY_KEPT;
+    static constexpr bool CHAINED = WAYS & BY_CHAIN;
+    static constexpr bool TWO = WAYS & BY_TWO, PLAIN = WAYS & BY_PLAIN || !LIST;
+    // the last tile comes first, so that one place masks the keys past the end
+    static constexpr bool TAIL_FIRST = PLAIN && !RAGGED;
+    static constexpr int PASS_ON = WAYS / BY_PASS;
+    static constexpr int CHAINS = 2;
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
     static constexpr int Q_BYTES = BQ * D * 2, KV_BYTES = BK * D * 2;
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
     static constexpr int BLOCKS = WGS == 1 ? 2 : 1; // per processor: one computes, one waits
     // 65,536 registers: 128 * (40 + 2 * 232), 128 * (32 + 3 * 160), 2 * 128 * (40 + 216)
-    static constexpr int GROW = WGS == 1 ? 216 : WGS == 2 ? 232 : 160, SHRINK = WGS == 3 ? 32 : 40;
+    static constexpr int GROW = WGS == 1 ? 216 : WGS == 2 ? (TWO && KEPT ? 240 : 232) : 160;
+    static constexpr int SHRINK = WGS == 3 ? 32 : TWO && KEPT ? 24 : 40;
+    static_assert(!TWO || (WGS <= 2 && D == 64 && BK <= 128), "registers for two tiles of scores");
     static_assert(D % BOX == 0, "a row of a box is 64 channels");
     static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && !LIST),
                   "a stage of a ragged plan is a tile, and the plan has its own rows");
+    static_assert(!KEPT || WGS <= 2, "registers for queries");
+    static_assert(KEPT || !CHAINED, "the next row's queries want a place");
     static_assert(BK % 16 == 0, "P is cut into steps of 16 keys");
     static_assert((BQ * 128) % 1024 == 0 && (BK * 128) % 1024 == 0, "swizzle atoms are 1024 bytes");
     static_assert(BQ <= 256 && BK <= 256, "a box has at most 256 rows");
@@ -90,13 +103,14 @@ template <> struct MapsOf<true> {
 };
 template <class S> using Maps = typename MapsOf<S::RAGGED>::type;
 
-// Everything in shared memory that is not a tile. info of a key stage: its step, for masks; shown:
-// bits of its keys that count, of ragged plans.
+// Everything in shared memory that is not a tile
 template <int STAGES> struct Control {
     uint64_t q_full, q_empty;
     uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
-    uint32_t info[STAGES], shown[STAGES][4];
-    int head, row, q0, q_end, count; // what the queries of this turn are; head < 0: no more
+    struct Words { // what the queries of a turn are; head < 0: no more
+        int head, row, q0, q_end, count;
+        int first; // of its steps or stages
+    } words[4]; // of turns: those of one are good until the queries of the next but two are there
 };
 
 template <class S> __device__ __forceinline__ int tile_of(uint32_t step)
@@ -104,15 +118,22 @@ template <class S> __device__ __forceinline__ int tile_of(uint32_t step)
     return static_cast<int>(S::LIST ? ATTN_STEP_TILE(step) : step);
 }
 
+// What is done i-th in a row of tiles
+template <class S>
+__device__ __forceinline__ uint32_t step_of(const uint32_t *steps, int i, int count)
+{
+    const int at = !S::TAIL_FIRST ? i : i == 0 ? count - 1 : i - 1;
+    return S::LIST ? steps[at] : at;
+}
+
 // One tile of keys or values into its stage; n counts stages of this ring.
 template <class S>
 __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const uint64_t *full,
                                      const uint64_t *empty, uint32_t ring, const CUtensorMap *tiles,
-                                     const CUtensorMap *means, uint32_t *info)
+                                     const CUtensorMap *means)
 {
     const uint32_t s = n % S::STAGES, bar = smem_address(&full[s]);
     mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
-    if (info) info[s] = step;
     mbar_arrive_expect(bar, S::KV_BYTES);
     const CUtensorMap *map = S::LIST && step & ATTN_STEP_MEAN ? means : tiles;
 #pragma unroll
@@ -123,14 +144,12 @@ __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const 
 
 // One stage put together from runs
 template <class S>
-__device__ __forceinline__ void
-feed_runs(uint32_t n, const attn_ragged_stage &stage, int head, const uint64_t *full,
-          const uint64_t *empty, uint32_t ring, const CUtensorMap *boxes, uint32_t (*shown)[4])
+__device__ __forceinline__ void feed_runs(uint32_t n, const attn_ragged_stage &stage, int head,
+                                          const uint64_t *full, const uint64_t *empty,
+                                          uint32_t ring, const CUtensorMap *boxes)
 {
     const uint32_t s = n % S::STAGES, bar = smem_address(&full[s]);
     mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
-    for (int i = 0; shown && i < 4; i++)
-        shown[s][i] = stage.shown[i];
     mbar_arrive_expect(bar, S::KV_BYTES);
     for (int i = 0, at = 0; at < S::BK / 8; i++) {
         const uint32_t run = stage.run[i], size = run >> ATTN_RAGGED_SHIFT;
@@ -155,7 +174,7 @@ __device__ void produce_runs(const Args &a, const RaggedMaps &maps, Control<S::S
         const unsigned id = next;
         if (id >= static_cast<unsigned>(a.tiles)) {
             mbar_wait(q_empty, (turn & 1) ^ 1);
-            c.head = -1;
+            c.words[turn % 4].head = -1;
             mbar_arrive(q_full);
             return;
         }
@@ -163,14 +182,10 @@ __device__ void produce_runs(const Args &a, const RaggedMaps &maps, Control<S::S
         const attn_ragged_row row = a.ragged[id];
         const attn_ragged_stage *stages = a.stages + row.first;
         const int count = row.stages;
-        if (count > 0)
-            feed_runs<S>(kv, stages[0], row.head, c.k_full, c.k_empty, k_at, maps.k, c.shown);
+        if (count > 0) feed_runs<S>(kv, stages[0], row.head, c.k_full, c.k_empty, k_at, maps.k);
         mbar_wait(q_empty, (turn & 1) ^ 1);
-        c.head = row.head;
-        c.row = 0;
-        c.q0 = row.q0;
-        c.q_end = row.q0 + row.queries;
-        c.count = count;
+        c.words[turn % 4] = {
+            row.head, 0, row.q0, row.q0 + row.queries, count, static_cast<int>(row.first)};
         if (count == 0) {
             mbar_arrive(q_full);
             continue;
@@ -181,9 +196,8 @@ __device__ void produce_runs(const Args &a, const RaggedMaps &maps, Control<S::S
             tma_load(q_at + x * 2 * S::BQ, &maps.q, q_full, x, row.q0, row.head);
         for (int i = 1; i <= count; i++, kv++) {
             if (i < count)
-                feed_runs<S>(kv + 1, stages[i], row.head, c.k_full, c.k_empty, k_at, maps.k,
-                             c.shown);
-            feed_runs<S>(kv, stages[i - 1], row.head, c.v_full, c.v_empty, v_at, maps.v, nullptr);
+                feed_runs<S>(kv + 1, stages[i], row.head, c.k_full, c.k_empty, k_at, maps.k);
+            feed_runs<S>(kv, stages[i - 1], row.head, c.v_full, c.v_empty, v_at, maps.v);
         }
     }
 }
@@ -199,7 +213,7 @@ __device__ void produce(const Args &a, const PlainMaps &maps, Control<S::STAGES>
         const unsigned id = next;
         if (id >= static_cast<unsigned>(a.tiles)) {
             mbar_wait(q_empty, (turn & 1) ^ 1);
-            c.head = -1;
+            c.words[turn % 4].head = -1;
             mbar_arrive(q_full);
             return;
         }
@@ -207,22 +221,19 @@ __device__ void produce(const Args &a, const PlainMaps &maps, Control<S::STAGES>
         const int head_row = S::LIST ? static_cast<int>(a.order[id]) : static_cast<int>(id);
         const int head = head_row / a.rows, row = head_row - head * a.rows;
         const uint32_t *steps = nullptr;
+        uint32_t first = 0;
         int count = (a.len_k + S::BK - 1) / S::BK;
         if (S::LIST) {
             const uint32_t *at = a.row_ptr + (a.per_head ? head_row : row);
-            steps = a.steps + at[0];
-            count = static_cast<int>(at[1] - at[0]);
+            first = at[0];
+            steps = a.steps + first;
+            count = static_cast<int>(at[1] - first);
         }
         // the first keys do not wait for the queries before to be done with
-        uint32_t step = S::LIST && count > 0 ? steps[0] : 0, before;
-        if (count > 0)
-            feed<S>(kv, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean, c.info);
+        uint32_t step = count > 0 ? step_of<S>(steps, 0, count) : 0, before;
+        if (count > 0) feed<S>(kv, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean);
         mbar_wait(q_empty, (turn & 1) ^ 1);
-        c.head = head;
-        c.row = row;
-        c.q0 = row * S::BQ;
-        c.q_end = a.len_q;
-        c.count = count;
+        c.words[turn % 4] = {head, row, row * S::BQ, a.len_q, count, static_cast<int>(first)};
         if (count == 0) {
             mbar_arrive(q_full);
             continue;
@@ -231,29 +242,51 @@ __device__ void produce(const Args &a, const PlainMaps &maps, Control<S::STAGES>
 #pragma unroll
         for (int x = 0; x < S::D; x += BOX)
             tma_load(q_at + x * 2 * S::BQ, &maps.q, q_full, x, row * S::BQ, head);
-        uint32_t ahead = S::LIST ? (count > 1 ? steps[1] : 0) : 1;
+        uint32_t ahead = count > 1 ? step_of<S>(steps, 1, count) : 0;
         for (int i = 1; i <= count; i++) { // keys run one tile ahead of values
             before = step;
             step = ahead;
-            ahead = S::LIST ? (i + 1 < count ? steps[i + 1] : 0) : i + 1;
+            ahead = i + 1 < count ? step_of<S>(steps, i + 1, count) : 0;
             if (i < count)
-                feed<S>(kv + 1, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean,
-                        c.info);
-            feed<S>(kv, before, head, c.v_full, c.v_empty, v_at, &maps.v, &maps.v_mean, nullptr);
+                feed<S>(kv + 1, step, head, c.k_full, c.k_empty, k_at, &maps.k, &maps.k_mean);
+            feed<S>(kv, before, head, c.v_full, c.v_empty, v_at, &maps.v, &maps.v_mean);
             kv++;
         }
     }
 }
 
+// Queries as the A operand in registers: each quarter of a step of 16 channels is 8 rows of 16
+// bytes, where the 128-byte swizzle has put them.
+template <class S> struct Kept {
+    uint32_t q[S::KEPT ? S::D / 16 : 1][4];
+};
+template <class S> __device__ __forceinline__ void keep_queries(Kept<S> &kept, uint32_t q)
+{
+    const int row = threadIdx.x % WG / 32 * 16 + threadIdx.x % 16, half = threadIdx.x % 32 / 16;
+#pragma unroll
+    for (int i = 0; i < S::D / 16; i++)
+        ldmatrix4(kept.q[i],
+                  q + i / 4 * BOX * 2 * S::BQ + row * 128 + ((i % 4 * 2 + half) ^ (row % 8)) * 16);
+}
+
 // S = Q Kt of this warpgroup's 64 rows
 template <class S>
-__device__ __forceinline__ void scores(float (&s)[S::BK / 2], uint32_t q, uint32_t k)
+__device__ __forceinline__ void scores(float (&s)[S::BK / 2], uint32_t q, uint32_t k,
+                                       const Kept<S> &kept)
 {
+    if constexpr (S::KEPT) {
 #pragma unroll
-    for (int d = 0; d < S::D; d += 16) {
-        const uint32_t in = d % BOX * 2, x = d / BOX * BOX * 2;
-        wgmma_ss<S::BK>(s, wgmma_matrix(q + x * S::BQ + in, 16, 1024),
-                        wgmma_matrix(k + x * S::BK + in, 16, 1024), d > 0);
+        for (int d = 0; d < S::D; d += 16)
+            wgmma_rk<S::BK>(s, kept.q[d / 16],
+                            wgmma_matrix(k + d / BOX * BOX * 2 * S::BK + d % BOX * 2, 16, 1024),
+                            d > 0);
+    } else {
+#pragma unroll
+        for (int d = 0; d < S::D; d += 16) {
+            const uint32_t in = d % BOX * 2, x = d / BOX * BOX * 2;
+            wgmma_ss<S::BK>(s, wgmma_matrix(q + x * S::BQ + in, 16, 1024),
+                            wgmma_matrix(k + x * S::BK + in, 16, 1024), d > 0);
+        }
     }
 }
 
@@ -268,10 +301,11 @@ __device__ __forceinline__ void outputs(float (&o)[S::D / 2], const uint32_t (&p
 }
 
 template <class S>
-__device__ __forceinline__ void pack(uint32_t (&p)[S::BK / 16][4], const float (&s)[S::BK / 2])
+__device__ __forceinline__ void pack(uint32_t (&p)[S::BK / 16][4], const float (&s)[S::BK / 2],
+                                     int from = 0, int to = S::BK / 8)
 {
 #pragma unroll
-    for (int i = 0; i < S::BK / 4; i++)
+    for (int i = 2 * from; i < 2 * to; i++)
         p[i / 4][i % 4] = pack_bf16(s[2 * i], s[2 * i + 1]);
 }
 
@@ -282,7 +316,7 @@ __device__ __forceinline__ void mask(float (&s)[S::BK / 2], const Args &a, uint3
                                      int plan_row)
 {
     const int first = tile_of<S>(step) * S::BK + 2 * (threadIdx.x % 4);
-    if (!S::LIST || !(step & ATTN_STEP_MEAN)) {
+    if (S::PLAIN || !(step & ATTN_STEP_MEAN)) {
 #pragma unroll
         for (int i = 0; i < S::BK / 2; i++)
             if (first + i / 4 * 8 + i % 2 >= a.len_k) s[i] = -INFINITY;
@@ -322,48 +356,61 @@ struct Rows { // two rows a thread: g and g + 8 of its warp's 16
     float most[2], sum[2]; // largest raw score; this thread's part of the sum of weights
 };
 
-// s becomes weights; returns by what O must shrink. Largest scores are over quads. Two chains a
-// row, rows side by side: one chain alone would wait for itself.
+// By what the sums and outputs so far must shrink under the scores of one more tile. Largest scores
+// are over quads. CHAINS a row, rows side by side: one chain alone would wait for itself, unless
+// other warps fill the time.
 template <class S>
-__device__ __forceinline__ void softmax(float (&s)[S::BK / 2], Rows &r, float (&shrink)[2],
-                                        float (&rise)[2], float scale)
+__device__ __forceinline__ void raise(const float (&s)[S::BK / 2], Rows &r, float (&base)[2],
+                                      float (&shrink)[2], float (&rise)[2], float scale)
 {
-    constexpr int N = S::BK / 8;
-    float most[2][2], base[2], sum[2][2] = {};
+    float most[2][S::CHAINS];
 #pragma unroll
     for (int h = 0; h < 2; h++)
-        most[h][0] = s[2 * h], most[h][1] = s[2 * h + 1];
 #pragma unroll
-    for (int i = 1; i < N; i++)
+        for (int x = 0; x < S::CHAINS; x++)
+            most[h][x] = s[2 * h + x];
+#pragma unroll
+    for (int i = 0; i < S::BK / 8; i++)
 #pragma unroll
         for (int h = 0; h < 2; h++)
 #pragma unroll
             for (int x = 0; x < 2; x++)
-                most[h][x] = fmaxf(most[h][x], s[4 * i + 2 * h + x]);
+                if (i > 0 || x >= S::CHAINS)
+                    most[h][x % S::CHAINS] = fmaxf(most[h][x % S::CHAINS], s[4 * i + 2 * h + x]);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        float top = fmaxf(most[h][0], most[h][1]);
+        float top = S::CHAINS == 2 ? fmaxf(most[h][0], most[h][S::CHAINS - 1]) : most[h][0];
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        rise[h] = S::LIST ? (top - r.most[h]) * scale : 0; // NaN or inf at the first: alive
+        rise[h] = !S::PLAIN ? (top - r.most[h]) * scale : 0; // NaN or inf at the first: alive
         top = fmaxf(top, r.most[h]);
         base[h] = top == -INFINITY ? 0 : top * scale;
         shrink[h] = exp2_fast(r.most[h] * scale - base[h]);
         r.most[h] = top;
+        r.sum[h] *= shrink[h];
     }
+}
+
+// Scores of these groups of 8 keys become weights.
+template <class S>
+__device__ __forceinline__ void weights(float (&s)[S::BK / 2], Rows &r, const float (&base)[2],
+                                        float scale, int from = 0, int to = S::BK / 8)
+{
+    float sum[2][S::CHAINS] = {};
 #pragma unroll
-    for (int i = 0; i < N; i++)
+    for (int i = from; i < to; i++)
 #pragma unroll
         for (int h = 0; h < 2; h++)
 #pragma unroll
             for (int x = 0; x < 2; x++) {
                 float &e = s[4 * i + 2 * h + x];
-                e = exp2_fast(fmaf(e, scale, -base[h]));
-                sum[h][x] += e;
+                const float power = fmaf(e, scale, -base[h]);
+                e = exp2_fast(power);
+                sum[h][x % S::CHAINS] += e;
             }
 #pragma unroll
     for (int h = 0; h < 2; h++)
-        r.sum[h] = r.sum[h] * shrink[h] + (sum[h][0] + sum[h][1]);
+        r.sum[h] += S::CHAINS == 2 ? sum[h][0] + sum[h][S::CHAINS - 1] : sum[h][0];
 }
 
 template <class S>
@@ -416,134 +463,301 @@ __device__ __forceinline__ void finish(float (&o)[S::D / 2], Rows &r, const Args
     }
 }
 
-// Scores of a tile that is in registers by now to weights; what depends on the step is rare, and a
-// branch for the whole warpgroup.
-template <class S>
-__device__ __forceinline__ void weigh(float (&s)[S::BK / 2], Rows &r, float (&shrink)[2],
-                                      const Args &a, uint32_t step, int head_row, int plan_row,
-                                      int query, int q_end, const uint32_t (&shown)[4])
+// A word of this turn's row. Those of a row that are rarely wanted are not kept in registers.
+__device__ __forceinline__ int peek(const int &word)
 {
-    if constexpr (S::RAGGED) mask_runs<S>(s, shown);
-    const bool mean = S::LIST && step & ATTN_STEP_MEAN;
-    if (!S::RAGGED && (mean || (tile_of<S>(step) + 1) * S::BK > a.len_k))
-        mask<S>(s, a, step, plan_row);
-    float rise[2];
-    softmax<S>(s, r, shrink, rise, a.scale_log2);
-    if (S::LIST && a.alive && !mean) record(a, step, head_row, query, q_end, rise);
+    return *const_cast<const volatile int *>(&word);
 }
 
-// A control word in shared memory, for all lanes of a warp. Read by all, it is right as well, since
-// they are converged when one of them frees the buffer, but racecheck cannot know.
-template <class S, class T> __device__ __forceinline__ T peek(const T &word)
+// The upper one of the two queries that this thread has of its warp's 16; block: which 64 of the
+// row
+__device__ __forceinline__ int query_of(int q0, int block)
 {
-    const volatile T &at = word;
-    if constexpr (!S::FIRST) return at;
-    T x = 0;
-    if (threadIdx.x % 32 == 0) x = at;
-    return __shfl_sync(~0u, x, 0);
+    return q0 + block * 64 + threadIdx.x % WG / 32 * 16 + threadIdx.x % 32 / 4;
 }
 
+// What a stage holds, from global memory, asked for before its products are: for masks. Nothing
+// where only the first tile of a row may be masked, but for that.
+struct What {
+    uint32_t step, shown[4];
+};
 template <class S>
-__device__ __forceinline__ void read_shown(uint32_t (&shown)[4], Control<S::STAGES> &c, uint32_t s)
+__device__ __forceinline__ void look_up(What &w, const Args &a, uint32_t first, int i, int count)
 {
     if constexpr (S::RAGGED)
-        for (int i = 0; i < 4; i++)
-            shown[i] = peek<S>(c.shown[s][i]);
+        load_words(w.shown, a.stages[first + i].shown);
+    else if (!S::TAIL_FIRST || i == 0)
+        w.step = S::LIST ? load_word(a.steps + first + (S::TAIL_FIRST ? count - 1 : i))
+                         : static_cast<uint32_t>(count - 1);
 }
 
-// One arrival of this warp frees a buffer, once all lanes have read what they want of it.
+// Keys that do not count, in scores that are in registers by now; rare, and a branch for the whole
+// warpgroup.
+template <class S>
+__device__ __forceinline__ void mask_tile(float (&s)[S::BK / 2], const Args &a, const What &what,
+                                          const typename Control<S::STAGES>::Words &row)
+{
+    if constexpr (S::RAGGED) {
+        mask_runs<S>(s, what.shown);
+    } else if ((!S::PLAIN && what.step & ATTN_STEP_MEAN) ||
+               (tile_of<S>(what.step) + 1) * S::BK > a.len_k) {
+        mask<S>(s, a, what.step, (a.per_head ? peek(row.head) * a.rows : 0) + peek(row.row));
+    }
+}
+
+// Whether a tile was worth it. Before its exp2: a branch after them would keep them from what
+// follows.
+template <class S>
+__device__ __forceinline__ void record_tile(const Args &a, const What &what, int block,
+                                            const typename Control<S::STAGES>::Words &row,
+                                            const float (&rise)[2])
+{
+    if (!S::PLAIN && a.alive && !(what.step & ATTN_STEP_MEAN))
+        record(a, what.step, peek(row.head) * a.rows + peek(row.row), query_of(peek(row.q0), block),
+               peek(row.q_end), rise);
+}
+
+// Every thread that reads the words of a row says itself that it has: as often as rows, it is
+// cheap.
+__device__ __forceinline__ void release_row(const uint64_t &empty)
+{
+    mbar_arrive(smem_address(&empty));
+}
+
+// One arrival of this warp frees a stage: its products are waited for warp by warp.
 __device__ __forceinline__ void release(const uint64_t &empty, int lane)
 {
-    __syncwarp();
     if (lane == 0) mbar_arrive(smem_address(&empty));
 }
 
+// The first scores of a row, if it has any: what is issued without is not looked at.
 template <class S>
-__device__ void consume(const Args &a, Control<S::STAGES> &c, uint32_t q_at, uint32_t k_at,
-                        uint32_t v_at)
+__device__ __forceinline__ void begin_row(float (&s)[S::BK / 2], Kept<S> &kept, uint32_t kv,
+                                          uint32_t turn, Control<S::STAGES> &c, uint32_t q_mine,
+                                          uint32_t k_at)
 {
-    const int group = threadIdx.x / WG - 1, lane = threadIdx.x % 32;
-    const int turn_mine = 1 + group, turn_next = 1 + (group + 1) % S::WGS; // 0 is __syncthreads
-    const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
-    const uint32_t q_mine = q_at + group * 64 * 128;
+    const uint32_t ks = kv % S::STAGES;
+    const typename Control<S::STAGES>::Words &row = c.words[turn % 4];
+    if (S::KEPT) {
+        mbar_wait(smem_address(&c.q_full), turn & 1);
+        if (peek(row.head) >= 0) {
+            if (peek(row.count) > 0) {
+                keep_queries<S>(kept, q_mine);
+                mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+            }
+            release_row(c.q_empty);
+        }
+    } else {
+        mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+    }
+    wgmma_pin(s);
+    wgmma_fence();
+    scores<S>(s, q_mine, k_at + ks * S::KV_BYTES, kept);
+    wgmma_commit();
+}
+
+// Products of tile i and the softmax of tile i + 1 in flight together: two tiles of scores at once.
+template <class S>
+__device__ __forceinline__ void consume_row(float (&o)[S::D / 2], float (&s)[S::BK / 2],
+                                            Kept<S> &kept, Rows &r, uint32_t &kv, uint32_t turn,
+                                            const Args &a, Control<S::STAGES> &c, int group,
+                                            uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+{
+    const typename Control<S::STAGES>::Words &row = c.words[turn % 4];
+    const int count = peek(row.count);
+    const uint32_t first = static_cast<uint32_t>(peek(row.first));
+    // barrier 0 is __syncthreads
+    const int turn_mine = 1 + group, turn_next = 1 + (group + 1) % S::WGS;
+    const int lane = threadIdx.x % 32;
+    float base[2], shrink[2], rise[2];
+    uint32_t p[S::BK / 16][4];
+    What what;
+    uint32_t ks = kv % S::STAGES;
+    look_up<S>(what, a, first, 0, count);
+    if (!S::CHAINED) begin_row<S>(s, kept, kv, turn, c, q_mine, k_at);
+    wgmma_wait<0>();
+    wgmma_pin(s);
+    release(c.k_empty[ks], lane);
+    mask_tile<S>(s, a, what, row);
+    raise<S>(s, r, base, shrink, rise, a.scale_log2);
+    record_tile<S>(a, what, group, row, rise);
+    weights<S>(s, r, base, a.scale_log2);
+    pack<S>(p, s);
+    for (int i = 1; i < count; i++) {
+        const uint32_t vs = ks, v_parity = kv / S::STAGES & 1;
+        kv++;
+        ks = kv % S::STAGES;
+        if (!S::TAIL_FIRST) look_up<S>(what, a, first, i, count);
+        mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+        if (S::TURNS) named_wait(turn_mine, 2 * WG);
+        wgmma_pin(s);
+        wgmma_pin(o);
+        wgmma_fence();
+        scores<S>(s, q_mine, k_at + ks * S::KV_BYTES, kept);
+        wgmma_commit();
+        mbar_wait(smem_address(&c.v_full[vs]), v_parity);
+        wgmma_fence();
+        outputs<S>(o, p, v_at + vs * S::KV_BYTES);
+        wgmma_commit();
+        if (S::TURNS) named_arrive(turn_next, 2 * WG);
+        wgmma_wait<1>();
+        wgmma_pin(s);
+        release(c.k_empty[ks], lane);
+        if (!S::TAIL_FIRST) mask_tile<S>(s, a, what, row);
+        raise<S>(s, r, base, shrink, rise, a.scale_log2);
+        record_tile<S>(a, what, group, row, rise);
+        weights<S>(s, r, base, a.scale_log2);
+        wgmma_wait<0>();
+        wgmma_pin(o);
+        release(c.v_empty[vs], lane);
+        rescale<S>(o, shrink);
+        pack<S>(p, s);
+    }
+    if (!S::KEPT) release_row(c.q_empty);
+    const uint32_t v_parity = kv / S::STAGES & 1;
+    mbar_wait(smem_address(&c.v_full[ks]), v_parity);
+    wgmma_pin(o);
+    wgmma_fence();
+    outputs<S>(o, p, v_at + ks * S::KV_BYTES);
+    wgmma_commit();
+    kv++;
+    // the next row's first scores while this row's outputs leave
+    if (S::CHAINED) begin_row<S>(s, kept, kv, turn + 1, c, q_mine, k_at);
+    wgmma_wait<S::CHAINED ? 1 : 0>();
+    wgmma_pin(o);
+    release(c.v_empty[ks], lane);
+}
+
+// One tile of a row whose scores are there (now), while those of the next are computed, unless it
+// is the last. In flight at its beginning: the product with the values of the tile before.
+template <class S, bool LAST>
+__device__ __forceinline__ void
+consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::BK / 16][4],
+             float (&o)[S::D / 2], const Kept<S> &kept, Rows &r, What &what, uint32_t &kv, int i,
+             uint32_t first, const typename Control<S::STAGES>::Words &row, const Args &a,
+             Control<S::STAGES> &c, int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+{
+    const int lane = threadIdx.x % 32;
+    const uint32_t stage = kv % S::STAGES, parity = kv / S::STAGES & 1;
+    const uint32_t before = (kv + S::STAGES - 1) % S::STAGES, after = (kv + 1) % S::STAGES;
+    const What mine = what;
+    float base[2], shrink[2], rise[2];
+    if (S::TURNS) named_wait(1 + group, 2 * WG);
+    if (!LAST) {
+        if (!S::TAIL_FIRST) look_up<S>(what, a, first, i + 1, 0);
+        mbar_wait(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
+        wgmma_pin(next);
+        wgmma_fence();
+        scores<S>(next, q_mine, k_at + after * S::KV_BYTES, kept);
+        wgmma_commit();
+    } else if (!S::KEPT) {
+        release_row(c.q_empty);
+    }
+    if (!S::TAIL_FIRST) mask_tile<S>(now, a, mine, row);
+    raise<S>(now, r, base, shrink, rise, a.scale_log2);
+    record_tile<S>(a, mine, group, row, rise);
+    weights<S>(now, r, base, a.scale_log2, 0, S::PASS_ON);
+    if (S::TURNS) named_arrive(2 - group, 2 * WG); // the other's
+    weights<S>(now, r, base, a.scale_log2, S::PASS_ON, S::BK / 8);
+    wgmma_wait<LAST ? 0 : 1>();
+    wgmma_pin(o);
+    if (i > 0) release(c.v_empty[before], lane);
+    rescale<S>(o, shrink);
+    pack<S>(p, now);
+    mbar_wait(smem_address(&c.v_full[stage]), parity);
+    wgmma_pin(o);
+    wgmma_fence();
+    outputs<S>(o, p, v_at + stage * S::KV_BYTES);
+    wgmma_commit();
+    wgmma_wait<LAST ? 0 : 1>();
+    if (LAST) {
+        wgmma_pin(o);
+        release(c.v_empty[stage], lane);
+    } else {
+        wgmma_pin(next);
+        release(c.k_empty[after], lane);
+    }
+    kv++;
+}
+
+// Both products of a tile hide behind softmaxes, so that two warpgroups fill the exp2 pipe: needs
+// registers for two tiles of scores.
+template <class S>
+__device__ __forceinline__ void
+consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t first,
+                  const typename Control<S::STAGES>::Words &row, const Args &a,
+                  Control<S::STAGES> &c, int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+{
+    const int lane = threadIdx.x % 32;
+    float s[2][S::BK / 2];
+    uint32_t p[S::BK / 16][4];
+    const uint32_t stage = kv % S::STAGES;
+    What what;
+    Kept<S> kept;
+    if (S::KEPT) {
+        keep_queries<S>(kept, q_mine);
+        release_row(c.q_empty);
+    }
+    look_up<S>(what, a, first, 0, count);
+    mbar_wait(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
+    wgmma_pin(s[0]);
+    wgmma_fence();
+    scores<S>(s[0], q_mine, k_at + stage * S::KV_BYTES, kept);
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_pin(s[0]);
+    release(c.k_empty[stage], lane);
+    if (S::TAIL_FIRST) mask_tile<S>(s[0], a, what, row);
+#define ARGS p, o, kept, r, what, kv, i, first, row, a, c, group, q_mine, k_at, v_at
+    for (int i = 0;; i++) {
+        if (i + 1 == count) {
+            consume_tile<S, true>(s[0], s[1], ARGS);
+            break;
+        }
+        consume_tile<S, false>(s[0], s[1], ARGS);
+        if (++i + 1 == count) {
+            consume_tile<S, true>(s[1], s[0], ARGS);
+            break;
+        }
+        consume_tile<S, false>(s[1], s[0], ARGS);
+    }
+#undef ARGS
+}
+
+template <class S>
+__device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_t q_at,
+                        uint32_t k_at, uint32_t v_at)
+{
+    const uint32_t q_full = smem_address(&c.q_full), q_mine = q_at + group * 64 * 128;
     uint32_t kv = 0; // key stages used so far; values lag one behind inside a row
-    if (S::TURNS && group == S::WGS - 1) named_arrive(turn_next, 2 * WG);
+    float s[S::BK / 2];
+    Kept<S> kept;
+    if (S::TURNS && group == S::WGS - 1) named_arrive(1, 2 * WG); // the first's turn
+    if (S::CHAINED) begin_row<S>(s, kept, kv, 0, c, q_mine, k_at);
     for (uint32_t turn = 0;; turn++) {
-        mbar_wait(q_full, turn & 1);
-        const int head = peek<S>(c.head);
-        const int row = peek<S>(c.row);
-        const int q0 = peek<S>(c.q0);
-        const int q_end = peek<S>(c.q_end);
-        const int count = peek<S>(c.count);
-        if (head < 0) break;
-        const int head_row = head * a.rows + row, plan_row = a.per_head ? head_row : row;
-        const int query = q0 + group * 64 + threadIdx.x % WG / 32 * 16 + lane / 4;
+        if (!S::CHAINED) mbar_wait(q_full, turn & 1);
+        const typename Control<S::STAGES>::Words &row = c.words[turn % 4];
+        if (peek(row.head) < 0) break;
+        const int count = peek(row.count);
+        const uint32_t first = static_cast<uint32_t>(peek(row.first));
         float o[S::D / 2];
         Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
 #pragma unroll
         for (int i = 0; i < S::D / 2; i++)
             o[i] = 0;
         if (count == 0) {
-            release(c.q_empty, lane);
-        } else {
-            float s[S::BK / 2], shrink[2];
-            uint32_t p[S::BK / 16][4];
-            uint32_t ks = kv % S::STAGES;
-            mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
-            uint32_t step = peek<S>(c.info[ks]), shown[4];
-            read_shown<S>(shown, c, ks);
-            wgmma_pin(s);
-            wgmma_fence();
-            scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
-            wgmma_commit();
-            wgmma_wait<0>();
-            wgmma_pin(s);
-            release(c.k_empty[ks], lane);
-            weigh<S>(s, r, shrink, a, step, head_row, plan_row, query, q_end, shown);
-            pack<S>(p, s);
-            for (int i = 1; i < count; i++) {
-                const uint32_t vs = ks, v_parity = kv / S::STAGES & 1;
-                kv++;
-                ks = kv % S::STAGES;
-                mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
-                step = peek<S>(c.info[ks]);
-                read_shown<S>(shown, c, ks);
-                if (S::TURNS) named_wait(turn_mine, 2 * WG);
-                wgmma_pin(s);
-                wgmma_pin(o);
-                wgmma_fence();
-                scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
-                wgmma_commit();
-                mbar_wait(smem_address(&c.v_full[vs]), v_parity);
-                wgmma_fence();
-                outputs<S>(o, p, v_at + vs * S::KV_BYTES);
-                wgmma_commit();
-                if (S::TURNS) named_arrive(turn_next, 2 * WG);
-                wgmma_wait<1>();
-                wgmma_pin(s);
-                release(c.k_empty[ks], lane);
-                weigh<S>(s, r, shrink, a, step, head_row, plan_row, query, q_end, shown);
-                wgmma_wait<0>();
-                wgmma_pin(o);
-                release(c.v_empty[vs], lane);
-                if (!S::VOTE || __any_sync(~0u, shrink[0] != 1 || shrink[1] != 1))
-                    rescale<S>(o, shrink);
-                pack<S>(p, s);
-            }
-            release(c.q_empty, lane);
-            mbar_wait(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
-            wgmma_pin(o);
-            wgmma_fence();
-            outputs<S>(o, p, v_at + ks * S::KV_BYTES);
-            wgmma_commit();
-            wgmma_wait<0>();
-            wgmma_pin(o);
-            release(c.v_empty[ks], lane);
-            kv++;
-        }
-        finish<S>(o, r, a, head, query, q_end);
+            if (S::CHAINED)
+                begin_row<S>(s, kept, kv, turn + 1, c, q_mine, k_at);
+            else
+                release_row(c.q_empty);
+        } else if constexpr (S::TWO)
+            consume_row_ahead<S>(o, r, kv, count, first, row, a, c, group, q_mine, k_at, v_at);
+        else
+            consume_row<S>(o, s, kept, r, kv, turn, a, c, group, q_mine, k_at, v_at);
+        finish<S>(o, r, a, peek(row.head), query_of(peek(row.q0), group), peek(row.q_end));
     }
-    if (S::TURNS && group == 0) named_wait(turn_mine, 2 * WG); // the last arrival is nobody's
+    if (S::CHAINED) wgmma_wait<0>(); // issued for a row that never came
+    if (S::TURNS && group == 0) named_wait(1, 2 * WG); // the last arrival is nobody's
 }
 
 template <class S>
@@ -555,9 +769,9 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     const uint32_t q_at = (smem_address(raw) + 1023) & ~1023u, k_at = q_at + S::Q_BYTES;
     const uint32_t v_at = k_at + S::STAGES * S::KV_BYTES;
     if (threadIdx.x == 0) {
-        const int warps = S::WGS * 4; // one arrival each frees a buffer
+        const int warps = S::WGS * 4; // one arrival each frees a stage
         mbar_init(smem_address(&c.q_full), 1);
-        mbar_init(smem_address(&c.q_empty), warps);
+        mbar_init(smem_address(&c.q_empty), warps * 32);
         for (int i = 0; i < S::STAGES; i++) {
             mbar_init(smem_address(&c.k_full[i]), 1);
             mbar_init(smem_address(&c.v_full[i]), 1);
@@ -582,7 +796,8 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         }
     } else {
         registers_grow<S::GROW>();
-        consume<S>(a, c, q_at, k_at, v_at);
+        // the same for a warp: addresses in uniform registers
+        consume<S>(a, c, __shfl_sync(~0u, threadIdx.x / WG, 0) - 1, q_at, k_at, v_at);
     }
 }
 

@@ -10,7 +10,7 @@ struct kernel_under_test {
     int variant;
     int (*run)(const struct attn_cuda *w, int variant, struct err *e);
 };
-void kernels_find(int capability); /* 80, 90 ... */
+void kernels_find(int capability, const char *words); /* 80, 90 ...; of names */
 int kernels_under_test(void);
 bool kernels_have(enum attn_cuda_row row);
 const struct kernel_under_test *kernel_under_test(int i);
@@ -18,8 +18,10 @@ bool kernel_takes(const struct kernel_under_test *k, const struct attn_cuda *w);
 
 /* 1 when something failed. */
 int check_kernels(int problems, int repeats, uint64_t seed);
-/* For about so many seconds of kernel time; figures in full to FOLDER/kernels.csv, unless NULL. */
-int time_kernels(double seconds, const char *out_folder);
+/* For about so many seconds of kernel time; figures in full to FOLDER/kernels.csv, unless NULL.
+ * sizes, densities: lists as of the command line, NULL: those of the models. */
+int time_kernels(double seconds, const char *out_folder, const char *sizes, const char *densities);
+int time_extras(int len); /* lse, recording, means, ragged, mass, lists on the device */
 int once_kernels(int len);
 
 #endif

@@ -4,6 +4,8 @@
 
 #define NAN_ROWS 3 /* rows of NaN past the last token: nobody may read them */
 
+struct tally tally;
+
 static void *must(void *p)
 {
     if (!p) exit(4);
@@ -109,9 +111,72 @@ static void poison(struct problem *p)
     }
 }
 
+static uint16_t *at(const struct attn_tensor *t, int head, int token)
+{
+    return (uint16_t *)t->at + token * t->token + head * t->head;
+}
+
+/* Smooth trajectories over the tokens, root mean square 1, times a gain a channel. */
+static void smooth(const struct attn_tensor *t, int heads, int len, int dim, struct test_rng *r)
+{
+    for (int h = 0; h < heads; h++) {
+        double x[128] = {0}, gain[128];
+        for (int c = 0; c < dim; c++)
+            gain[c] = .5 + rng_unit(r);
+        for (int i = -200; i < len; i++) { /* settled by the first token */
+            double squares = 0;
+            for (int c = 0; c < dim; c++) {
+                x[c] = .98 * x[c] + .199 * (double)rng_normal(r);
+                squares += x[c] * x[c];
+            }
+            for (int c = 0; i >= 0 && c < dim; c++)
+                at(t, h, i)[c] = f32_to_bf16((float)(x[c] / sqrt(squares / dim) * gain[c]));
+        }
+    }
+}
+
+static void add_offsets(const struct attn_tensor *t, int heads, int len, int first, int last,
+                        double size, struct test_rng *r)
+{
+    for (int h = 0; h < heads; h++)
+        for (int c = first; c < last; c++) {
+            float by = (float)(size * (size > 2 ? 1 : (double)rng_normal(r)));
+            for (int i = 0; i < len; i++)
+                at(t, h, i)[c] = f32_to_bf16(bf16_to_f32(at(t, h, i)[c]) + by);
+        }
+}
+
+static void make_set(struct problem *p, struct test_rng *r)
+{
+    const struct problem_want *w = &p->want;
+    const struct attn_cuda *c = &p->host;
+    int n = w->n_heads, dim = w->head_dim;
+    if (w->logits == STRUCTURED) {
+        smooth(&c->q, n, w->len_q, dim, r);
+        smooth(&c->k, n, w->len_k, dim, r);
+        smooth(&c->v, n, w->len_k, dim, r);
+        add_offsets(&c->k, n, w->len_k, 0, dim, 1, r);
+        add_offsets(&c->v, n, w->len_k, 0, dim, 2, r);
+    } else if (w->logits == BIASED) {
+        add_offsets(&c->k, n, w->len_k, 0, 8, 25, r);
+        add_offsets(&c->v, n, w->len_k, 0, dim, 2, r);
+    } else if (w->logits == ONE_KEY) {
+        for (int h = 0; h < n; h++)
+            for (int i = 0; i < w->len_q; i++) {
+                const uint16_t *key = at(&c->k, h, rng_int(r, 0, w->len_k - 1));
+                for (int x = 0; x < dim; x++) /* q = 2 k: the score is 2 sqrt(dim) */
+                    at(&c->q, h, i)[x] = f32_to_bf16(2 * bf16_to_f32(key[x]));
+            }
+    } else { /* ONE_VALUE */
+        for (int h = 0; h < n; h++)
+            for (int i = 1; i < w->len_k; i++)
+                memcpy(at(&c->v, h, i), at(&c->v, h, 0), (size_t)dim * 2);
+    }
+}
+
 void problem_make(struct problem *p, const struct problem_want *want, struct test_rng *r)
 {
-    static const double scales[LOGITS] = {1, 1e-18, 24, 1, 3, 1};
+    static const double scales[] = {1, 1e-18, 24, 1, 3, 1, 1, 1, 1, 1};
     *p = (struct problem){.want = *want};
     const struct problem_want *w = &p->want;
     double scale = scales[w->logits], offset = w->logits == OFFSET ? 3 : 0;
@@ -130,6 +195,7 @@ void problem_make(struct problem *p, const struct problem_want *want, struct tes
                             .head_dim = w->head_dim,
                             .alive_log2 = -3};
     c->o = c->q; /* strides; the place is the caller's */
+    if (w->logits >= STRUCTURED) make_set(p, r);
     if (w->logits == EQUAL)
         for (int h = 0; h < w->n_heads; h++)
             for (int j = 1; j < w->len_k; j++)
@@ -161,6 +227,7 @@ void problem_make(struct problem *p, const struct problem_want *want, struct tes
         w->mean ? " mean" : "", w->alive ? " alive" : "", w->block_q, w->block_k, w->density,
         (int)w->logits, w->bias ? ", bias" : "", w->by_head ? ", [N, L, D]" : "",
         w->gaps ? ", gaps" : "", w->poison ? ", poison" : "");
+    tally_up();
 }
 
 size_t problem_rows(const struct problem *p)

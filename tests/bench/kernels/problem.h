@@ -5,7 +5,32 @@
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "tests/check.h"
 
-enum logits { NORMAL, TINY, HUGE_LOGITS, EQUAL, PEAKY, OFFSET, LOGITS };
+/* The last four: attention-kernels 9.1, at its sizes. */
+enum logits {
+    NORMAL,
+    TINY,
+    HUGE_LOGITS,
+    EQUAL,
+    PEAKY,
+    OFFSET,
+    LOGITS,
+    STRUCTURED = LOGITS, /* smooth tokens, normed, gains by channel, offsets of keys and values */
+    BIASED, /* 8 channels of the keys off by 25, values off by channel */
+    ONE_KEY, /* each query has one dominant key */
+    ONE_VALUE, /* values are the same for all keys */
+};
+
+/* Checks of all files; each hands its own over at the end of what it exports. */
+struct tally {
+    int done, failed;
+};
+extern struct tally tally;
+static inline void tally_up(void)
+{
+    tally.done += checks_done;
+    tally.failed += checks_failed;
+    checks_done = checks_failed = 0;
+}
 
 struct problem_want { /* sizes and features, chosen by the caller */
     int len_q, len_k, n_heads, head_dim;

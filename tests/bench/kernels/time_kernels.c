@@ -5,6 +5,7 @@
  * Useful work is 4 * heads * head_dim * kept pairs. A sparse row's r is t_dense * density / t,
  * where t_dense is the fastest dense row of the same size and run. Spot checks against the judge:
  * one row of tiles of every head, for each dense kernel and the sparsest plan of each kind. */
+#include "tests/bench/kernels/bench_data.h"
 #include "tests/bench/kernels/gpu.h"
 #include "tests/bench/kernels/kernels_under_test.h"
 
@@ -12,12 +13,10 @@
 #include "attention/kernels/cuda/cudnn.h"
 #endif
 #include "model/base/dtype.h"
-#include "tests/check.h"
 
 #define MOST_ROUNDS 60
 #define MOST_CONTENDERS 64
 
-enum pattern { DENSE, RANDOM, BANDED, CLUSTERED };
 static const char *const pattern_names[] = {"dense", "random", "banded", "clustered"};
 
 struct contender {
@@ -52,64 +51,6 @@ struct bench {
 #endif
 };
 
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 31)) * 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9ull;
-    return x ^ (x >> 32);
-}
-
-/* Unit normal values from a table by a hash: quick, and no two tensors alike. Zeros would be faster
- * to multiply than data is, and any kernel right on them: the spread is looked at. */
-static uint16_t *numbers(size_t n, uint64_t seed)
-{
-    static uint16_t table[65536];
-    static bool filled;
-    struct test_rng r = {7};
-    uint16_t *x = host_new(n * 2);
-    double squares = 0;
-    for (size_t i = 0; !filled && i < ARRAY_LEN(table); i++)
-        table[i] = f32_to_bf16(rng_normal(&r));
-    filled = true;
-    for (size_t i = 0; i < n; i += 4) {
-        uint64_t h = mix(i + (seed << 40));
-        for (size_t k = 0; k < 4 && i + k < n; k++)
-            x[i + k] = table[(h >> (16 * k)) & 65535];
-    }
-    for (size_t i = 0; i < n; i += 7)
-        squares += (double)bf16_to_f32(x[i]) * (double)bf16_to_f32(x[i]);
-    squares /= (double)((n + 6) / 7);
-    CHECK_MSG(squares > .95 && squares < 1.05, "tensor %d: mean square %.3g, wanted 1", (int)seed,
-              squares);
-    return x;
-}
-
-struct keeper {
-    enum pattern pattern;
-    double density;
-    int rows, cols;
-};
-
-static bool keep(void *ctx, int plan, int row, int col)
-{
-    const struct keeper *k = ctx;
-    uint64_t h;
-    if (k->density >= 1) return true;
-    if (k->pattern == BANDED) { /* the same number of tiles in every row */
-        int width = (int)(k->density * k->cols + .5), from = row - width / 2;
-        if (width < 1) width = 1;
-        if (from > k->cols - width) from = k->cols - width;
-        if (from < 0) from = 0;
-        return col >= from && col < from + width;
-    }
-    if (row == col) return true;
-    if (k->pattern == CLUSTERED) /* patches of 4 x 8 tiles: what follows from groups of tokens */
-        h = mix(((uint64_t)plan << 40) + ((uint64_t)(row / 4) << 20) + (uint64_t)(col / 8) + 99);
-    else
-        h = mix(((uint64_t)plan << 40) + ((uint64_t)row << 20) + (uint64_t)col);
-    return (double)(h >> 11) * 0x1p-53 < k->density;
-}
-
 static struct contender *add(struct bench *b, const char *name, const struct kernel_under_test *k)
 {
     struct contender *c = &b->c[b->n++];
@@ -131,8 +72,8 @@ static void add_sparse(struct bench *b, const struct kernel_under_test *k, enum 
     CHECK_OK(block_mask_init(&m, len, len, t.block_q, t.block_k, heads, &count, &e));
     CHECK_OK(arena_open(&arena, count.used, &e));
     CHECK_OK(block_mask_init(&m, len, len, t.block_q, t.block_k, heads, &arena, &e));
-    struct keeper keeper = {pattern, density, m.rows, m.cols};
-    CHECK_OK(block_mask_build(&m, BLOCK_MAP_LIST, keep, &keeper, &e));
+    struct bench_keep keeper = {pattern, density, m.rows, m.cols};
+    CHECK_OK(block_mask_build(&m, BLOCK_MAP_LIST, bench_keep, &keeper, &e));
     struct attn_plan plan = {.map = &m, .n_heads = heads};
     struct contender *c = add(b, k->name, k);
     CHECK_OK(attn_lists_size(&s, &plan, &e));
@@ -199,12 +140,6 @@ static void spot_check(struct bench *b, struct contender *c)
     free(got);
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void measure(struct bench *b, double seconds)
 {
     struct err e = {0};
@@ -227,7 +162,7 @@ static void measure(struct bench *b, double seconds)
     }
     for (int i = 0; i < b->n; i++) {
         struct contender *c = &b->c[i];
-        qsort(c->ms, (size_t)c->rounds, sizeof *c->ms, ascending);
+        qsort(c->ms, (size_t)c->rounds, sizeof *c->ms, bench_ascending);
         c->median = c->ms[c->rounds / 2];
         c->fastest = c->ms[0];
     }
@@ -314,7 +249,7 @@ static struct bench *bench_open(const struct size *s)
     b->size = *s;
     b->flop = 4.0 * s->heads * s->dim * (double)s->len * s->len;
     for (int i = 0; i < 3; i++) {
-        b->data[i] = numbers(bytes / 2, (uint64_t)i + 1);
+        b->data[i] = bench_numbers(bytes / 2, (uint64_t)i + 1);
         t[i] =
             (struct attn_tensor){gpu_copy(b->data[i], bytes), (int64_t)s->heads * s->dim, s->dim};
     }
@@ -336,9 +271,12 @@ static struct bench *bench_open(const struct size *s)
     return b;
 }
 
+/* all: every kernel at every density, random plans; else the row that calls get in full, what it
+ * was measured against in part. */
 static void time_size(const struct size *s, double seconds, const double *densities, int n,
-                      enum pattern last, FILE *csv, char *table, size_t room)
+                      bool all, FILE *csv, char *table, size_t room)
 {
+    const enum pattern last = all ? RANDOM : CLUSTERED;
     struct bench *b = bench_open(s);
     bool full = false;
     add_dense(b);
@@ -347,13 +285,12 @@ static void time_size(const struct size *s, double seconds, const double *densit
         struct attn_tile tile;
         if (k->row != ATTN_SM90 || !attn_sm90_variant(k->variant, &tile)) continue;
         if (tile.head_dim != s->dim || strcmp(tile.kernel, "flash_sm90") == 0) continue;
-        /* the row that calls get is timed in full, what it was measured against in part */
         bool chosen = strcmp(tile.kernel, "sparse_sm90") == 0 && !full;
         full |= chosen;
         for (int d = 0; d < n; d++)
             for (int p = RANDOM; p <= (int)last; p++)
                 if ((densities[d] < 1 || p == RANDOM) && b->n < MOST_CONTENDERS &&
-                    (chosen || (p == RANDOM && (d == 2 || d == 4))))
+                    (chosen || all || (p == RANDOM && (d == 2 || d == 4))))
                     add_sparse(b, k, (enum pattern)p, densities[d]);
     }
     for (int i = 0; i < b->n; i++)
@@ -388,12 +325,26 @@ int once_kernels(int len)
     return checks_failed > 0;
 }
 
-int time_kernels(double seconds, const char *folder)
+int time_kernels(double seconds, const char *folder, const char *some_sizes,
+                 const char *some_densities)
 {
-    static const struct size sizes[] = {
-        {32760, 12, 128}, {75600, 8, 128}, {32760, 24, 64}, {8192, 12, 128}, {2048, 12, 128}};
-    static const double densities[] = {1, .5, .3, .2, .1, .05};
-    static char table[32768];
+    struct size sizes[8] = {{32760, 12, 128}, {75600, 8, 128}, {32760, 24, 64}, {75600, 16, 64},
+                            {8192, 12, 128},  {8192, 24, 64},  {2048, 12, 128}, {2048, 24, 64}};
+    double densities[8] = {1, .5, .3, .2, .1, .05};
+    int n_sizes = 8, n_densities = 6, read;
+    static char table[65536];
+    for (n_sizes = some_sizes ? 0 : 8; some_sizes && n_sizes < 8; some_sizes += read) {
+        struct size *s = &sizes[n_sizes];
+        if (sscanf(some_sizes, "%dx%dx%d%n", &s->len, &s->heads, &s->dim, &read) < 3) break;
+        n_sizes++;
+        read += some_sizes[read] == ',';
+    }
+    for (n_densities = some_densities ? 0 : 6; some_densities && n_densities < 8;
+         some_densities += read) {
+        if (sscanf(some_densities, "%lf%n", &densities[n_densities], &read) < 1) break;
+        n_densities++;
+        read += some_densities[read] == ',';
+    }
     char path[512];
     FILE *csv = NULL;
     if (folder) {
@@ -403,10 +354,11 @@ int time_kernels(double seconds, const char *folder)
             fprintf(csv, "tokens,heads,head_dim,pattern,asked,density,kernel,rounds,median_ms,"
                          "fastest_ms,slowest_ms,tflops,spot_l1\n");
     }
-    for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
-        time_size(&sizes[i], seconds / (double)ARRAY_LEN(sizes), densities,
-                  (int)ARRAY_LEN(densities), CLUSTERED, csv, table, sizeof table);
+    for (int i = 0; i < n_sizes; i++)
+        time_size(&sizes[i], seconds / n_sizes, densities, n_densities, some_sizes != NULL, csv,
+                  table, sizeof table);
     if (csv) fclose(csv);
-    printf("%s%d spot checks and launches, %d failed\n", table, checks_done, checks_failed);
-    return checks_failed > 0;
+    tally_up();
+    printf("%s%d spot checks and launches, %d failed\n", table, tally.done, tally.failed);
+    return tally.failed > 0;
 }

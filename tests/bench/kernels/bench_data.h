@@ -1,0 +1,19 @@
+/* What is timed: tensors of unit normal values, plans of three patterns. */
+#ifndef DITGEN_TESTS_BENCH_KERNELS_BENCH_DATA_H
+#define DITGEN_TESTS_BENCH_KERNELS_BENCH_DATA_H
+
+#include "tests/bench/kernels/problem.h"
+
+enum pattern { DENSE, RANDOM, BANDED, CLUSTERED };
+
+struct bench_keep {
+    enum pattern pattern;
+    double density;
+    int rows, cols;
+};
+bool bench_keep(void *ctx, int plan, int row, int col); /* for block_mask_build */
+
+uint16_t *bench_numbers(size_t n, uint64_t seed); /* bf16 */
+int bench_ascending(const void *a, const void *b); /* doubles, for qsort */
+
+#endif

@@ -1,0 +1,131 @@
+/* ragged_sm90 against the judge: blocks of any length, none and one token among them. */
+#include "tests/bench/kernels/checks.h"
+
+struct tokens { /* variable blocks as the judge takes them: tiles of one query and one key */
+    const struct attn_blocks *b;
+    const int *q_block, *k_block; /* [n_plans, len] */
+};
+
+static bool keep_token(void *ctx, int plan, int q, int k)
+{
+    const struct tokens *t = ctx;
+    const struct attn_blocks *b = t->b;
+    int row = t->q_block[plan * b->len_q + q], col = t->k_block[plan * b->len_k + k];
+    return b->keep[(size_t)(plan * b->rows + row) * (size_t)((b->cols + 31) / 32) +
+                   (size_t)(col / 32)] >>
+               (col % 32) &
+           1;
+}
+
+/* Random cuts, some of them equal: empty blocks, blocks of one token. */
+static void cut_blocks(struct test_rng *r, int32_t *at, int *block, int n, int len)
+{
+    at[0] = 0;
+    for (int i = 1; i < n; i++)
+        at[i] = rng_int(r, 0, len);
+    at[n] = len;
+    for (int i = 1; i < n; i++)
+        for (int k = i; k > 0 && at[k] < at[k - 1]; k--) {
+            int32_t t = at[k];
+            at[k] = at[k - 1];
+            at[k - 1] = t;
+        }
+    for (int i = 0; i < n; i++)
+        for (int t = at[i]; t < at[i + 1]; t++)
+            block[t] = i;
+}
+
+void check_ragged(struct test_rng *r, int block_q, int repeats)
+{
+    struct err e = {0};
+    struct problem_want w = {.len_q = rng_int(r, 1, 400),
+                             .len_k = rng_int(r, 1, 1200),
+                             .n_heads = rng_int(r, 1, 2),
+                             .head_dim = rng_int(r, 0, 1) ? 128 : 64,
+                             .lse = true,
+                             .by_head = rng_int(r, 0, 1),
+                             .logits = (enum logits)(rng_int(r, 0, 1) ? NORMAL : PEAKY)};
+    struct problem p;
+    problem_make(&p, &w, r);
+    int plans = rng_int(r, 0, 1) ? w.n_heads : 1, rows = rng_int(r, 1, 6), cols = rng_int(r, 1, 40);
+    int words = (cols + 31) / 32, chance = rng_int(r, 1, 4);
+    int32_t *q_at = host_new((size_t)(plans * (rows + 1)) * 4),
+            *k_at = host_new((size_t)(plans * (cols + 1)) * 4);
+    int *q_block = host_new((size_t)(plans * w.len_q) * sizeof(int)),
+        *k_block = host_new((size_t)(plans * w.len_k) * sizeof(int));
+    uint32_t *keep = host_new((size_t)(plans * rows * words) * 4);
+    for (int i = 0; i < plans; i++) {
+        cut_blocks(r, q_at + i * (rows + 1), q_block + i * w.len_q, rows, w.len_q);
+        cut_blocks(r, k_at + i * (cols + 1), k_block + i * w.len_k, cols, w.len_k);
+    }
+    for (int i = 0; i < plans * rows; i++)
+        for (int c = 0; c < cols; c++)
+            if (rng_int(r, 1, 4) <= chance) keep[i * words + c / 32] |= (uint32_t)1 << (c % 32);
+    struct attn_blocks b = {w.n_heads, plans, w.len_q, w.len_k, rows, cols, q_at, k_at, keep};
+    struct tokens tokens = {&b, q_block, k_block};
+    struct arena count = {0}, arena = {0};
+    struct block_mask m;
+    CHECK_OK(block_mask_init(&m, w.len_q, w.len_k, 1, 1, plans, &count, &e));
+    CHECK_OK(arena_open(&arena, count.used, &e));
+    CHECK_OK(block_mask_init(&m, w.len_q, w.len_k, 1, 1, plans, &arena, &e));
+    CHECK_OK(block_mask_build(&m, BLOCK_MAP_BITS, keep_token, &tokens, &e));
+    struct attn_plan plan = {.map = &m, .n_heads = w.n_heads};
+    struct attn_lists_size s;
+    struct attn_lists l;
+    CHECK_OK(attn_lists_size(&s, &plan, &e));
+    uint32_t *lists[3] = {host_new(s.row_ptr * 4), host_new(s.steps * 4), host_new(s.order * 4)};
+    CHECK_OK(attn_lists_fill(&l, lists[0], lists[1], lists[2], NULL, &plan, &e));
+    size_t n = (size_t)w.len_q * (size_t)w.n_heads;
+    float *want = host_new(n * (size_t)w.head_dim * 4), *lse = host_new(n * 4);
+    struct attn_cuda judge = p.host;
+    judge.lists = &l;
+    judge.lse = lse;
+    CHECK_OK(attn_ref_plan(&judge, &(struct attn_judge){.o = want, .only_row = -1}, &e));
+    size_t n_rows, n_stages;
+    struct attn_ragged ragged;
+    CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
+    struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
+    struct attn_ragged_stage *stage = host_new(n_stages * sizeof *stage);
+    CHECK_OK(attn_ragged_fill(&ragged, row, stage, &b, block_q, &e));
+    struct on_device d;
+    upload(&d, &p);
+    ragged.row = own(&d, gpu_copy(row, n_rows * sizeof *row));
+    ragged.stage = own(&d, gpu_copy(stage, n_stages * sizeof *stage));
+    struct output got = {.o = host_new(d.o_bytes + 2 * GUARD), .lse = host_new(n * 4)};
+    GPU(cudaMemset(d.o, 0xff, d.o_bytes + 2 * GUARD));
+    CHECK_OK(attn_ragged_sm90(&d.call, &ragged, &e));
+    GPU(cudaDeviceSynchronize());
+    gpu_read(got.o, d.o, d.o_bytes + 2 * GUARD);
+    gpu_read(got.lse, d.call.lse, n * 4);
+    char name[64];
+    snprintf(name, sizeof name, "ragged_sm90 rows of %d, %d x %d blocks", block_q, rows, cols);
+    compare(name, &p, &got, want, lse);
+    unsigned differ = 0, *sum = own(&d, gpu_copy(&differ, sizeof differ));
+    size_t bytes = d.o_bytes + 2 * GUARD;
+    void *first = own(&d, gpu_copy(got.o, bytes)), *first_lse = own(&d, gpu_copy(got.lse, n * 4));
+    for (int i = 0; i < repeats; i++) {
+        GPU(cudaMemsetAsync(d.o, 0xff, bytes, NULL));
+        CHECK_OK(attn_ragged_sm90(&d.call, &ragged, &e));
+        gpu_differ(sum, first, d.o, bytes);
+        gpu_differ(sum, first_lse, d.call.lse, n * 4);
+    }
+    GPU(cudaDeviceSynchronize());
+    gpu_read(&differ, sum, sizeof differ);
+    CHECK_MSG(!differ, "%s: %u words differ in %d launches", name, differ, repeats);
+    output_free(&got);
+    release(&d);
+    for (int i = 0; i < 3; i++)
+        free(lists[i]);
+    free(want);
+    free(lse);
+    free(row);
+    free(stage);
+    free(q_at);
+    free(k_at);
+    free(q_block);
+    free(k_block);
+    free(keep);
+    arena_close(&arena);
+    problem_free(&p);
+    tally_up();
+}
