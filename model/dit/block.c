@@ -48,10 +48,9 @@ static int self_attention(struct dit *d, const struct dit_block *b, const struct
     int L = r->tokens, D = r->width, head = d->config.head_dim;
     float eps = (float)d->config.eps;
     norm_modulate(d, s, SHIFT_SA, SCALE_SA);
-    if (linear_run(b->q, r->q, r->n, L, r->scratch, e) < 0 ||
-        linear_run(b->k, r->k, r->n, L, r->scratch, e) < 0 ||
-        linear_run(b->v, r->v, r->n, L, r->scratch, e) < 0)
-        return -1;
+    struct linear *const layers[] = {b->q, b->k, b->v};
+    float *const out[] = {r->q, r->k, r->v};
+    if (linear_run_several(layers, out, 3, r->n, L, r->scratch, e) < 0) return -1;
     rms_norm_rope(r->q, L, D, D, b->norm_q, eps, r->cos_t, r->sin_t, head, r->round);
     rms_norm_rope(r->k, L, D, D, b->norm_k, eps, r->cos_t, r->sin_t, head, r->round);
     struct attn_call call = {.q = r->q,
@@ -124,8 +123,8 @@ static int feed_forward(struct dit *d, const struct dit_block *b, const struct m
     for (int at = 0; at < r->tokens; at += r->ffn_rows) {
         int rows = r->tokens - at < r->ffn_rows ? r->tokens - at : r->ffn_rows;
         size_t offset = (size_t)at * (size_t)r->width;
-        if (linear_run(b->up, r->mid, r->n + offset, rows, r->scratch, e) < 0 ||
-            linear_run(b->down, r->q + offset, r->mid, rows, r->scratch, e) < 0)
+        if (linear_run_chain(b->up, b->down, r->q + offset, r->mid, r->n + offset, rows, r->scratch,
+                             e) < 0)
             return -1;
     }
     add_gated(r, r->q, s, GATE_FF);

@@ -42,6 +42,7 @@ struct layer_row {
     enum row_kind kind;
     bool fp32; /* fp32 whatever the precision: wan.md 3.2 */
     bool patch; /* stored as [out, channels, pt, ph, pw] */
+    bool sums; /* whoever reads the result rounds it: a pass less in bf16 runs */
 };
 
 /* One vector or table that is kept as fp32. */

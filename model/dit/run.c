@@ -2,12 +2,14 @@
  * branch, then velocities that allocate nothing. */
 #include "model/dit/parts.h"
 
+#include "model/base/threads.h"
+
 #include <math.h>
 
 /* Tokens a chunk of the feed-forward: as many as keep its wide middle in cache between the two
  * products, but enough that reading the weights again for each chunk costs nothing (README,
  * "Measured"). */
-#define FFN_CHUNK_BYTES ((size_t)2 << 20)
+#define FFN_CHUNK_BYTES ((size_t)1 << 20) /* a thread */
 #define FFN_CHUNK_ROWS 512
 
 #define IMAGE_TEXT_LEN                                                                             \
@@ -84,7 +86,8 @@ static void sizes(struct dit_run *r, const struct dit_config *c, enum precision 
     r->text_keys =
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
     /* equal chunks, so that no short one is left over */
-    size_t rows = FFN_CHUNK_BYTES / ((size_t)c->ffn_dim * sizeof(float));
+    int threads = r->attn_params.threads > 0 ? r->attn_params.threads : threads_count();
+    size_t rows = FFN_CHUNK_BYTES * (size_t)threads / ((size_t)c->ffn_dim * sizeof(float));
     int want = rows < FFN_CHUNK_ROWS ? FFN_CHUNK_ROWS : (int)rows;
     int chunks = (r->tokens + want - 1) / want;
     r->ffn_rows = (r->tokens + chunks - 1) / chunks;

@@ -4,6 +4,7 @@
 
 #include "model/base/threads.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -206,9 +207,11 @@ static void act_chunk(void *ctx, int task, int worker)
     const struct act_job *j = ctx;
     (void)worker;
     int end = (task + 1) * j->chunk < j->rows ? (task + 1) * j->chunk : j->rows;
-    for (int r = task * j->chunk; r < end; r++)
-        row_ops_pick()->act_row(j->y + (size_t)r * (size_t)j->features, j->features, j->act,
-                                j->round);
+    for (int r = task * j->chunk; r < end; r++) {
+        size_t at = (size_t)r * (size_t)j->features, n = (size_t)j->features;
+        row_ops_pick()->act_row(j->y + at, j->features, j->act, j->round);
+        if (j->dst) row_ops_pick()->to_bf16((uint16_t *)j->dst + at, j->y + at, n);
+    }
 }
 
 static void input_chunk(void *ctx, int task, int worker)
@@ -227,9 +230,41 @@ static void input_chunk(void *ctx, int task, int worker)
     }
 }
 
+/* x as the products take it: itself, or rounded into scratch, which moves on. */
+static const void *input_of(const struct linear *l, const float *x, int rows, char **scratch)
+{
+    if (l->p.precision == PRECISION_FP32) return x;
+    int chunk = 1 + 32768 / l->p.in;
+    struct act_job j = {.x = x,
+                        .dst = *scratch,
+                        .rows = rows,
+                        .features = l->p.in,
+                        .chunk = chunk,
+                        .precision = l->p.precision};
+    threads_run((rows + chunk - 1) / chunk, input_chunk, &j);
+    *scratch += input_bytes(l, rows);
+    return j.dst;
+}
+
+/* Activation and rounding of a layer's result. dst: as the next layer's products take it, or NULL:
+ * in place alone. */
+static void finish(const struct linear *l, float *y, int rows, void *dst)
+{
+    bool round = l->p.precision != PRECISION_FP32 && l->p.round_out;
+    if (l->p.act == ACT_NONE && !round && !dst) return;
+    int chunk = 1 + 16384 / l->p.out;
+    struct act_job j = {.y = y,
+                        .dst = dst,
+                        .rows = rows,
+                        .features = l->p.out,
+                        .chunk = chunk,
+                        .act = l->p.act,
+                        .round = round};
+    threads_run((rows + chunk - 1) / chunk, act_chunk, &j);
+}
+
 int linear_run(struct linear *l, float *y, const float *x, int rows, void *scratch, struct err *e)
 {
-    const void *in = x;
     char *inner = scratch;
     void *owned = NULL;
     size_t want;
@@ -238,32 +273,42 @@ int linear_run(struct linear *l, float *y, const float *x, int rows, void *scrat
         owned = inner = aligned_alloc(64, align64(want));
         if (!owned) return err_set(e, ERR_RESOURCE, "no memory for %zu bytes of scratch", want);
     }
-    int chunk = 1 + 32768 / l->p.in;
-    if (l->p.precision != PRECISION_FP32) {
-        struct act_job j = {.x = x,
-                            .dst = inner,
-                            .rows = rows,
-                            .features = l->p.in,
-                            .chunk = chunk,
-                            .precision = l->p.precision};
-        threads_run((rows + chunk - 1) / chunk, input_chunk, &j);
-        in = inner;
-        inner += input_bytes(l, rows);
-    }
+    const void *in = input_of(l, x, rows, &inner);
     int r = gemm_run(l->gemm, y, in, rows, inner, e);
     free(owned);
     if (r < 0) return -1;
-    bool round = l->p.precision != PRECISION_FP32 && l->p.round_out;
-    if (l->p.act != ACT_NONE || round) {
-        chunk = 1 + 16384 / l->p.out;
-        struct act_job j = {.y = y,
-                            .rows = rows,
-                            .features = l->p.out,
-                            .chunk = chunk,
-                            .act = l->p.act,
-                            .round = round};
-        threads_run((rows + chunk - 1) / chunk, act_chunk, &j);
+    finish(l, y, rows, NULL);
+    return 0;
+}
+
+int linear_run_several(struct linear *const *l, float *const *y, int n, const float *x, int rows,
+                       void *scratch, struct err *e)
+{
+    char *inner = scratch;
+    const void *in = input_of(l[0], x, rows, &inner);
+    for (int i = 0; i < n; i++) {
+        assert(l[i]->p.in == l[0]->p.in && l[i]->p.precision == l[0]->p.precision);
+        if (gemm_run(l[i]->gemm, y[i], in, rows, inner, e) < 0) return -1;
+        finish(l[i], y[i], rows, NULL);
     }
+    return 0;
+}
+
+int linear_run_chain(struct linear *first, struct linear *second, float *y, float *mid,
+                     const float *x, int rows, void *scratch, struct err *e)
+{
+    char *inner = scratch;
+    bool bf16 = second->p.precision == PRECISION_BF16;
+    assert(first->p.out == second->p.in && first->p.precision == second->p.precision);
+    assert(first->p.precision == PRECISION_FP32 || first->p.round_out); /* mid is what is read */
+    const void *in = input_of(first, x, rows, &inner);
+    if (gemm_run(first->gemm, mid, in, rows, inner, e) < 0) return -1;
+    /* first's input is read: its place takes second's */
+    finish(first, mid, rows, bf16 ? scratch : NULL);
+    in = bf16 ? scratch : (const void *)mid;
+    inner = (char *)scratch + (bf16 ? input_bytes(second, rows) : 0);
+    if (gemm_run(second->gemm, y, in, rows, inner, e) < 0) return -1;
+    finish(second, y, rows, NULL);
     return 0;
 }
 

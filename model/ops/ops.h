@@ -22,7 +22,7 @@ struct linear_params {
     int in, out;
     enum precision precision;
     enum activation act;
-    bool round_out; /* bf16 precisions only: result narrowed to bf16 */
+    bool round_out; /* bf16 precisions only: result narrowed to bf16 (else the reader does it) */
     bool borrow; /* keep the weight where it lies (mapped file), unpacked: for weights used once */
 };
 
@@ -52,6 +52,14 @@ int linear_prepare(struct linear *l, int rows, size_t *scratch, struct err *e);
 /* y [rows, out], x [rows, in], scratch of the prepared size (may be NULL when that is 0).
  * x and y may not overlap. A count that was not prepared is prepared (and allocates). */
 int linear_run(struct linear *l, float *y, const float *x, int rows, void *scratch, struct err *e);
+/* y[i] = l[i](x) of n layers that read the same x, which is rounded once. scratch: the largest of
+ * theirs. Prepared counts only. */
+int linear_run_several(struct linear *const *l, float *const *y, int n, const float *x, int rows,
+                       void *scratch, struct err *e);
+/* y = second(first(x)), first's result in mid [rows, first's out], which is left undefined.
+ * scratch: the larger of theirs. Prepared counts only. */
+int linear_run_chain(struct linear *first, struct linear *second, float *y, float *mid,
+                     const float *x, int rows, void *scratch, struct err *e);
 
 /* Bytes of packed weight and bias a layer of this shape keeps; reads no weights. */
 size_t linear_bytes(const struct linear_params *p);
@@ -81,10 +89,12 @@ struct norm_params {
 void layer_norm(float *y, const float *x, int rows, int features, const struct norm_params *p);
 /* y = x * rsqrt(mean(x²) + eps) * weight over the whole row; then, if cos_t is not NULL, rotary
  * over adjacent pairs in each head: row r uses table row r of cos_t/sin_t [rows, head_dim/2]. in
- * place; x rows are `stride` apart. wan.md 3.5, 3.7 */
+ * place; x rows are `stride` apart. round: x is rounded first, so it may be sums that were not.
+ * wan.md 3.5, 3.7 */
 void rms_norm_rope(float *x, int rows, int features, int stride, const float *weight, float eps,
                    const float *cos_t, const float *sin_t, int head_dim, bool round);
-/* x = x + y * gate (gate [features] or NULL = 1; rows_per_mod/mod_stride as above). */
+/* x = x + y * gate (gate [features] or NULL = 1; rows_per_mod/mod_stride as above). round: y is
+ * rounded first, too. */
 void residual_gate(float *x, const float *y, int rows, int features, const float *gate,
                    int mod_stride, int rows_per_mod, bool round);
 void round_rows(float *x, size_t n); /* to bf16 */

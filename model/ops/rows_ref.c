@@ -28,6 +28,8 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
 {
     double sum = 0;
     for (int i = 0; i < n; i++)
+        x[i] = narrow(x[i], round);
+    for (int i = 0; i < n; i++)
         sum += (double)x[i] * (double)x[i];
     float r = (float)(1 / sqrt(sum / n + (double)eps));
     for (int i = 0; i < n; i++)
@@ -43,7 +45,7 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
 static void residual_row(float *x, const float *y, const float *gate, int n, bool round)
 {
     for (int i = 0; i < n; i++)
-        x[i] = narrow(x[i] + (gate ? y[i] * gate[i] : y[i]), round);
+        x[i] = narrow(x[i] + narrow(y[i], round) * (gate ? gate[i] : 1.0f), round);
 }
 
 /* The reference's gelu and silu of bf16 tensors round their result; the product before them too. */

@@ -104,6 +104,7 @@ static void norm_row(float *y, const float *x, int n, float eps, const float *we
 static void rms_rope_row(float *x, int n, const float *weight, float eps, const float *cos_t,
                          const float *sin_t, int head_dim, bool round)
 {
+    if (round) round_row(x, n);
     float r = (float)(1 / sqrt(square_row(x, 0, n) / n + (double)eps));
     for (int i = 0; i < n; i++)
         x[i] = x[i] * r * weight[i];
@@ -120,13 +121,18 @@ static void rms_rope_row(float *x, int n, const float *weight, float eps, const 
 
 static void residual_row(float *x, const float *y, const float *gate, int n, bool round)
 {
-    if (gate)
+    if (round && gate)
+        for (int i = 0; i < n; i++)
+            x[i] = round_lane(x[i] + round_lane(y[i]) * gate[i]);
+    else if (round)
+        for (int i = 0; i < n; i++)
+            x[i] = round_lane(x[i] + round_lane(y[i]));
+    else if (gate)
         for (int i = 0; i < n; i++)
             x[i] += y[i] * gate[i];
     else
         for (int i = 0; i < n; i++)
             x[i] += y[i];
-    if (round) round_row(x, n);
 }
 
 static void act_row(float *x, int n, enum activation act, bool round)

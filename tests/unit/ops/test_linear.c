@@ -50,6 +50,49 @@ done:
     free(x), free(w), free(b), free(y), free(want), free(h);
 }
 
+/* Several layers on one input, and two in a chain: the same bytes as one by one. */
+static void together(struct test_rng *r, int rows, int in, int middle, enum precision p)
+{
+    struct linear *l[3];
+    struct linear_stage stage = {0};
+    struct err e = {0};
+    size_t nw = (size_t)in * (size_t)middle, most = 0;
+    float *w = malloc(4 * nw), *x = malloc(4 * (size_t)rows * (size_t)in);
+    float *y[4], *want = malloc(4 * (size_t)rows * (size_t)middle);
+    for (int i = 0; i < 4; i++)
+        y[i] = malloc(4 * (size_t)rows * (size_t)(in > middle ? in : middle));
+    for (size_t i = 0; i < nw; i++)
+        w[i] = rng_normal(r) / sqrtf((float)in);
+    for (size_t i = 0; i < (size_t)rows * (size_t)in; i++)
+        x[i] = rng_normal(r);
+    for (int i = 0; i < 3; i++) { /* in → middle twice, and back */
+        struct linear_params lp = {.in = i < 2 ? in : middle,
+                                   .out = i < 2 ? middle : in,
+                                   .precision = p,
+                                   .act = i == 0 ? ACT_GELU_TANH : ACT_NONE,
+                                   .round_out = i != 1 && p != PRECISION_FP32};
+        struct tensor tw = {.data = w, .dtype = DTYPE_F32, .n_dims = 2, .shape = {lp.out, lp.in}};
+        size_t scratch;
+        CHECK_OK(linear_open_staged(&l[i], &lp, &tw, NULL, &stage, &e));
+        CHECK_OK(linear_prepare(l[i], rows, &scratch, &e));
+        most = scratch > most ? scratch : most;
+    }
+    void *s = aligned_alloc(64, (most + 127) / 64 * 64);
+    CHECK_OK(linear_run_several(l, y, 2, x, rows, s, &e));
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(linear_run(l[i], want, x, rows, s, &e));
+        CHECK(memcmp(y[i], want, 4 * (size_t)rows * (size_t)middle) == 0);
+    }
+    CHECK_OK(linear_run_chain(l[0], l[2], y[2], y[1], x, rows, s, &e));
+    CHECK_OK(linear_run(l[2], y[3], y[0], rows, s, &e));
+    CHECK(memcmp(y[2], y[3], 4 * (size_t)rows * (size_t)in) == 0);
+    for (int i = 0; i < 4; i++)
+        free(y[i]);
+    for (int i = 0; i < 3; i++)
+        linear_close(l[i]);
+    free(w), free(x), free(want), free(s), free(stage.data);
+}
+
 int main(int argc, char **argv)
 {
     struct test_rng r = test_seed(argc, argv);
@@ -62,6 +105,12 @@ int main(int argc, char **argv)
             rng_int(&r, 0, 1));
     }
     one(&r, 300, 320, 1280, PRECISION_FP32, false, DTYPE_BF16, ACT_GELU_TANH, true);
+
+    for (int n = 0; n < 6; n++) {
+        enum precision p = n % 2 ? PRECISION_BF16_EMULATED : PRECISION_FP32;
+        if (n > 3 && ops_has_bf16()) p = PRECISION_BF16;
+        together(&r, rng_int(&r, 1, 300), rng_int(&r, 1, 90), rng_int(&r, 1, 200), p);
+    }
 
     /* many row counts on one layer: the oldest primitive makes room */
     float w[6 * 4], x[20 * 4], y[20 * 6], want[20 * 6];
