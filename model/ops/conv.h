@@ -30,7 +30,10 @@ size_t conv3d_packed_bytes(const struct conv3d_params *p);
 int conv3d_open(struct conv3d **c, const struct conv3d_params *p, const void *weight, void *packed,
                 struct err *e);
 void conv3d_close(struct conv3d *c); /* takes NULL */
-int conv3d_run(struct conv3d *c, float *y, const void *x, struct err *e);
+/* scratch: conv3d_scratch_bytes() of these parameters, 64-byte aligned. */
+int conv3d_run(struct conv3d *c, float *y, const void *x, void *scratch, struct err *e);
+/* 0 where the convolution cannot be. Asks the library: about a millisecond. */
+size_t conv3d_scratch_bytes(const struct conv3d_params *p);
 /* The kernel that oneDNN picked, for logs. */
 const char *conv3d_kernel(const struct conv3d *c);
 

@@ -37,11 +37,11 @@ static inline dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref
 static inline dnnl_status_t conv_make(dnnl_primitive_desc_t *pd, dnnl_alg_kind_t alg, mem_desc s,
                                       mem_desc w, mem_desc d, const dnnl_dims_t strides,
                                       const dnnl_dims_t left, const dnnl_dims_t right,
-                                      dnnl_engine_t eng)
+                                      dnnl_primitive_attr_t attr, dnnl_engine_t eng)
 {
     static const dnnl_dims_t dense = {0};
     return dnnl_convolution_forward_primitive_desc_create(
-        pd, eng, dnnl_forward_inference, alg, s, w, NULL, d, strides, dense, left, right, NULL);
+        pd, eng, dnnl_forward_inference, alg, s, w, NULL, d, strides, dense, left, right, attr);
 }
 #define NO_DESC NULL
 #else
@@ -70,12 +70,12 @@ static inline dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref
 static inline dnnl_status_t conv_make(dnnl_primitive_desc_t *pd, dnnl_alg_kind_t alg, mem_desc s,
                                       mem_desc w, mem_desc d, const dnnl_dims_t strides,
                                       const dnnl_dims_t left, const dnnl_dims_t right,
-                                      dnnl_engine_t eng)
+                                      dnnl_primitive_attr_t attr, dnnl_engine_t eng)
 {
     dnnl_convolution_desc_t cd;
     dnnl_status_t r = dnnl_convolution_forward_desc_init(&cd, dnnl_forward_inference, alg, &s, &w,
                                                          NULL, &d, strides, left, right);
-    return r != dnnl_success ? r : dnnl_primitive_desc_create(pd, &cd, NULL, eng, NULL);
+    return r != dnnl_success ? r : dnnl_primitive_desc_create(pd, &cd, attr, eng, NULL);
 }
 #define NO_DESC                                                                                    \
     {                                                                                              \

@@ -81,10 +81,16 @@ static size_t input_bytes(const struct conv *c, const struct frame_size *out, in
                  (size_t)c->in_pad * size_of(c));
 }
 
+static size_t sums_bytes(const struct conv *c, const struct frame_size *out)
+{
+    return align((size_t)out->h * (size_t)out->w * (size_t)c->out_pad * sizeof(float));
+}
+
 size_t direct_scratch(const struct conv *c, const struct frame_size *out, int frames)
 {
-    return input_bytes(c, out, frames) / sizeof(float) +
-           (size_t)out->h * (size_t)out->w * (size_t)c->out_pad;
+    struct conv3d_params p = params_of(c, out->h * c->shape.stride, out->w * c->shape.stride);
+    return (input_bytes(c, out, frames) + sums_bytes(c, out) + conv3d_scratch_bytes(&p)) /
+           sizeof(float);
 }
 
 struct job {
@@ -165,11 +171,12 @@ void direct_run(const struct conv *c, const struct conv_call *call, const struct
     if (set->error.code != ERR_NONE || ready(c, j.h, j.w, &set->error) < 0) return;
     size_t frame = (size_t)j.h * (size_t)j.w * (size_t)c->in_pad * size_of(c);
     j.sums = scratch + input_bytes(c, &call->out, call->frames) / sizeof(float);
+    void *inner = (char *)j.sums + sums_bytes(c, &call->out);
     j.chunks = (call->in.h + ROWS - 1) / ROWS;
     threads_run(input_frames(c, call->frames) * j.chunks, narrow_task, &j);
     for (j.frame = 0; j.frame < call->frames; j.frame++) {
         const char *src = j.src + (size_t)(j.frame * c->shape.step) * frame;
-        if (conv3d_run(c->direct->conv, j.sums, src, &set->error) < 0) return;
+        if (conv3d_run(c->direct->conv, j.sums, src, inner, &set->error) < 0) return;
         threads_run((call->out.h + ROWS - 1) / ROWS, finish_task, &j);
     }
 }

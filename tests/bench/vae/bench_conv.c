@@ -40,6 +40,8 @@ struct variant {
     struct conv c;
     struct arena arena;
     float *src[FRAMES + 2], *x[FRAMES], *norm[FRAMES], *scratch;
+    float *y; /* of the products alone, and their scratch */
+    void *pad;
     size_t stride;
     double seconds[MAX_ROUNDS], products[MAX_ROUNDS];
 };
@@ -53,6 +55,12 @@ static void take(struct variant *v, const struct conv_shape *s, const struct vae
     frames_take(v->norm, FRAMES, &out, a);
     v->stride = (conv_scratch(&v->c, &out, FRAMES, threads) + 31) / 32 * 32 + 16;
     v->scratch = arena_take(a, v->stride * (size_t)threads * sizeof(float));
+    if (v->set.products == PRODUCTS_OWN) return;
+    struct conv3d_params p = {s->in, s->out, s->kt, s->ks,
+                              1,     out.h,  out.w, v->set.products == PRODUCTS_LIBRARY_BF16};
+    p.in = pad_channels(p.in), p.out = out.channels;
+    v->y = arena_take(a, (size_t)(out.h * out.w) * (size_t)out.channels * sizeof(float));
+    v->pad = arena_take(a, conv3d_scratch_bytes(&p));
 }
 
 static int open_variant(struct variant *v, enum products p, const struct conv_shape *s,
@@ -100,12 +108,9 @@ static int run_round(struct variant *v, struct frame_size in, struct frame_size 
     }
     if (round >= 0) v->seconds[round] = t1 - t0;
     if (v->set.products == PRODUCTS_OWN) return 0;
-    float *y = v->scratch + v->stride * (size_t)threads -
-               (size_t)(out.h * out.w) * (size_t)out.channels - 16;
     t0 = now();
     for (int f = 0; f < FRAMES; f++)
-        if (conv3d_run(v->c.direct->conv, y - (uintptr_t)y % 64 / sizeof *y, v->scratch, e) < 0)
-            return -1;
+        if (conv3d_run(v->c.direct->conv, v->y, v->scratch, v->pad, e) < 0) return -1;
     if (round >= 0) v->products[round] = now() - t0;
     return 0;
 }

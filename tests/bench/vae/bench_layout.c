@@ -65,7 +65,8 @@ static void time_shape(const struct shape *s, bool bf16, dnnl_alg_kind_t alg, in
     for (int i = 0; i < 3 && !r; i++)
         r = desc_make(&d[i], n, dims[i], i == 2 ? dnnl_f32 : type, dnnl_format_tag_any);
     if (!r)
-        r = conv_make(&pd, alg, d[0], d[1], d[2], step + skip, edge + skip, edge + skip, engine);
+        r = conv_make(&pd, alg, d[0], d[1], d[2], step + skip, edge + skip, edge + skip, NULL,
+                      engine);
     static const dnnl_query_t queries[] = {dnnl_query_src_md, dnnl_query_weights_md,
                                            dnnl_query_dst_md};
     for (int i = 0; i < 3 && !r; i++)
