@@ -228,6 +228,8 @@ def main():
         for name, r in runs.items():
             seconds, frames[name] = r.round()
             times.setdefault(name, []).append(seconds)
+            print(f"round {len(times[name])}, {name}: " + ", ".join(f"{k} {v:.3f} s" for k, v in seconds.items()),
+                  flush=True)  # fmt: skip
     peak, gemm = max(peaks), max(gemms)
 
     shape = torch_fp32.latent_shape()
