@@ -194,7 +194,11 @@ class Run:
                 with torch.compiler.set_stance("force_eager"):
                     sheet.write(self.path(f"sheet_{name}.jpg"), model.clips(prompts[:6], height=size[0], width=size[1], at_once=6), prompts)
         if self.args.compare:
-            row("compared", judges.evaluate(judge, export.read(self.args.compare, self.device), n // 2, **how))
+            other = export.read(self.args.compare, self.device)
+            if self.device == "cuda":
+                for block in other.dit.blocks:
+                    block.compile(dynamic=False)
+            row("compared", judges.evaluate(judge, other, n // 4, **how))
 
     def write_log(self):
         with open(self.path("log.txt"), "a") as f:
