@@ -24,13 +24,16 @@ nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw,tempe
 failed=0
 if [ "${SANITIZE:-0}" = 1 ]; then
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
-        if timeout ${TOOL_SECONDS:-200} compute-sanitizer --tool $tool --error-exitcode 9 "$bench" check 6 1 >"$out/$tool.log" 2>&1; then
-            echo "$tool: $(tail -n 1 "$out/$tool.log")"
-        else
-            failed=1
-            echo "$tool: FAILED"
-            grep -v '^=* *$' "$out/$tool.log" | head -n 12
-        fi
+        for seed in 129 279; do # small problems that between them reach every instance
+            log=$out/$tool-$seed.log
+            if timeout ${TOOL_SECONDS:-200} compute-sanitizer --tool $tool --error-exitcode 9 "$bench" check 14 1 $seed >"$log" 2>&1; then
+                echo "$tool, seed $seed: $(tail -n 1 "$log")"
+            else
+                failed=1
+                echo "$tool, seed $seed: FAILED"
+                grep -v '^=* *$' "$log" | head -n 12
+            fi
+        done
     done
 fi
 "$bench" check "$problems" "$repeats" >"$out/check.log" 2>&1 || failed=1
@@ -38,8 +41,9 @@ head -n 20 "$out/check.log" | cut -c 1-240
 nvidia-smi --query-gpu=timestamp,clocks.sm,power.draw,temperature.gpu --format=csv,noheader -lms 250 >"$out/clocks.csv" &
 log=$!
 "$bench" time "$seconds" "$out" >"$out/time.log" 2>&1 || failed=1
+"$bench" extras >"$out/extras.log" 2>&1 || failed=1
 kill $log
 echo "SM clock while timing, MHz: $(cut -d, -f2 "$out/clocks.csv" | tr -dc '0-9\n' | sort -n | awk '{a[NR]=$1} END {print "median " a[int((NR+1)/2)] ", least " a[1] ", most " a[NR]}')"
-cat "$out/time.log"
+cat "$out/extras.log" "$out/time.log"
 [ $failed = 0 ] || echo "some checks FAILED"
 exit $failed

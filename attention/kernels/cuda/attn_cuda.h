@@ -2,8 +2,8 @@
  *
  * o = softmax(q·kᵀ / sqrt(head_dim) + key_bias) · v over the kept tiles of a plan, bf16 in and out,
  * fp32 sums. A plan arrives in any encoding of block_mask and is turned into one list a row
- * (attn_lists_*), which all kernels execute in ascending order: so the encoding cannot change a
- * byte. A row that keeps nothing gives o = 0 and lse = -inf.
+ * (attn_lists_*), which each kernel executes in an order of its own: so the encoding cannot change
+ * a byte; another kernel, or the instance that takes mean tiles and records, may. A row that keeps nothing gives o = 0 and lse = -inf.
  *
  * Memory: every pointer of attn_cuda and of the lists in it is the device's; launchers enqueue on
  * the stream, allocate nothing and do not wait. ref_plan.c executes the same struct with every
@@ -115,7 +115,7 @@ int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
 #define ATTN_RAGGED_KEYS 128
 #define ATTN_RAGGED_BOXES 5 /* 8 << 0 .. 8 << 4 tokens */
 #define ATTN_RAGGED_SHIFT 28 /* of the box in a run; below it the first token */
-struct attn_ragged_stage {
+struct attn_ragged_stage { /* 16-byte aligned in device memory */
     uint32_t shown[4]; /* bit k: key k of the stage counts */
     uint32_t run[16]; /* until 128 keys are together */
 };

@@ -34,6 +34,9 @@ int attn_ragged_sm90(const attn_cuda *w, const attn_ragged *r, err *e)
         return err_set(e, ERR_USAGE,
                        "ragged_sm90: %d rows of %d queries, wanted 1 or more of 64 or 128", r->rows,
                        r->block_q);
+    if (reinterpret_cast<uintptr_t>(r->stage) % 16)
+        return err_set(e, ERR_BUG, "ragged_sm90: stages at %p, wanted 16-byte alignment",
+                       static_cast<const void *>(r->stage));
     if (w->head_dim == 128)
         return r->block_q == 128 ? launch<Shape<128, 128, 2, 2, BY_RUNS | BY_TURNS>>(w, r, e)
                                  : launch<Shape<128, 128, 1, 1, BY_RUNS>>(w, r, e);

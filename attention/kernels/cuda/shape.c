@@ -9,25 +9,30 @@
             */
 #define SHARED_SM86 101376 /* on sm_86 and sm_89, the least of all since sm_80 */
 
-/* block_k of a row of a dense kernel is its own; lists must be cut as the kernel is. shared: what
- * attn_sm90.cu computes from the same numbers, as test_cuda_shapes sees to. */
+/* block_k of a row of a dense kernel is its own; lists must be cut as the kernel is. Lists with
+ * mean tiles and calls that record are taken by the later of two instances where there are two.
+ * shared: what attn_sm90.cu computes from the same numbers, as test_cuda_shapes sees to. */
+enum takes { DENSE, LISTS, PLAIN_LISTS };
 static const struct {
     enum attn_cuda_row row;
-    bool lists;
+    enum takes takes;
     struct attn_tile tile;
 } instances[] = {
-    {ATTN_SM90, false, {"flash_sm90", 128, 128, 176, 2, 384, 1, 1024 + 128 * 256 + 4 * 176 * 256}},
-    {ATTN_SM90, false, {"flash_sm90", 64, 192, 128, 3, 512, 1, 1024 + 192 * 128 + 6 * 128 * 128}},
-    {ATTN_SM90, true, {"sparse_sm90", 128, 128, 128, 2, 384, 1, 1024 + 128 * 256 + 4 * 128 * 256}},
-    {ATTN_SM90, true, {"sparse_sm90", 64, 128, 128, 6, 384, 1, 1024 + 128 * 128 + 12 * 128 * 128}},
-    {ATTN_SM90, true, {"sparse64_sm90", 128, 64, 64, 2, 256, 2, 1024 + 64 * 256 + 4 * 64 * 256}},
-    {ATTN_SM90, true, {"sparse64_sm90", 64, 64, 64, 3, 256, 2, 1024 + 64 * 128 + 6 * 64 * 128}},
-    {ATTN_SM80, false, {"flash_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
-    {ATTN_SM80, false, {"flash_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
-    {ATTN_SM80, true, {"sparse_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
-    {ATTN_SM80, true, {"sparse_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
-    {ATTN_CUDNN, false, {"cudnn", 128, 0, 0, 0, 0, 0, 0}},
-    {ATTN_CUDNN, false, {"cudnn", 64, 0, 0, 0, 0, 0, 0}},
+    {ATTN_SM90, DENSE, {"flash_sm90", 128, 128, 176, 2, 384, 1, 1024 + 128 * 256 + 4 * 176 * 256}},
+    {ATTN_SM90, DENSE, {"flash_sm90", 64, 192, 128, 3, 512, 1, 1024 + 192 * 128 + 6 * 128 * 128}},
+    {ATTN_SM90, LISTS, {"sparse_sm90", 128, 128, 128, 2, 384, 1, 1024 + 128 * 256 + 4 * 128 * 256}},
+    {ATTN_SM90,
+     PLAIN_LISTS,
+     {"sparse_sm90", 64, 128, 128, 6, 384, 1, 1024 + 128 * 128 + 12 * 128 * 128}},
+    {ATTN_SM90, LISTS, {"sparse_sm90", 64, 128, 128, 3, 384, 1, 1024 + 128 * 128 + 6 * 128 * 128}},
+    {ATTN_SM90, LISTS, {"sparse64_sm90", 128, 64, 64, 2, 256, 2, 1024 + 64 * 256 + 4 * 64 * 256}},
+    {ATTN_SM90, LISTS, {"sparse64_sm90", 64, 64, 64, 3, 256, 2, 1024 + 64 * 128 + 6 * 64 * 128}},
+    {ATTN_SM80, DENSE, {"flash_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
+    {ATTN_SM80, DENSE, {"flash_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
+    {ATTN_SM80, LISTS, {"sparse_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
+    {ATTN_SM80, LISTS, {"sparse_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
+    {ATTN_CUDNN, DENSE, {"cudnn", 128, 0, 0, 0, 0, 0, 0}},
+    {ATTN_CUDNN, DENSE, {"cudnn", 64, 0, 0, 0, 0, 0, 0}},
 };
 static const char *const names[] = {[ATTN_SM80] = "sm_80 attention",
                                     [ATTN_SM90] = "sm_90 attention",
@@ -97,7 +102,8 @@ int attn_tile_pick(struct attn_tile *t, enum attn_cuda_row row, const struct att
     bool dim = false;
     for (size_t i = 0; i < ARRAY_LEN(instances); i++) {
         const struct attn_tile *x = &instances[i].tile;
-        if (instances[i].row != row || instances[i].lists != (l != NULL)) continue;
+        if (instances[i].row != row || (instances[i].takes != DENSE) != (l != NULL)) continue;
+        if (instances[i].takes == PLAIN_LISTS && (l->mean || w->alive)) continue;
         if (x->head_dim != w->head_dim) continue;
         dim = true;
         /* sm_80 walks keys by 64, whatever the plan's tiles are made of */

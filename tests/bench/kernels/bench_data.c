@@ -60,3 +60,12 @@ int bench_ascending(const void *a, const void *b)
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
+
+void bench_shuffle(int *order, int n, struct test_rng *r)
+{
+    for (int i = 0; i < n; i++) {
+        int j = rng_int(r, 0, i);
+        order[i] = order[j];
+        order[j] = i;
+    }
+}

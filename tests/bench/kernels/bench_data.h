@@ -14,6 +14,9 @@ struct bench_keep {
 bool bench_keep(void *ctx, int plan, int row, int col); /* for block_mask_build */
 
 uint16_t *bench_numbers(size_t n, uint64_t seed); /* bf16 */
+/* Numbers below n in another order each call: who runs hot leaves less of the card's power to the
+ * next, and that should not be the same one each round. */
+void bench_shuffle(int *order, int n, struct test_rng *r);
 int bench_ascending(const void *a, const void *b); /* doubles, for qsort */
 
 #endif

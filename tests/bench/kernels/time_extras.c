@@ -174,6 +174,7 @@ static void time_shape(int len, int heads, int dim)
     x->base.o = x->base.q;
     x->base.o.at = own(x, gpu_new((size_t)len * (size_t)heads * (size_t)dim * 2));
     x->lse = own(x, gpu_new((size_t)len * (size_t)heads * 4));
+    GPU(cudaMemset(x->lse, 0, (size_t)len * (size_t)heads * 4)); /* until a call has written it */
     plans_of(x, len, heads);
     add(x, "dense", "dense");
     add(x, "dense, lse", "dense")->call.lse = x->lse;
@@ -198,8 +199,12 @@ static void time_shape(int len, int heads, int dim)
     add(x, "lists made", "list");
     GPU(cudaEventCreate(&from));
     GPU(cudaEventCreate(&to));
-    for (int round = -2; round < ROUNDS; round++)
-        for (int i = 0; i < x->n; i++) {
+    struct test_rng rng = {3};
+    int order[MOST];
+    for (int round = -2; round < ROUNDS; round++) {
+        bench_shuffle(order, x->n, &rng);
+        for (int k = 0; k < x->n; k++) {
+            int i = order[k];
             float ms = 0;
             GPU(cudaEventRecord(from, NULL));
             CHECK_OK(launch(x, &x->row[i], &e));
@@ -208,6 +213,7 @@ static void time_shape(int len, int heads, int dim)
             GPU(cudaEventElapsedTime(&ms, from, to));
             if (round >= 0) x->row[i].ms[round] = (double)ms;
         }
+    }
     for (int i = 0; i < x->n; i++) {
         double t = median(&x->row[i]), beside = t;
         for (int j = 0; j < i; j++)

@@ -145,11 +145,14 @@ static void measure(struct bench *b, double seconds)
     struct err e = {0};
     cudaEvent_t from, to;
     double spent = 0;
+    struct test_rng r = {3};
+    int order[MOST_CONTENDERS];
     GPU(cudaEventCreate(&from));
     GPU(cudaEventCreate(&to));
     for (int round = -2; round < MOST_ROUNDS && (round < 7 || spent < seconds); round++) {
+        bench_shuffle(order, b->n, &r);
         for (int i = 0; i < b->n; i++) {
-            struct contender *c = &b->c[i];
+            struct contender *c = &b->c[order[i]];
             float ms = 0;
             GPU(cudaEventRecord(from, NULL));
             CHECK_OK(launch(b, c, &e));

@@ -3,14 +3,21 @@
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "tests/check.h"
 
-static void check_pick(int dim, int block_q, int block_k)
+/* Returns the number of the variant. full: a plan with mean tiles. */
+static int check_pick(int dim, int block_q, int block_k, bool full)
 {
     static _Alignas(16) char memory[16];
     struct err e = {0};
     struct attn_tile said, compiled;
     struct attn_tensor x = {memory, dim, dim};
-    struct attn_lists l = {
-        .rows = 1, .cols = 1, .block_q = block_q, .block_k = block_k, .n_plans = 1, .words = 1};
+    static const uint32_t bits[1];
+    struct attn_lists l = {.rows = 1,
+                           .cols = 1,
+                           .block_q = block_q,
+                           .block_k = block_k,
+                           .n_plans = 1,
+                           .words = 1,
+                           .mean = full ? bits : NULL};
     struct attn_cuda w = {.q = x,
                           .k = x,
                           .v = x,
@@ -20,6 +27,8 @@ static void check_pick(int dim, int block_q, int block_k)
                           .n_heads = 1,
                           .head_dim = dim,
                           .lists = block_q ? &l : NULL,
+                          .k_mean = x,
+                          .v_mean = x,
                           .scratch = memory};
     int variant = 0;
     CHECK_OK(attn_tile_pick(&said, ATTN_SM90, &w, &e));
@@ -35,16 +44,22 @@ static void check_pick(int dim, int block_q, int block_k)
         "%s d%d: said %d x %d, %d stages, %d threads, %zu bytes; compiled %d x %d, %d, %d, %zu",
         said.kernel, dim, said.block_q, said.block_k, said.stages, said.threads, said.shared,
         compiled.block_q, compiled.block_k, compiled.stages, compiled.threads, compiled.shared);
-    printf("%s d%d: %d x %d, %d stages, %d threads, %zu bytes, %d a processor\n", said.kernel, dim,
-           said.block_q, said.block_k, said.stages, said.threads, said.shared, said.blocks_per_sm);
+    printf("%s d%d%s: %d x %d, %d stages, %d threads, %zu bytes, %d a processor\n", said.kernel,
+           dim, full ? " with means" : "", said.block_q, said.block_k, said.stages, said.threads,
+           said.shared, said.blocks_per_sm);
+    l.mean = NULL;
+    w.alive = full ? (void *)memory : NULL;
+    CHECK_MSG(attn_sm90_takes(&w, variant), "%s d%d: another instance for a call that %s",
+              said.kernel, dim, full ? "records" : "does not record");
+    return variant;
 }
 
 int main(void)
 {
     for (int dim = 64; dim <= 128; dim += 64) {
-        check_pick(dim, 0, 0);
-        check_pick(dim, 128, 128);
-        check_pick(dim, 64, 64);
+        check_pick(dim, 0, 0, false);
+        for (int block = 128; block >= 64; block -= 64)
+            CHECK(check_pick(dim, block, block, false) != check_pick(dim, block, block, true));
     }
     return TEST_RESULT();
 }

@@ -1,0 +1,271 @@
+// Hopper kernel of sm90.cuh: the loops of a warpgroup over the tiles of its rows.
+#ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_ROWS_CUH
+#define DITGEN_ATTENTION_KERNELS_CUDA_SM90_ROWS_CUH
+
+#include "attention/kernels/cuda/sm90_softmax.cuh"
+
+namespace
+{
+
+// A word of this turn's row. Those of a row that are rarely wanted are not kept in registers.
+__device__ __forceinline__ int peek(const int &word)
+{
+    return *const_cast<const volatile int *>(&word);
+}
+
+// The upper one of the two queries that this thread has of its warp's 16; block: which 64 of the
+// row
+__device__ __forceinline__ int query_of(int q0, int block)
+{
+    return q0 + block * 64 + threadIdx.x % WG / 32 * 16 + threadIdx.x % 32 / 4;
+}
+
+// What a stage holds, from global memory, asked for before its products are: for masks. Nothing
+// where only the first tile of a row may be masked, but for that.
+struct What {
+    uint32_t step, shown[4];
+};
+template <class S>
+__device__ __forceinline__ void look_up(What &w, const Args &a, uint32_t first, int i, int count)
+{
+    if constexpr (S::RAGGED)
+        load_words(w.shown, a.stages[first + i].shown);
+    else if (!S::TAIL_FIRST || i == 0)
+        w.step = S::LIST ? load_word(a.steps + first + (S::TAIL_FIRST ? count - 1 : i))
+                         : static_cast<uint32_t>(count - 1);
+}
+
+// Keys that do not count, in scores that are in registers by now; rare, and a branch for the whole
+// warpgroup.
+template <class S>
+__device__ __forceinline__ void mask_tile(float (&s)[S::BK / 2], const Args &a, const What &what,
+                                          const typename Control<S::STAGES>::Words &row)
+{
+    if constexpr (S::RAGGED) {
+        mask_runs<S>(s, what.shown);
+    } else if ((!S::PLAIN && what.step & ATTN_STEP_MEAN) ||
+               (tile_of<S>(what.step) + 1) * S::BK > a.len_k) {
+        mask<S>(s, a, what.step, (a.per_head ? peek(row.head) * a.rows : 0) + peek(row.row));
+    }
+}
+
+// Whether a tile was worth it. Before its exp2: a branch after them would keep them from what
+// follows.
+template <class S>
+__device__ __forceinline__ void record_tile(const Args &a, const What &what, int block,
+                                            const typename Control<S::STAGES>::Words &row,
+                                            const float (&rise)[2])
+{
+    if (!S::PLAIN && a.alive && !(what.step & ATTN_STEP_MEAN))
+        record(a, what.step, peek(row.head) * a.rows + peek(row.row), query_of(peek(row.q0), block),
+               peek(row.q_end), rise);
+}
+
+// Every thread that reads the words of a row says itself that it has: as often as rows, it is
+// cheap.
+__device__ __forceinline__ void release_row(const uint64_t &empty)
+{
+    mbar_arrive(smem_address(&empty));
+}
+
+// One arrival of this warp frees a stage: its products are waited for warp by warp.
+__device__ __forceinline__ void release(const uint64_t &empty, int lane)
+{
+    if (lane == 0) mbar_arrive(smem_address(&empty));
+}
+
+// The output of tile i - 1 and the scores of tile i in flight together. A turn is the right to
+// issue products: the others are in softmax meanwhile.
+template <class S>
+__device__ __forceinline__ void
+consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t first,
+            const typename Control<S::STAGES>::Words &row, const Args &a, Control<S::STAGES> &c,
+            int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+{
+    // barrier 0 is __syncthreads
+    const int turn_mine = 1 + group, turn_next = 1 + (group + 1) % S::WGS;
+    const int lane = threadIdx.x % 32;
+    float s[S::BK / 2], base[2], shrink[2], rise[2];
+    uint32_t p[S::BK / 16][4];
+    What what;
+    uint32_t ks = kv % S::STAGES;
+    look_up<S>(what, a, first, 0, count);
+    mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+    wgmma_pin(s);
+    wgmma_fence();
+    scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_pin(s);
+    release(c.k_empty[ks], lane);
+    mask_tile<S>(s, a, what, row);
+    raise<S>(s, r, base, shrink, rise, a.scale_log2);
+    record_tile<S>(a, what, group, row, rise);
+    weights<S>(s, r, base, a.scale_log2);
+    pack<S>(p, s);
+    for (int i = 1; i < count; i++) {
+        const uint32_t vs = ks, v_parity = kv / S::STAGES & 1;
+        kv++;
+        ks = kv % S::STAGES;
+        if (!S::TAIL_FIRST) look_up<S>(what, a, first, i, count);
+        mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+        if (S::TURNS) named_wait(turn_mine, 2 * WG);
+        wgmma_pin(s);
+        wgmma_pin(o);
+        wgmma_fence();
+        scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
+        wgmma_commit();
+        mbar_wait(smem_address(&c.v_full[vs]), v_parity);
+        wgmma_fence();
+        outputs<S>(o, p, v_at + vs * S::KV_BYTES);
+        wgmma_commit();
+        if (S::TURNS) named_arrive(turn_next, 2 * WG);
+        wgmma_wait<1>();
+        wgmma_pin(s);
+        release(c.k_empty[ks], lane);
+        if (!S::TAIL_FIRST) mask_tile<S>(s, a, what, row);
+        raise<S>(s, r, base, shrink, rise, a.scale_log2);
+        record_tile<S>(a, what, group, row, rise);
+        weights<S>(s, r, base, a.scale_log2);
+        wgmma_wait<0>();
+        wgmma_pin(o);
+        release(c.v_empty[vs], lane);
+        rescale<S>(o, shrink);
+        pack<S>(p, s);
+    }
+    release_row(c.q_empty);
+    mbar_wait(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
+    wgmma_pin(o);
+    wgmma_fence();
+    outputs<S>(o, p, v_at + ks * S::KV_BYTES);
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_pin(o);
+    release(c.v_empty[ks], lane);
+    kv++;
+}
+
+// One tile of a row whose scores are there (now), while those of the next are computed, unless it
+// is the last. In flight at its beginning: the product with the values of the tile before.
+template <class S, bool LAST>
+__device__ __forceinline__ void
+consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::BK / 16][4],
+             float (&o)[S::D / 2], Rows &r, What &what, uint32_t &kv, int i, uint32_t first,
+             const typename Control<S::STAGES>::Words &row, const Args &a, Control<S::STAGES> &c,
+             int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+{
+    const int lane = threadIdx.x % 32;
+    const uint32_t stage = kv % S::STAGES, parity = kv / S::STAGES & 1;
+    const uint32_t before = (kv + S::STAGES - 1) % S::STAGES, after = (kv + 1) % S::STAGES;
+    const What mine = what;
+    float base[2], shrink[2], rise[2];
+    if (S::TURNS) named_wait(1 + group, 2 * WG);
+    if (!LAST) {
+        if (!S::TAIL_FIRST) look_up<S>(what, a, first, i + 1, 0);
+        mbar_wait(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
+        wgmma_pin(next);
+        wgmma_fence();
+        scores<S>(next, q_mine, k_at + after * S::KV_BYTES);
+        wgmma_commit();
+    } else {
+        release_row(c.q_empty);
+    }
+    if (!S::TAIL_FIRST) mask_tile<S>(now, a, mine, row);
+    raise<S>(now, r, base, shrink, rise, a.scale_log2);
+    record_tile<S>(a, mine, group, row, rise);
+    weights<S>(now, r, base, a.scale_log2, 0, S::BK / 16);
+    if (S::TURNS) named_arrive(2 - group, 2 * WG); // the other's
+    weights<S>(now, r, base, a.scale_log2, S::BK / 16, S::BK / 8);
+    wgmma_wait<LAST ? 0 : 1>();
+    wgmma_pin(o);
+    if (i > 0) release(c.v_empty[before], lane);
+    rescale<S>(o, shrink);
+    pack<S>(p, now);
+    mbar_wait(smem_address(&c.v_full[stage]), parity);
+    wgmma_pin(o);
+    wgmma_fence();
+    outputs<S>(o, p, v_at + stage * S::KV_BYTES);
+    wgmma_commit();
+    wgmma_wait<LAST ? 0 : 1>();
+    if (LAST) {
+        wgmma_pin(o);
+        release(c.v_empty[stage], lane);
+    } else {
+        wgmma_pin(next);
+        release(c.k_empty[after], lane);
+    }
+    kv++;
+}
+
+// Both products of a tile hide behind softmaxes of the same warpgroup; two tiles of scores want
+// registers. A turn is the right to begin a tile, and passes on in the middle of its exp2: without
+// turns, or with later ones, the two warpgroups fall into step and idle together (a tenth slower).
+template <class S>
+__device__ __forceinline__ void
+consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t first,
+                  const typename Control<S::STAGES>::Words &row, const Args &a,
+                  Control<S::STAGES> &c, int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+{
+    const int lane = threadIdx.x % 32;
+    float s[2][S::BK / 2];
+    uint32_t p[S::BK / 16][4];
+    const uint32_t stage = kv % S::STAGES;
+    What what;
+    look_up<S>(what, a, first, 0, count);
+    mbar_wait(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
+    wgmma_pin(s[0]);
+    wgmma_fence();
+    scores<S>(s[0], q_mine, k_at + stage * S::KV_BYTES);
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_pin(s[0]);
+    release(c.k_empty[stage], lane);
+    if (S::TAIL_FIRST) mask_tile<S>(s[0], a, what, row);
+#define ARGS p, o, r, what, kv, i, first, row, a, c, group, q_mine, k_at, v_at
+    for (int i = 0;; i++) {
+        if (i + 1 == count) {
+            consume_tile<S, true>(s[0], s[1], ARGS);
+            break;
+        }
+        consume_tile<S, false>(s[0], s[1], ARGS);
+        if (++i + 1 == count) {
+            consume_tile<S, true>(s[1], s[0], ARGS);
+            break;
+        }
+        consume_tile<S, false>(s[1], s[0], ARGS);
+    }
+#undef ARGS
+}
+
+template <class S>
+__device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_t q_at,
+                        uint32_t k_at, uint32_t v_at)
+{
+    const uint32_t q_full = smem_address(&c.q_full), q_mine = q_at + group * 64 * 128;
+    uint32_t kv = 0; // key stages used so far; values lag one behind inside a row
+    if (S::TURNS && group == S::WGS - 1) named_arrive(1, 2 * WG); // the first's turn
+    for (uint32_t turn = 0;; turn++) {
+        mbar_wait(q_full, turn & 1);
+        const typename Control<S::STAGES>::Words &row = c.words[turn & 1];
+        if (peek(row.head) < 0) break;
+        const int count = peek(row.count);
+        const uint32_t first = static_cast<uint32_t>(peek(row.first));
+        float o[S::D / 2];
+        Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
+#pragma unroll
+        for (int i = 0; i < S::D / 2; i++)
+            o[i] = 0;
+        if (count == 0)
+            release_row(c.q_empty);
+        else if constexpr (S::TWO)
+            consume_row_ahead<S>(o, r, kv, count, first, row, a, c, group, q_mine, k_at, v_at);
+        else
+            consume_row<S>(o, r, kv, count, first, row, a, c, group, q_mine, k_at, v_at);
+        finish<S>(o, r, a, peek(row.head), query_of(peek(row.q0), group), peek(row.q_end));
+    }
+    if (S::TURNS && group == 0) named_wait(1, 2 * WG); // the last arrival is nobody's
+}
+
+} // namespace
+
+#endif
