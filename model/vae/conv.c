@@ -25,7 +25,7 @@ void conv_carve(struct conv *c, const struct conv_shape *s, const struct vae_ker
     *c = (struct conv){.shape = *s, .kernels = k};
     c->in_pad = pad_channels(s->in);
     c->out_pad = pad_channels(s->out);
-    if (set && set->products != PRODUCTS_OWN) {
+    if (set && set->products != PRODUCTS_OWN && s->in >= set->least) {
         c->set = set;
         direct_carve(c, a);
         return;

@@ -26,9 +26,14 @@ struct direct {
 
 struct direct_set {
     enum products products;
+    int least; /* channels that a convolution must read to be here; the others are our own */
     struct direct *first;
     struct err error; /* code ERR_NONE: none yet */
 };
+
+/* Below this many channels read, tiles of 32 x 16 bf16 run part empty, and Winograd in fp32 was
+ * faster (tests/bench/vae/NOTES.md). */
+#define DIRECT_LEAST 96
 
 void direct_set_close(struct direct_set *s);
 

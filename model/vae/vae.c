@@ -42,16 +42,20 @@ done:
     return rc;
 }
 
-static const char *const products_text[] = {"Winograd convolutions in fp32",
-                                            "oneDNN's convolutions in fp32",
-                                            "oneDNN's convolutions in bf16"};
+static const char *const products_text[] = {
+    "Winograd convolutions in fp32", "oneDNN's convolutions in fp32",
+    "oneDNN's convolutions in bf16, Winograd below 96 channels"};
 
-/* bf16 products where the processor has them: AMX multiplies 16 times what fp32 units do, more than
- * Winograd saves. */
-static enum products products_for(enum precision precision)
+/* AMX multiplies bf16 16 times as fast as other units do fp32, Winograd saves a factor of 4; bf16
+ * without AMX is twice as fast at best, and Winograd stays ahead. */
+static struct vae_choice choose(enum precision precision)
 {
-    return precision == PRECISION_BF16 && conv3d_available(true) ? PRODUCTS_LIBRARY_BF16
-                                                                 : PRODUCTS_OWN;
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    struct vae_choice c = {NULL, PRODUCTS_OWN, 0};
+    if (precision == PRECISION_BF16 && cpu.level >= CPU_AMX && conv3d_available(true))
+        c = (struct vae_choice){NULL, PRODUCTS_LIBRARY_BF16, DIRECT_LEAST};
+    return c;
 }
 
 int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
@@ -67,6 +71,7 @@ int vae_open_with(struct vae **out, const char *dir, int parts, enum precision p
     v->kernels = choice->kernels ? choice->kernels : vae_kernels_pick(&cpu, NULL);
     v->precision = precision;
     v->set.products = choice->products;
+    v->set.least = choice->least;
     if (parts & VAE_DECODER) v->decoder = calloc(1, sizeof *v->decoder);
     if (parts & VAE_ENCODER) v->encoder = calloc(1, sizeof *v->encoder);
     if ((parts & VAE_DECODER && !v->decoder) || (parts & VAE_ENCODER && !v->encoder)) {
@@ -89,7 +94,7 @@ fail:
 int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
              const struct log *log, struct err *e)
 {
-    struct vae_choice choice = {NULL, products_for(precision)};
+    struct vae_choice choice = choose(precision);
     return vae_open_with(v, dir, parts, precision, &choice, log, e);
 }
 
@@ -117,7 +122,8 @@ size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, in
     size_t bytes = 0;
     if (net && d) {
         cpu_detect(&cpu);
-        struct direct_set set = {.products = products_for(precision)};
+        struct vae_choice choice = choose(precision);
+        struct direct_set set = {.products = choice.products, .least = choice.least};
         struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
                                &set};
         net_decoder(net, c, &s, &e);

@@ -23,6 +23,7 @@ struct vae {
 struct vae_choice {
     const struct vae_kernels *kernels; /* NULL: the best that runs here */
     enum products products;
+    int least; /* of direct_set */
 };
 int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
                   const struct vae_choice *choice, const struct log *log, struct err *e);

@@ -129,6 +129,7 @@ int main(int argc, char **argv)
     cpu_detect(&cpu);
     const struct vae_kernels *k = vae_kernels_pick(&cpu, NULL);
     threads_set(threads);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* lines survive a time limit */
     struct {
         struct conv_shape s;
         int size; /* of the output */

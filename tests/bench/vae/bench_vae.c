@@ -2,7 +2,8 @@
  *
  *   bench_vae DIR [latent_frames height width threads repeats products]    sizes in latents
  *
- * products: own (ours, fp32), library (oneDNN's, fp32), bf16 (oneDNN's, bf16).
+ * products: own (ours, fp32), library (oneDNN's, fp32), bf16 (oneDNN's in bf16 where they are
+ * faster), bf16-all (all oneDNN's, bf16).
  *
  * Prints one line a level and the total of the fastest repeat, with median and spread. */
 #include "model/vae/vae_internal.h"
@@ -67,13 +68,17 @@ int main(int argc, char **argv)
     int t = number(argc, argv, 2, 9), h = number(argc, argv, 3, 32), w = number(argc, argv, 4, 32);
     int threads = number(argc, argv, 5, threads_probe()), repeats = number(argc, argv, 6, 3);
     const char *products = argc > 7 ? argv[7] : "own";
-    struct vae_choice choice = {NULL, strcmp(products, "bf16") == 0      ? PRODUCTS_LIBRARY_BF16
-                                      : strcmp(products, "library") == 0 ? PRODUCTS_LIBRARY_FP32
-                                                                         : PRODUCTS_OWN};
-    enum precision precision =
-        choice.products == PRODUCTS_LIBRARY_BF16 ? PRECISION_BF16 : PRECISION_FP32;
+    bool bf16 = strncmp(products, "bf16", 4) == 0;
+    enum precision precision = bf16 ? PRECISION_BF16 : PRECISION_FP32;
+    struct vae_choice choice = {
+        .products = bf16                               ? PRODUCTS_LIBRARY_BF16
+                    : strcmp(products, "library") == 0 ? PRODUCTS_LIBRARY_FP32
+                                                       : PRODUCTS_OWN,
+        .least = strcmp(products, "bf16") == 0 ? DIRECT_LEAST : 0,
+    };
     threads_set(threads);
     if (repeats < 1 || repeats > 99) repeats = 3;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* lines survive a time limit */
     double t0 = now();
     if (vae_open_with(&v, argv[1], VAE_DECODER, precision, &choice, NULL, &e) < 0) goto fail;
     printf("%s, %s, products %s, %d threads: opened in %.2f s, %.1f MiB packed; %.1f MiB predicted "
