@@ -10,15 +10,17 @@ from sampling import SCHEDULER, Model
 from vae import Codec, wan
 
 MADE_WITH = "0.42.1"  # the diffusers whose layout this is
-INI = """[defaults]
+INI = """# What this model makes when nobody says otherwise: what it was trained at.
+[defaults]
 width = 256
 height = 256
 frames = 33
 fps = 16
 steps = 30
 guidance_scale = 4
-negative_prompt =
-[turbo]
+negative_prompt = ""
+"""
+TURBO_INI = """[turbo]
 steps = {steps}
 guidance_scale = 1
 """
@@ -63,7 +65,7 @@ def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
     if lora:
         (folder / "transformer_turbo").mkdir(exist_ok=True)
         save_file(lora, folder / "transformer_turbo/pytorch_lora_weights.safetensors", metadata=dict(format="pt"))
-    (folder / "ditgen.ini").write_text(INI.format(steps=turbo_steps))
+    (folder / "ditgen.ini").write_text(INI + (TURBO_INI.format(steps=turbo_steps) if lora else ""))
 
 
 def read_dit(folder, device):
