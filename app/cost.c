@@ -158,9 +158,10 @@ size_t cost_resident(void)
     return n == 2 ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-/* Code, tables and stacks that a run touches after the plan was made: 8 to 10 MiB at four sizes,
- * y4m and mp4 (tests/cli/memory.sh). */
+/* Code, tables and stacks that a run touches after the plan was made (tests/cli/memory.sh): 8 to 10
+ * MiB at four sizes, y4m and mp4, most of it oneDNN's; 2 to 3 MiB without it. */
 #define RESIDENT_LATER ((size_t)9 << 20)
+#define RESIDENT_LATER_PLAIN_C ((size_t)5 << 19)
 
 /* Rates of the other code beside the probe's, by the user seconds of `ditgen -t 1` at 256x256x33 on
  * a Zen 3 core. */
@@ -169,12 +170,14 @@ size_t cost_resident(void)
 #define RATE_PLAIN_C 0.1 /* linear layers without oneDNN */
 #define RATE_READ 1e9 /* bytes a second of a weight file that is not in the page cache yet */
 
+static bool linear_in_plain_c(void) { return strstr(model_backend(), "slow") != NULL; }
+
 static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r)
 {
     struct cost c;
     double rate = cost_probe(d, &r->params.attn);
     if (rate <= 0) return;
-    double linear = rate * (strstr(model_backend(), "slow") ? RATE_PLAIN_C : RATE_LINEAR);
+    double linear = rate * (linear_in_plain_c() ? RATE_PLAIN_C : RATE_LINEAR);
     cost_work(&c, d, &r->clip);
     p->phase_seconds[DITGEN_TEXT] =
         p->branches * c.text_flops / linear + (double)d->info.weight_bytes[0] / RATE_READ;
@@ -207,15 +210,15 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, stru
     p->branches = r->clip.guided ? 2 : 1;
     p->threads = r->params.threads;
     p->precision = precision_name(r->params.precision);
-    p->slow =
-        r->params.precision == PRECISION_BF16_EMULATED || strstr(model_backend(), "slow") != NULL;
+    p->slow = r->params.precision == PRECISION_BF16_EMULATED || linear_in_plain_c();
     snprintf(p->linear, sizeof p->linear, "%s", model_backend());
     snprintf(p->attention, sizeof p->attention, "%s (%s)%s", r->params.attn.method->name,
              kernel_name(&r->params.attn),
              r->params.attn.method->exact ? "" : ", approximate: leaves out part of the attention");
     if (model_plan_bytes(&d->info, &r->params, &r->clip, TEXT_ROWS, p->phase_bytes, e) < 0)
         return -1;
-    size_t resident = cost_resident() + RESIDENT_LATER;
+    size_t resident =
+        cost_resident() + (linear_in_plain_c() ? RESIDENT_LATER_PLAIN_C : RESIDENT_LATER);
     for (int i = 0; i < DITGEN_PHASES; i++) {
         size_t bytes = resident + p->phase_bytes[i];
         if (bytes > p->peak_bytes) p->peak_bytes = bytes;
