@@ -1,4 +1,5 @@
-"""What every stage shares: seeds, log, learning-rate shape, the Muon optimizer, an average of weights."""
+"""What every stage shares: seeds, log, clock, learning-rate shape, the Muon optimizer, an average of weights."""
+import os
 import random
 import time
 from collections import deque
@@ -8,17 +9,24 @@ from pathlib import Path
 
 import torch
 
+import team
+
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 torch.backends.cudnn.benchmark = True
 HERE = Path(__file__).parent
-STARTED = time.time()
-LOG = []
 
 
 def log(*words):
-    line = f"[{time.time() - STARTED:7.1f}] " + " ".join(map(str, words))
-    LOG.append(line)
-    print(line, flush=True)
+    """Rank 0 speaks for its team; train.py puts the time in front."""
+    if team.RANK == 0:
+        print(*words, flush=True)
+
+
+def put(path, write):
+    """A file is there whole or not at all: written aside, then renamed."""
+    aside = path.with_name(path.name + ".part")
+    write(aside)
+    os.replace(aside, path)
 
 
 def seed_all(seed):
@@ -32,43 +40,52 @@ def half(device):
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
 
 
+def drawers(count):
+    """Processes that draw batches ahead, forked from one that imports what they need from now on."""
+    if not count:
+        return None
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["encoder", "judge", "pool"])
+    pool = ProcessPoolExecutor(count, context)
+    pool.submit(len, "")
+    return pool
+
+
 class Feed:
     """Batches drawn ahead in other processes: captions are Python, and a GPU would wait for them. make(rng) -> batch
-    must be picklable and leave the GPU alone. The same seed gives the same batches for any number of workers."""
+    must be picklable and leave the GPU alone. The same seed gives the same batches for any number of processes."""
 
-    def __init__(self, make, seed, workers=0):
-        self.make, self.seed, self.count, self.ahead = make, seed, 0, deque()
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers else None
-        for _ in range(2 * workers):
+    def __init__(self, make, seed, pool=None, ahead=12):
+        self.make, self.seed, self.count, self.pool, self.ahead = make, seed, 0, pool, deque()
+        for _ in range(ahead if pool else 0):
             self.order()
 
-    def order(self):
-        self.ahead.append(self.pool.submit(self.make, random.Random(self.seed * 1000003 + self.count)))
+    def next_rng(self):
         self.count += 1
+        return random.Random(self.seed * 1000003 + self.count - 1)
+
+    def order(self):
+        self.ahead.append(self.pool.submit(self.make, self.next_rng()))
 
     def batch(self):
         if self.pool is None:
-            self.count += 1
-            return self.make(random.Random(self.seed * 1000003 + self.count - 1))
+            return self.make(self.next_rng())
         self.order()
         return self.ahead.popleft().result()
 
-    def close(self):
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
 
 class Clock:
-    """A stage lasts for so many seconds, or, to try the code, for so many steps."""
+    """A stage lasts for so many seconds, or, to try the code, for so many steps. begin: the share of it that an earlier
+    run has done. Every rank goes by rank 0's clock."""
 
-    def __init__(self, seconds, max_steps=None):
-        self.start, self.seconds, self.max_steps, self.step = time.time(), seconds, max_steps, 0
+    def __init__(self, seconds, max_steps=None, begin=0.):
+        self.start, self.seconds, self.max_steps = time.time(), max(seconds, 1e-3), max_steps
+        self.step, self.begin = 0, begin
 
     def passed(self):
         """0..1; 1 ends the stage."""
-        if self.max_steps is not None:
-            return min(1., self.step / self.max_steps)
-        return min(1., (time.time() - self.start) / self.seconds)
+        share = (time.time() - self.start) / self.seconds if self.max_steps is None else self.step / self.max_steps
+        return team.agree(min(1., self.begin + (1 - self.begin) * share))
 
     def tick(self):
         self.step += 1

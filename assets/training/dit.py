@@ -17,6 +17,7 @@ CONFIG = dict(patch_size=[1, 2, 2], num_attention_heads=5, attention_head_dim=64
               text_dim=256, freq_dim=256, ffn_dim=1280, num_layers=8, cross_attn_norm=True,
               qk_norm="rms_norm_across_heads", eps=1e-6, image_dim=None, added_kv_proj_dim=None, rope_max_seq_len=1024,
               pos_embed_seq_len=None)
+TINY = dict(CONFIG, num_attention_heads=2, ffn_dim=256, num_layers=2)  # to try the code
 ROWS = 512  # of text, as the reference pads it
 
 

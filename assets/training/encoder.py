@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from captions import ABSENT_SUBJECT, LABELS, MOTION_LABELS, sample
 from common import Clock, Feed, adamw, half, log, rate, set_rate
 
-LENGTH = 48     # rows in training, </s> included; longer captions are cut
+LENGTH = 47     # rows in training, </s> included; longer captions are cut. With dit.py's one row for all pads: 48
 WIDTH = 256
 OF_ACTOR = dict(subject=ABSENT_SUBJECT, motion=len(MOTION_LABELS), size=5)
 
@@ -103,15 +103,15 @@ def examples(spiece, n, rng):
     return ids[:, :longest].numpy(), labels(clips).numpy(), owners(spiece, clips)[:, :longest].numpy()
 
 
-def train(spiece, seed, device, seconds, smoke=False, start=None, batch=256, workers=0):
+def train(spiece, seed, device, seconds, max_steps=None, smoke=False, start=None, batch=256, pool=None):
     """start: encoder and heads to go on from."""
     encoder, heads = start or (build(spiece.get_piece_size()).to(device), Heads().to(device))
     places = [p for name, p in encoder.named_parameters() if "relative_attention_bias" in name]
     known = {id(p) for p in places}
     rest = [p for p in [*encoder.parameters(), *heads.parameters()] if id(p) not in known]
     optimizers, seen = [adamw(rest, 1e-3 if start else 1.5e-3), adamw(places, 5e-3)], []
-    feed = Feed(partial(examples, spiece, 8 if smoke else batch), seed, workers)
-    clock = Clock(seconds, 2 if smoke else None)
+    feed = Feed(partial(examples, spiece, 8 if smoke else batch), seed, pool)
+    clock = Clock(seconds, max_steps)
     while (passed := clock.passed()) < 1:
         set_rate(optimizers, rate(clock.step, passed, warmup=30, flat=.4))
         ids, wanted, owner = (torch.from_numpy(t).to(device) for t in feed.batch())
@@ -130,5 +130,4 @@ def train(spiece, seed, device, seconds, smoke=False, start=None, batch=256, wor
             log(f"encoder {clock.step} loss {loss.item():.3f} right", {k: round(v, 3) for k, v in zip(
                 [*LABELS, "row subject", "row motion", "row size", "row which"],
                 torch.stack(seen[-50:]).mean(0).tolist())}, f"{clock.ms():.1f} ms/step")
-    feed.close()
     return encoder, heads

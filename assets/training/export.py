@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from dit import CONFIG, Transformer
+from common import log, put
+from dit import ROWS, Transformer
 from sampling import SCHEDULER, Model
 from vae import Codec, wan
 
@@ -35,9 +36,9 @@ def half(state):
     return {k: v.detach().to(torch.bfloat16).cpu().contiguous() for k, v in state.items()}
 
 
-def save_dit(dit, path):
+def save_dit(state, path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(half(dit.state_dict()), path, metadata=dict(format="pt"))
+    put(path, lambda aside: save_file(half(state), aside, metadata=dict(format="pt")))
 
 
 def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
@@ -53,8 +54,9 @@ def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
     from diffusers import UniPCMultistepScheduler
     UniPCMultistepScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
-    save_dit(dit, folder / "transformer/diffusion_pytorch_model.safetensors")
-    write_json(folder / "transformer/config.json", _class_name="WanTransformer3DModel", _diffusers_version=MADE_WITH, **CONFIG)
+    save_dit(dit.state_dict(), folder / "transformer/diffusion_pytorch_model.safetensors")
+    write_json(folder / "transformer/config.json", _class_name="WanTransformer3DModel", _diffusers_version=MADE_WITH,
+               **dit.config)
     encoder.to(torch.bfloat16).save_pretrained(folder / "text_encoder")
     encoder.float()
     vae.to(torch.bfloat16).save_pretrained(folder / "vae")
@@ -68,19 +70,47 @@ def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
     (folder / "ditgen.ini").write_text(INI + (TURBO_INI.format(steps=turbo_steps) if lora else ""))
 
 
+@torch.no_grad()
+def check(folder, model, student=None):
+    """The folder as diffusers reads it: the same ids and velocities as here, within float rounding, the adapter too."""
+    from diffusers import WanPipeline
+    pipe, prompt = WanPipeline.from_pretrained(folder, dtype=torch.float32), "A dog runs left, 2 cats in the rain!"
+    ids = pipe.tokenizer(prompt, return_tensors="pt").input_ids
+    if ids[0].tolist() != [*model.spiece.encode(prompt), 1]:
+        raise SystemExit(f"export: tokenizer.json reads {prompt!r} otherwise than spiece.model")
+    x, sigma = torch.randn(1, 16, 3, 8, 12, generator=torch.Generator().manual_seed(1)), .7
+    rows = torch.nn.functional.pad(pipe.text_encoder(ids).last_hidden_state, (0, 0, 0, ROWS - ids.shape[1]))
+
+    def compare(name, dit):
+        here = model.velocity(x, sigma, model.text([prompt]), dit)
+        there = pipe.transformer(x, torch.tensor([1000 * sigma]), rows, return_dict=False)[0]
+        apart = ((here - there).abs().max() / there.abs().max()).item()
+        log(f"export: velocity of {name} against diffusers: {apart:.1e} of the largest")
+        if not apart < 1e-4:
+            raise SystemExit(f"export: {name} differs from what diffusers computes")
+
+    compare("transformer", model.dit)
+    if student:
+        pipe.load_lora_weights(Path(folder) / "transformer_turbo")
+        compare("transformer_turbo", student)
+
+
 def read_dit(folder, device):
-    dit = Transformer().to(device)
-    dit.load_state_dict({k: v.float() for k, v in load_file(
-        Path(folder) / "transformer/diffusion_pytorch_model.safetensors").items()})
-    return dit
+    folder = Path(folder) / "transformer"
+    dit = Transformer(json.loads((folder / "config.json").read_text()))
+    dit.load_state_dict({k: v.float() for k, v in load_file(folder / "diffusion_pytorch_model.safetensors").items()})
+    return dit.to(device)
+
+
+def read_encoder(folder, device):
+    from transformers import UMT5EncoderModel
+    return UMT5EncoderModel.from_pretrained(Path(folder) / "text_encoder").float().to(device)
 
 
 def read(folder, device):
-    """-> Model, ready to sample from or to train on."""
+    """-> Model to sample from."""
     import sentencepiece
-    from transformers import UMT5EncoderModel
-    folder = Path(folder)
-    spiece = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer/spiece.model"))
-    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder").float().to(device)
-    vae = wan.AutoencoderKLWan.from_pretrained(folder / "vae").float()
-    return Model(spiece, encoder, read_dit(folder, device), Codec(vae, device))
+    spiece = sentencepiece.SentencePieceProcessor(str(Path(folder) / "tokenizer/spiece.model"))
+    vae = wan.AutoencoderKLWan.from_pretrained(Path(folder) / "vae").float()
+    dit = read_dit(folder, device).requires_grad_(False)
+    return Model(spiece, read_encoder(folder, device), dit, Codec(vae, device))

@@ -3,7 +3,6 @@
 Stills tells subjects from single frames (their answers are averaged over a clip); Moves tells the motion of each actor
 and the backdrop from 17 small frames. Neither ever sees a generated or even an encoded clip while it learns.
 """
-import math
 import random
 from functools import partial
 
@@ -11,7 +10,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from captions import ABSENT_SUBJECT, LABELS, MOTION_LABELS, SCENE_LABELS, sample
+import team
+from captions import ABSENT_SUBJECT, sample
 from common import HERE, Clock, Feed, adamw, half, log, rate, set_rate
 from world import BACKDROPS, MOTIONS
 
@@ -80,8 +80,9 @@ def spoil(x):
 
 
 def cast(stills, moves, rng):
-    """-> clips for single frames and their times, clips for motion, whether to draw them large."""
-    still = [sample(rng) for _ in range(stills)]
+    """-> clips for single frames and their times, clips for motion, whether to draw them large. Two subjects at once
+    are the hard case: half of the single frames."""
+    still = [sample(rng, two=rng.random() < .5) for _ in range(stills)]
     return still, [rng.random() for _ in still], [sample(rng) for _ in range(moves)], rng.random() < .25
 
 
@@ -103,16 +104,16 @@ class Judge:
             getattr(self, net).eval()
         return self
 
-    def train(self, world, seed, seconds, smoke=False, workers=0):
-        """Both nets, from wherever they are; what stands still is learned soon, so Stills gets every third step."""
+    def train(self, world, seed, seconds, max_steps=None, smoke=False, pool=None):
+        """Both nets, from wherever they are; Stills gets every second step."""
         nets = nn.ModuleList([self.stills, self.moves]).train()
-        optimizer, clock = adamw(nets.parameters(), 2e-3, .01), Clock(seconds, 1 if smoke else None)
-        feed = Feed(partial(cast, *((4, 2) if smoke else (128, 48))), seed, workers)
+        optimizer, clock = adamw(nets.parameters(), 2e-3, .01), Clock(seconds, max_steps)
+        feed = Feed(partial(cast, *((4, 2) if smoke else (128, 48))), seed, pool)
         while (passed := clock.passed()) < 1:
             set_rate([optimizer], rate(clock.step, passed, flat=.4, last=.01))
             still, times, moving, fine = feed.batch()
             losses = [self.loss_of_moves(world, moving, fine)]
-            if clock.step % 3 == 0:
+            if clock.step % 2 == 0:
                 losses.append(self.loss_of_stills(world, still, times))
                 stills = losses[1].detach()
             optimizer.zero_grad()
@@ -122,7 +123,6 @@ class Judge:
             clock.tick()
             if clock.step % 250 == 0 or smoke:
                 log(f"judge {clock.step} subject {stills.item():.3f} moves {losses[0].item():.3f} {clock.ms():.1f} ms/step")
-        feed.close()
         nets.eval()
 
     def loss_of_stills(self, world, clips, times):
@@ -190,16 +190,18 @@ def table(answers, clips):
     return dict(scene=share(scene), motion=share(motion), subject=share(one), both=share(both), **faults)
 
 
-def gather(judge, videos):
-    parts = [judge.see(v) for v in videos]
+def watch(judge, model, captions, at_once=16, **how):
+    """Answers for the model's clips of all captions, at_once at a time, dealt out to the team."""
+    parts = team.gather([judge.see(model.clips_of(captions, i, at_once, **how))
+                         for i in team.turns(range(0, len(captions), at_once))])
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 
 def examine(judge, world, n=512, codec=None):
     """The judge's own worth: held-out renders, as they are or after the autoencoder."""
     rng, clips, videos = random.Random(99), [], []
-    for _ in range(n // 16):
-        part = [sample(rng, held=True, told=True) for _ in range(16)]
+    for _ in range(-(-n // 16)):
+        part = [sample(rng, held=True, told=True) for _ in range(min(n, 16))]
         video, _ = world.render(part, 33, 256, 256)
         clips += part
         videos.append(judge.see(codec.decode(codec.encode(video)) if codec else video))
@@ -220,13 +222,13 @@ def free_prompts():
 
 
 def evaluate(judge, model, n=512, **how):
-    """The whole table for a model; `how` goes to Model.clips (steps, guidance, dit)."""
+    """The whole table for a model; `how` goes to Model.clips_of (steps, guidance, dit)."""
     clips = held_out_clips(n)
-    row = table(gather(judge, model.clips([c.caption for c in clips], **how)), clips)
+    row = table(watch(judge, model, [c.caption for c in clips], **how), clips)
     prompts, subjects = free_prompts()
     if n < 100:
         prompts, subjects = prompts[:n], subjects[:n]
-    top = gather(judge, model.clips(prompts, **how))["subjects"].argmax(1).tolist()
+    top = watch(judge, model, prompts, **how)["subjects"].argmax(1).tolist()
     row["free"] = round(100 * sum(a == b for a, b in zip(top, subjects)) / len(prompts), 1)
     row["free missed"] = [f"{p} -> {i}" for p, a, b in zip(prompts, top, subjects) if a != b
                           for i in [NAMES()[a]]][:12]

@@ -1,11 +1,13 @@
 """Latents to train on, kept on the GPU: drawn, encoded once, used some dozens of times with new noise, replaced."""
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from captions import sample
-from encoder import labels, tokens
+from common import Feed
+from encoder import tokens
 
 
 @dataclass
@@ -15,8 +17,8 @@ class Shape:
     height: int
     width: int
     batch: int          # samples a step
-    capacity: int
-    fresh: int          # how many are replaced at a time
+    capacity: int       # a multiple of fresh, or rounded to one
+    fresh: int          # how many are drawn at a time
     every: int          # steps between two replacements
     crop: int = 0       # a window of so many pixels around an actor, at a random time
 
@@ -28,38 +30,37 @@ def over_latents(actors):
     return torch.cat(parts, 2)
 
 
-class Pool:
-    def __init__(self, shape, world, codec, spiece, rng):
-        self.shape, self.world, self.codec, self.spiece, self.rng = shape, world, codec, spiece, rng
-        self.data, self.next, self.steps = None, 0, 0
+def cast(spiece, n, windows, rng):
+    """-> clips, their times where windows are drawn, ids of their captions."""
+    clips = [sample(rng) for _ in range(n)]
+    at = [rng.random() for _ in clips] if windows else None
+    return clips, at, tokens(spiece, [c.caption for c in clips]).numpy()
 
-    def draw(self, n):
+
+class Pool:
+    """`drawers` and `seed` are the feed's."""
+
+    def __init__(self, shape, world, codec, spiece, seed, drawers=None):
+        self.shape, self.world, self.codec, self.steps = shape, world, codec, 0
+        self.feed = Feed(partial(cast, spiece, shape.fresh, shape.crop > 0), seed, drawers)
+        self.parts = max(1, round(shape.capacity / shape.fresh))
+        self.data = [torch.cat(column) for column in zip(*(self.draw() for _ in range(self.parts)))]
+
+    def draw(self):
         s = self.shape
-        clips = [sample(self.rng) for _ in range(n)]
-        at = [self.rng.random() for _ in clips] if s.crop else None
+        clips, at, ids = self.feed.batch()
         video, actors = self.world.render(clips, s.frames, s.height, s.width, crop=s.crop, at=at)
         return (self.codec.encode(video).to(torch.bfloat16), over_latents(actors).to(torch.bfloat16),
-                tokens(self.spiece, [c.caption for c in clips]).to(video.device), labels(clips).to(video.device))
-
-    def fill(self):
-        s, have, parts = self.shape, 0, []
-        at_once = s.fresh
-        while have < s.capacity:
-            parts.append(self.draw(min(at_once, s.capacity - have)))
-            have += len(parts[-1][0])
-        self.data = [torch.cat(column) for column in zip(*parts)]
-        return self
+                torch.from_numpy(ids).to(video.device))
 
     def batch(self):
-        """-> latents f32, coverage f32, ids, labels."""
+        """-> latents f32, coverage f32, ids."""
         s = self.shape
         self.steps += 1
         if self.steps % s.every == 0:
-            n = min(s.fresh, s.capacity)
-            at = self.next % (s.capacity - n + 1)
-            for column, new in zip(self.data, self.draw(n)):
-                column[at:at + n] = new
-            self.next = at + n if at + n < s.capacity else 0
-        rows = torch.randint(s.capacity, (s.batch,), device=self.data[0].device)
-        latents, coverage, ids, wanted = (column[rows] for column in self.data)
-        return latents.float(), coverage.float(), ids, wanted
+            at = self.steps // s.every % self.parts * s.fresh
+            for column, new in zip(self.data, self.draw()):
+                column[at:at + s.fresh] = new
+        rows = torch.randint(len(self.data[0]), (s.batch,), device=self.data[0].device)
+        latents, coverage, ids = (column[rows] for column in self.data)
+        return latents.float(), coverage.float(), ids

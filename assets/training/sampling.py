@@ -21,6 +21,12 @@ class Model:
         self.spiece, self.encoder, self.dit, self.codec = spiece, encoder, dit, codec
         self.device = codec.device
 
+    def compile(self):
+        """Where the transformer's weights stay as they are."""
+        for block in self.dit.blocks:
+            block.compile(dynamic=False)
+        return self
+
     def text(self, captions):
         with self.codec.half():
             return pack_text(*embed(self.encoder, tokens(self.spiece, captions).to(self.device)))
@@ -45,9 +51,14 @@ class Model:
             x = s.step(self.guided(x, t / 1000, text, empty, guidance, dit), t, x, return_dict=False)[0]
         return x
 
-    def clips(self, captions, frames=33, height=256, width=256, steps=30, guidance=4., seed=7, dit=None, at_once=16):
-        """-> yields video [n, 3, T, H, W] on the device, at_once clips at a time (the last batch is filled up)."""
+    def clips_of(self, captions, i, at_once=16, frames=33, height=256, width=256, steps=30, guidance=4., seed=7, dit=None):
+        """-> video [n, 3, T, H, W] of captions i to i + at_once on the device. A last batch is filled up: one shape, one
+        compiled graph."""
+        part = captions[i:i + at_once]
+        full = part + [""] * (at_once - len(part))
+        return self.codec.decode(self.latents(full, frames, height, width, steps, guidance, seed + i, dit))[:len(part)]
+
+    def clips(self, captions, at_once=16, **how):
+        """-> yields videos, at_once clips at a time."""
         for i in range(0, len(captions), at_once):
-            part = captions[i:i + at_once]
-            full = part + [""] * (at_once - len(part))  # one shape, one compiled graph
-            yield self.codec.decode(self.latents(full, frames, height, width, steps, guidance, seed + i, dit))[:len(part)]
+            yield self.clips_of(captions, i, at_once, **how)

@@ -1,231 +1,268 @@
-"""From nothing to the embedded model, on one GPU:
+"""From nothing to the embedded model, on all GPUs of a machine, in a given time:
 
-    python3 train.py WORK
+    python3 train.py WORK [--until MINUTES]
 
-Stages, each skipped when its result lies in WORK already: sprites, tokenizer, encoder, vae, judge, dit, turbo, export,
-report. --seconds gives a stage its time (they are shares of a budget, so a slower GPU trains less, not longer);
---only runs some stages; --again trains some further from what lies in WORK, --start MODEL from a published model (the
-optimizers start anew, the transformer's at a lower rate); --smoke walks all of it at tiny size on a CPU.
+    sprites, tokenizer      what is drawn, the words for it
+    encoder, vae, judge     side by side; beside them, what later stages compile is compiled (warm.py)
+    dit                     on all GPUs, each with its own clips and all with the mean of their gradients
+    turbo                   likewise
+    export, report          the model's folder; the judge's table of it and contact sheets
+
+Each stage is a process a GPU of its own (stages.py), started while the one before it runs, and is skipped when its result
+lies in WORK. The transformer is saved every tenth of its time: after a broken run the same command goes on from there.
 """
 import argparse
 import json
 import os
-import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
+HERE = Path(__file__).parent
+# Stages that run together; GPU of each where it takes one: a number, all of them, or none.
+GROUPS = [dict(sprites=None), dict(tokenizer=None), dict(vae=0, judge=1, encoder=1), dict(dit="all"), dict(turbo="all"),
+          dict(export=None, report="all")]
+STAGES = [stage for group in GROUPS for stage in group]
+# What time is left is shared out in these parts; a stage together with others counts by the longest of them.
+PARTS = dict(vae=280, judge=280, encoder=140, dit=880, turbo=160)
+ALONE = dict(vae=330, judge=330, encoder=165, dit=790, turbo=150)  # on one GPU
+REST = dict(vae=20, dit=15, turbo=10, report=150)  # seconds outside the training loop, kept free first
+RESULTS = dict(sprites="sprites.npz", tokenizer="tokenizer", encoder="encoder.safetensors", vae="vae",
+               judge="judge.safetensors", turbo="turbo.safetensors")
+DRAWING = ["encoder", "judge", "dit"]  # captions by the hundred: in processes beside
+WARM = ["crops", "frames", "clips", "wide", "tall", "short", "long", "turbo", "sampling"]
 
-import captions
-import common
-import encoder as encoders
-import export
-import judge as judges
-import sheet
-import sprites
-import tokenizer
-import turbo
-import vae as autoencoder
-from common import log, seed_all
-from dit import Transformer
-from sampling import Model
-from train_dit import Trainer
-from world import World
 
-SECONDS = dict(encoder=90, vae=900, judge=120, dit=900, turbo=240)  # the vae 240 from a published one
-STAGES = ["sprites", "tokenizer", "encoder", "vae", "judge", "dit", "turbo", "export", "report"]
+class Team:
+    """A stage's processes, one a GPU. They import what they need, then wait for `go`."""
+
+    def __init__(self, run, stage, gpus, **more):
+        self.run, self.stage, self.processes, self.readers = run, stage, [], []
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        for rank, gpu in enumerate(gpus):
+            env = dict(os.environ, CUDA_VISIBLE_DEVICES="" if gpu is None else run.devices[gpu], PYTHONUNBUFFERED="1",
+                       TQDM_DISABLE="1")
+            if len(gpus) > 1:
+                env.update(RANK=str(rank), WORLD_SIZE=str(len(gpus)), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                           GLOO_SOCKET_IFNAME="lo", NCCL_SOCKET_IFNAME="lo")
+            env.update(more.get("env", {}))
+            command = [sys.executable, HERE / "train.py", *sys.argv[1:], "--part", stage, "--batch", str(run.batch),
+                       "--drawers", str(run.drawers if stage in DRAWING else 0), "--what", more.get("what", "")]
+            process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+            process.last = ""
+            self.processes.append(process)
+            self.readers.append(threading.Thread(target=self.read, args=(process, f"{stage}.{rank}" if rank else stage)))
+            self.readers[-1].start()
+
+    def read(self, process, name):
+        for line in process.stdout:
+            if line.strip():
+                process.last = line.rstrip()
+                self.run.say(name, process.last)
+
+    def go(self, ends):
+        for p in self.processes:
+            try:
+                p.stdin.write(f"{ends}\n")
+                p.stdin.close()
+            except BrokenPipeError:
+                pass  # it is dead: failed() tells
+        return self
+
+    def done(self):
+        return all(p.poll() == 0 for p in self.processes)
+
+    def failed(self):
+        """-> what went wrong, or None."""
+        for rank, p in enumerate(self.processes):
+            if p.poll():
+                how = f"was killed by signal {-p.returncode}" if p.returncode < 0 else "failed"
+                return f"{self.stage}, process {rank} of {len(self.processes)}, {how}; its last line: {p.last}"
+
+    def stop(self):
+        for p in self.processes:
+            try:
+                os.killpg(p.pid, signal.SIGKILL)  # with the processes that draw captions for it
+            except ProcessLookupError:
+                pass
+            p.wait()
 
 
 class Run:
     def __init__(self, args):
-        self.args, self.work, self.smoke = args, Path(args.work), args.smoke
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.workers = 0 if self.smoke else min(6, (os.cpu_count() or 1) // 2)
+        self.args, self.work, self.start = args, Path(args.work), time.time()
         self.work.mkdir(parents=True, exist_ok=True)
-        self.made = {}
+        self.file, self.lock = open(self.work / "log.txt", "a"), threading.Lock()
+        self.gpus = args.gpus or count_gpus()
+        self.devices = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self.gpus)))).split(",")
+        self.devices += [""] * (self.gpus - len(self.devices))  # processes on the CPU
+        self.batch = args.batch or (1. if self.gpus == 1 else 2 / 3)
+        cores = os.cpu_count() or 1
+        self.drawers = 0 if args.smoke else max(1, min(6, cores // (2 * self.gpus + 2)))
+        self.parts = ALONE if self.gpus == 1 else PARTS
+        self.teams = []
 
-    def path(self, name):
-        return self.work / name
+    def say(self, name, text):
+        line = f"[{time.time() - self.start:7.1f}] {name:9} {text}"
+        with self.lock:
+            print(line, flush=True)
+            self.file.write(line + "\n")
+            self.file.flush()
 
-    def seconds(self, stage):
-        return self.args.seconds.get(stage, SECONDS.get(stage))
+    def done(self, stage):
+        if stage in self.args.again or stage in ("export", "report"):
+            return False
+        if stage == "dit":
+            kept = self.work / "dit.json"
+            return kept.exists() and json.loads(kept.read_text())["passed"] == 1
+        published = stage in ("tokenizer", "encoder") or stage == "vae" and not self.args.start_vae
+        return (self.work / RESULTS[stage]).exists() or bool(self.args.start) and published
 
-    # ---- what later stages need of earlier ones, made once ----------------------------------------------------------
-    def need(self, what):
-        if what not in self.made:
-            self.made[what] = getattr(self, "load_" + what)()
-        return self.made[what]
+    def todo(self):
+        groups = [{s: gpu for s, gpu in group.items() if s in self.args.only and not self.done(s)} for group in GROUPS]
+        return [group for group in groups if group]
 
-    def load_world(self):
-        return World(self.path("sprites.npz"), self.device)
+    def seconds(self, groups):
+        """-> stage: its seconds, shares of what is left of --until after what --seconds fixes and REST keeps free."""
+        left = self.start + 60 * (self.args.until or 27) - time.time()
+        weights, given = [], self.args.seconds
+        for group in groups:
+            left -= max(REST.get(s, 0) for s in group)
+            fixed = [given[s] for s in group if s in given]
+            left -= max(fixed, default=0)
+            weights.append(0 if fixed else max(self.parts.get(s, 0) for s in group))
+        unit = max(0, left) / max(1, sum(weights))
+        return {s: given.get(s, max(1, unit * self.parts[s])) for group in groups for s in group if s in self.parts}
 
-    def load_spiece(self):
-        import sentencepiece
-        return sentencepiece.SentencePieceProcessor(str(self.path("tokenizer/spiece.model")))
+    def launch(self, group):
+        teams = []
+        for stage, gpu in group.items():
+            gpus = [None] if gpu is None else range(self.gpus) if gpu == "all" else [gpu % self.gpus]
+            teams.append(Team(self, stage, gpus))
+        self.teams += teams
+        return teams
 
-    def load_encoder(self):
-        """-> encoder, heads."""
-        e, heads = encoders.build(self.need("spiece").get_piece_size()).to(self.device), encoders.Heads().to(self.device)
-        state = load_file(self.path("encoder.safetensors"))
-        e.load_state_dict({k[8:]: v.float() for k, v in state.items() if k.startswith("encoder.")}, strict=False)
-        heads.load_state_dict({k[6:]: v.float() for k, v in state.items() if k.startswith("heads.")})
-        return e, heads
+    def warm(self):
+        """Beside the first long stages: a process for every two or three graphs."""
+        count = 1 if self.args.smoke else max(2, min(5, (os.cpu_count() or 1) // 6))
+        teams = [Team(self, "warm", [i % self.gpus], what=",".join(WARM[i::count]), env=dict(TORCHINDUCTOR_COMPILE_THREADS="4"))
+                 for i in range(count)]
+        self.teams += teams
+        return [team.go(0) for team in teams]
 
-    def save_encoder(self, name, e, heads):
-        own = {k: v for k, v in e.state_dict().items() if k != "encoder.embed_tokens.weight"}  # tied to shared.weight
-        save_file(export.half({**{f"encoder.{k}": v for k, v in own.items()},
-                               **{f"heads.{k}": v for k, v in heads.state_dict().items()}}), self.path(name))
+    def wait(self, teams, until=None):
+        while not all(team.done() for team in teams):
+            for team in teams:
+                if wrong := team.failed():
+                    time.sleep(1)  # the others' last words
+                    raise SystemExit(f"train.py: {wrong}. All its processes were stopped; what is finished lies in "
+                                     f"{self.work}, and the same command goes on from there.")
+                if until and time.time() > until and not team.done():
+                    self.say(team.stage, "stopped: the time of --until is over")
+                    team.stop()
+                    teams = [t for t in teams if t is not team]
+            time.sleep(.1)
 
-    def load_vae(self):
-        return autoencoder.wan.AutoencoderKLWan.from_pretrained(self.path("vae")).float()
+    def plan(self, groups):
+        seconds = self.seconds(groups)
+        self.say("plan", f"{self.gpus} GPUs, batch {self.batch:.2f} of one GPU's, {self.args.until or 27} minutes")
+        for group in groups:
+            for stage, gpu in group.items():
+                where = "CPU" if gpu is None else "all GPUs" if gpu == "all" else f"GPU {gpu % self.gpus}"
+                self.say("plan", f"{stage:9} {where:8} " + (f"{seconds[stage]:.0f} s" if stage in seconds else ""))
 
-    def load_judge(self):
-        path = self.path("judge.safetensors")
-        return judges.Judge(self.device).load(path) if path.exists() else None
+    def all(self):
+        groups, ahead = self.todo(), None
+        self.plan(groups)
+        heavy = any(s in group for group in groups for s in ("dit", "turbo", "report"))
+        for i, group in enumerate(groups):
+            if heavy and not any(s in group for s in ("sprites", "tokenizer")):
+                self.warm()
+                heavy = False
+            teams = ahead or self.launch(group)
+            seconds = self.seconds(groups[i:])
+            for team in teams:
+                team.go(time.time() + seconds.get(team.stage, 0))
+            ahead = self.launch(groups[i + 1]) if i + 1 < len(groups) else None
+            self.wait(teams, self.start + 60 * self.args.until if self.args.until and "report" in group else None)
+            self.say("plan", ", ".join(group) + " done")
 
-    def load_model(self):
-        dit = Transformer().to(self.device)
-        if self.path("dit.safetensors").exists():
-            dit.load_state_dict({k: v.float() for k, v in load_file(self.path("dit.safetensors")).items()})
-        elif self.args.start:
-            dit = export.read_dit(self.args.start, self.device)
-        else:
-            torch.manual_seed(1)
-            dit = Transformer().start().to(self.device)
-        return Model(self.need("spiece"), self.need("encoder")[0], dit,
-                     autoencoder.Codec(self.need("vae"), self.device))
 
-    # ---- stages -----------------------------------------------------------------------------------------------------
-    def sprites(self):
-        if not self.path("sprites.npz").exists():
-            sprites.main(self.path("sprites.npz"))
+def count_gpus():
+    import torch
+    return torch.cuda.device_count() or 1
 
-    def tokenizer(self):
-        if not self.path("tokenizer/tokenizer.json").exists():
-            tokenizer.train(self.path("tokenizer"), 2000 if self.smoke else 40000)
 
-    def encoder(self):
-        there = self.path("encoder.safetensors").exists()
-        if not there or "encoder" in self.args.again:
-            start = self.need("encoder") if there else None
-            seed_all(21 + self.args.seed)
-            e, heads = encoders.train(self.need("spiece"), 21 + self.args.seed, self.device,
-                                      self.seconds("encoder"), self.smoke, start, workers=self.workers)
-            self.save_encoder("encoder.safetensors", e, heads)
-            self.made["encoder"] = e, heads
-
-    def vae(self):
-        if self.path("vae").exists():
-            return
-        rng, start = seed_all(5), None
-        if self.args.start:
-            start = autoencoder.wan.AutoencoderKLWan.from_pretrained(Path(self.args.start) / "vae").float()
-        made = autoencoder.train(self.need("world"), lambda n: [captions.sample(rng) for _ in range(n)],
-                                 self.seconds("vae"), self.smoke, start, *((4e-4, 5e-4) if start else ()))
-        made.save_pretrained(self.path("vae"))
-
-    def judge(self):
-        if not self.path("judge.safetensors").exists() or "judge" in self.args.again:
-            j = self.need("judge") or judges.Judge(self.device)
-            seed_all(31 + self.args.seed)
-            j.train(self.need("world"), 31 + self.args.seed, self.seconds("judge"), self.smoke, self.workers)
-            j.save(self.path("judge.safetensors"))
-            self.made["judge"] = j
-        log("judge on held-out renders:", judges.examine(self.need("judge"), self.need("world"), 16 if self.smoke else 512))
-
-    def dit(self):
-        if self.path("dit.safetensors").exists() and "dit" not in self.args.again:
-            return
-        seed_all(3 + self.args.seed)
-        model = self.need("model")
-        fresh = not (self.args.start or self.path("dit.safetensors").exists())
-
-        def save():
-            export.save_dit(model.dit, self.path("dit.safetensors"))
-            self.write_log()
-
-        trainer = Trainer(model, self.need("world"), 3 + self.args.seed, self.smoke, fresh, self.device == "cuda")
-        trainer.run(self.seconds("dit"), self.need("judge"), save, max_steps=16 if self.smoke else None)
-        save()
-
-    def turbo(self):
-        path = self.path("turbo.safetensors")
-        if not path.exists():
-            model = self.need("model")
-            model.dit.requires_grad_(False)
-            student = turbo.train(model, self.seconds("turbo"), self.smoke, compiled=self.device == "cuda")
-            self.made["student"] = student
-            save_file(turbo.state(student), path)
-
-    def load_student(self):
-        student = turbo.student_of(self.need("model").dit).to(self.device)
-        return turbo.load(student, load_file(self.path("turbo.safetensors"))).eval()
-
-    def export(self):
-        model = self.need("model")
-        lora = load_file(self.path("turbo.safetensors")) if self.path("turbo.safetensors").exists() else None
-        export.write(self.path("model"), self.path("tokenizer"), model.encoder, model.dit, model.codec.vae, lora, turbo.STEPS)
-
-    def report(self):
-        """The judge's table, the autoencoder's quality, contact sheets."""
-        model, judge, world = self.need("model"), self.need("judge"), self.need("world")
-        n, how = (4, dict(frames=9, height=64, width=64, steps=2, at_once=4)) if self.smoke else (512, {})
-        rows = {}
-
-        def row(name, made):
-            rows[name] = made
-            log(name, made)
-            self.path("table.json").write_text(json.dumps(rows, indent=1))
-
-        prompts = sheet.PROMPTS[:n]
-        tiny = {k: v for k, v in how.items() if k != "steps"}
-        sheet.write(self.path("sheet.jpg"), model.clips(prompts, **how), prompts, columns=2)
-        log("sheet written")
-        if self.path("turbo.safetensors").exists():
-            few = dict(tiny, steps=turbo.STEPS, guidance=1., dit=self.need("student"))
-            sheet.write(self.path("sheet_turbo.jpg"), model.clips(prompts, **few), prompts, columns=2)
-            row("turbo", judges.evaluate(judge, model, n, **few))
-        row("model", judges.evaluate(judge, model, n, **how))
-        if not self.smoke:
-            rng = random.Random(41)
-            row("vae", autoencoder.quality(model.codec, world, lambda k: [captions.sample(rng, held=True) for _ in range(k)], 64))
-            row("renders after the vae", judges.examine(judge, world, 128, model.codec))
-            for name, size in (("wide", (192, 320)), ("tall", (320, 192))):
-                with torch.compiler.set_stance("force_eager"):
-                    sheet.write(self.path(f"sheet_{name}.jpg"), model.clips(prompts[:6], height=size[0], width=size[1], at_once=6), prompts)
-        if self.args.compare:
-            other = export.read(self.args.compare, self.device)
-            if self.device == "cuda":
-                for block in other.dit.blocks:
-                    block.compile(dynamic=False)
-            row("compared", judges.evaluate(judge, other, n // 4, **how))
-
-    def write_log(self):
-        with open(self.path("log.txt"), "a") as f:
-            f.writelines(line + "\n" for line in common.LOG)
-        common.LOG.clear()
+def names(text):
+    return text.split(",")
 
 
 def seconds_of(text):
     return {k: float(v) for k, v in (item.split("=") for item in text.split(","))}
 
 
-def main():
+def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("work", help="folder for all results")
-    p.add_argument("--only", type=lambda s: s.split(","), default=STAGES, help="stages, with commas")
-    p.add_argument("--seconds", type=seconds_of, default={}, help="dit=600,turbo=200")
-    p.add_argument("--start", help="a published model folder to go on from")
-    p.add_argument("--again", type=lambda s: s.split(","), default=[], help="encoder, judge, dit: train what is there further")
+    p.add_argument("--until", type=float, help="minutes for everything, from the start of the command (27)")
+    p.add_argument("--gpus", type=int, help="how many to use (all)")
+    p.add_argument("--batch", type=float, help="of the transformer's and the adapter's on each GPU: a share of what one GPU "
+                   "alone takes (1; 2/3 where there are more)")
+    p.add_argument("--only", type=names, default=STAGES, help="stages, with commas: " + ",".join(STAGES))
+    p.add_argument("--seconds", type=seconds_of, default={}, help="fixed times instead of shares: dit=600,turbo=200")
+    p.add_argument("--start", help="a published model folder: its tokenizer, encoder and vae stay, its transformer goes on")
+    p.add_argument("--start-vae", help="a published model folder whose vae is trained further")
+    p.add_argument("--again", type=names, default=[], help="encoder, judge, dit, turbo: train what is there further (turbo: anew)")
+    p.add_argument("--from", type=float, default=.34, help="where in its plan a transformer goes on that was trained to the end "
+                   "(.34: clips only, no crops and single frames first)")
     p.add_argument("--seed", type=int, default=0, help="another one for every --again")
     p.add_argument("--compare", help="a published model folder to judge beside the new one")
-    p.add_argument("--smoke", action="store_true")
-    run = Run(p.parse_args())
-    for stage in STAGES:
-        if stage in run.args.only:
-            log("stage", stage)
-            getattr(run, stage)()
-            run.write_log()
+    p.add_argument("--smoke", action="store_true", help="all of it at tiny size, a few steps a stage or --until")
+    for inside in ("--part", "--what"):
+        p.add_argument(inside, help=argparse.SUPPRESS)
+    p.add_argument("--drawers", type=int, help=argparse.SUPPRESS)
+    return p.parse_args()
+
+
+def part(args):
+    """A stage's process: all is imported before its time begins."""
+    import traceback
+
+    import stages
+    drawers = stages.drawers(args.drawers)
+    ends = sys.stdin.readline()
+    if not ends:
+        return  # train.py is gone
+    try:
+        stages.run(args, float(ends), drawers)
+    except BaseException:
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # at once: the other ranks wait
+
+
+def main():
+    args = parse()
+    if args.part:
+        return part(args)
+    run = Run(args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("train.py: told to end"))
+    try:
+        run.all()
+    except SystemExit as end:
+        run.say("train.py", end)
+        raise
+    finally:
+        for team in run.teams:
+            team.stop()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import team
 from captions import sample
 from common import Average, Clock, adamw, log, rate, set_rate
 from sampling import scheduler
@@ -85,38 +86,59 @@ def detach_history(s):
     s.last_sample = s.last_sample.detach()
 
 
-def train(model, seconds, smoke=False, guidance=4., batch=16, compiled=True):
-    student = student_of(model.dit).train()
-    if compiled:
-        for block in student.blocks:
-            block.compile(dynamic=False)
-    params = [p for p in student.parameters() if p.requires_grad]
-    optimizer, average = adamw(params, 2e-3), Average(params, .995)
-    clock, rng, seen = Clock(seconds, 2 if smoke else None), random.Random(17), []
-    while (passed := clock.passed()) < 1:
-        n, frames, height, width = (2, 9, 64, 64) if smoke else (batch, 33, 256, 256)
+class Distiller:
+    """model: frozen, it teaches."""
+
+    def __init__(self, model, guidance=4., compiled=True):
+        self.model, self.guidance, self.student = model, guidance, student_of(model.dit).train()
+        if compiled:
+            for block in self.student.blocks:
+                block.compile(dynamic=False)
+        self.params = [p for p in self.student.parameters() if p.requires_grad]
+        team.same(self.params)
+        self.optimizer, self.average = adamw(self.params, 2e-3), Average(self.params, .995)
+
+    def walk(self, captions, frames, height, width, factor):
+        """One walk from noise to clips, a training step at each of its sigmas. factor(i): the rate's share. -> losses."""
+        model, n = self.model, len(captions)
         with torch.no_grad():
-            text, empty = model.text([sample(rng).caption for _ in range(n)]), model.text([""] * n)
+            text, empty = model.text(captions), model.text([""] * n)
         x = torch.randn(n, 16, (frames - 1) // 4 + 1, height // 8, width // 8, device=model.device)
         s, losses = scheduler(STEPS, model.device), []
         sigmas = s.sigmas.tolist()
         for i, t in enumerate(s.timesteps):
-            goal = guided_path(model, x, sigmas[i], sigmas[i + 1], text, empty, guidance)
-            landed = s.step(model.velocity(x, t / 1000, text, student), t, x, return_dict=False)[0]
+            goal = guided_path(model, x, sigmas[i], sigmas[i + 1], text, empty, self.guidance)
+            landed = s.step(model.velocity(x, t / 1000, text, self.student), t, x, return_dict=False)[0]
             loss = ((landed - goal) / (sigmas[i] - sigmas[i + 1])).square().mean()
-            optimizer.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(params, 1.)
-            set_rate([optimizer], rate(clock.step * STEPS + i, passed, warmup=60, flat=.4, last=.03))
-            optimizer.step()
-            average.update()
+            team.mean_gradients(self.params)
+            nn.utils.clip_grad_norm_(self.params, 1.)
+            set_rate([self.optimizer], factor(i))
+            self.optimizer.step()
+            self.average.update()
             detach_history(s)
             x = landed.detach()
             losses.append(loss.detach())
+        return torch.stack(losses)
+
+
+def clip_size(share=1., smoke=False):
+    """-> clips a walk on one GPU, their frames, height, width."""
+    return (2, 9, 64, 64) if smoke else (2 * round(8 * share), 33, 256, 256)
+
+
+def train(model, seconds, seed=17, max_steps=None, share=1., smoke=False, compiled=True):
+    distiller, (n, *size) = Distiller(model, compiled=compiled), clip_size(share, smoke)
+    torch.manual_seed(seed + 1000 * team.RANK)
+    clock, rng, seen = Clock(seconds, max_steps), random.Random(seed + 1000 * team.RANK), []
+    while (passed := clock.passed()) < 1:
+        done = clock.step * STEPS
+        seen.append(distiller.walk([sample(rng).caption for _ in range(n)], *size,
+                                   lambda i: rate(done + i, passed, warmup=60, flat=.4, last=.03)))
         clock.tick()
-        seen.append(torch.stack(losses))
         if clock.step % 20 == 0 or smoke:
             log(f"turbo {clock.step} loss a step {[round(v, 4) for v in torch.stack(seen[-20:]).mean(0).tolist()]} "
                 f"{clock.ms():.1f} ms/walk")
-    average.swap()
-    return student.eval()
+    distiller.average.swap()
+    return distiller.student.eval()

@@ -132,7 +132,7 @@ def loss_of(vae, video, actors):
     return (d.abs() * w).mean() + 2 * squared + .5 * edges + .25 * change + local + 2e-4 * kl, d.square().mean(), squared
 
 
-def train(world, draw, seconds, smoke=False, start=None, lr=8e-4, muon_lr=1e-3):
+def train(world, draw, seconds, max_steps=None, smoke=False, start=None, lr=8e-4, muon_lr=1e-3):
     """draw(n) -> clips. start: an autoencoder to go on from (then at a lower rate)."""
     device = world.device
     vae = start or wan.AutoencoderKLWan(**CONFIG)
@@ -143,7 +143,7 @@ def train(world, draw, seconds, smoke=False, start=None, lr=8e-4, muon_lr=1e-3):
     matrices = [p for p in params if p.ndim >= 4 and p.shape[0] >= 16 and p[0].numel() >= 16]
     known = {id(p) for p in matrices}
     optimizers = [adamw([p for p in params if id(p) not in known], lr), Muon(matrices, muon_lr)]
-    average, clock, seen = Average(params), Clock(seconds, 2 if smoke else None), []
+    average, clock, seen = Average(params), Clock(seconds, max_steps), []
     while (passed := clock.passed()) < 1:
         # from nothing, half of the time goes to short small crops; then 17 frames around an actor
         short = start is None and passed < .5
