@@ -9,7 +9,7 @@ One (subject, motion, backdrop) in sixteen is held out: training never shows it,
 """
 from common import HERE
 from sprites import read_subjects
-from world import BACKDROPS, COLORS, MOTIONS, SCENES, TRAVELS, Actor, Clip
+from world import BACKDROPS, COLORS, MOTIONS, SCENES, Actor, Clip
 
 SUBJECTS = read_subjects()
 ABSENT_SUBJECT = len(SUBJECTS)                              # label of the second subject when there is one

@@ -105,6 +105,13 @@ class Transformer(nn.Module):
             nn.init.normal_(layer.weight, std=1.3 * layer.in_features ** -.5), nn.init.zeros_(layer.bias)
         return self
 
+    def compile_blocks(self):
+        """One graph a shape, which all blocks share."""
+        torch._dynamo.config.recompile_limit = 32
+        for block in self.blocks:
+            block.compile(dynamic=False)
+        return self
+
     def rope(self, frames, rows, columns, device):
         """Of head_dim channels each axis turns a share: rows and columns a third each, rounded down to even, time the
         rest."""

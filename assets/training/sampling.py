@@ -21,12 +21,6 @@ class Model:
         self.spiece, self.encoder, self.dit, self.codec = spiece, encoder, dit, codec
         self.device = codec.device
 
-    def compile(self):
-        """Where the transformer's weights stay as they are."""
-        for block in self.dit.blocks:
-            block.compile(dynamic=False)
-        return self
-
     def text(self, captions):
         with self.codec.half():
             return pack_text(*embed(self.encoder, tokens(self.spiece, captions).to(self.device)))

@@ -18,7 +18,7 @@ import team
 import tokenizer
 import turbo
 import vae as autoencoder
-from common import drawers, log, put, seed_all
+from common import log, put, seed_all
 from dit import CONFIG, TINY, Transformer
 from sampling import Model
 from train_dit import Trainer
@@ -96,17 +96,17 @@ class Stage:
         """The trained model, to sample from."""
         model = self.need("model")
         model.dit.requires_grad_(False)
-        return model.compile() if self.compiled else model
+        if self.compiled:
+            model.dit.compile_blocks()
+        return model
+
+    def load_lora(self):
+        path = self.path("turbo.safetensors")
+        return load_file(path) if path.exists() else None
 
     def load_student(self):
-        path = self.path("turbo.safetensors")
-        if not path.exists():
-            return None
-        student = turbo.load(turbo.student_of(self.need("model").dit).to(self.device), load_file(path)).eval()
-        if self.compiled:
-            for block in student.requires_grad_(False).blocks:
-                block.compile(dynamic=False)
-        return student
+        """The transformer with the adapter merged: what it computes compiles to the same as without."""
+        return self.need("lora") and turbo.merged(self.need("model").dit, self.need("lora")).requires_grad_(False)
 
     # ---- stages -----------------------------------------------------------------------------------------------------
     def sprites(self):
@@ -171,18 +171,19 @@ class Stage:
             put(self.path("turbo.safetensors"), lambda aside: save_file(turbo.state(student), aside))
 
     def export(self):
-        model, student = self.need("model"), self.need("student")
-        lora = turbo.state(student) if student else None
-        folder = self.path("model.part")
+        model, folder = self.need("model"), self.path("model.part")
         shutil.rmtree(folder, ignore_errors=True)
-        export.write(folder, self.there("tokenizer", "tokenizer"), model.encoder, model.dit, model.codec.vae, lora, turbo.STEPS)
-        export.check(folder, model, student)
+        export.write(folder, self.there("tokenizer", "tokenizer"), model.encoder, model.dit, model.codec.vae, self.need("lora"),
+                     turbo.STEPS)
+        export.check(folder, model, self.need("student"))
         shutil.rmtree(self.path("model"), ignore_errors=True)
         folder.rename(self.path("model"))
 
     def report(self):
         """The judge's table, the autoencoder's quality, contact sheets; all ranks share the clips."""
         model, judge, world, student = (self.need(k) for k in ("frozen", "judge", "world", "student"))
+        if student and self.compiled:
+            student.compile_blocks()
         n, how = (4, dict(frames=9, height=64, width=64, steps=2, at_once=2)) if self.smoke else (512, {})
         few = {**how, "steps": turbo.STEPS, "guidance": 1., "dit": student}
         prompts, rows = sheet.PROMPTS[:n], {}
@@ -219,7 +220,9 @@ class Stage:
             note(name, row)
         if self.args.compare:
             other = export.read(self.args.compare, self.device)
-            note("compared", judges.evaluate(judge, other.compile() if self.compiled else other, max(1, n // 4), **how))
+            if self.compiled:
+                other.dit.compile_blocks()
+            note("compared", judges.evaluate(judge, other, max(1, n // 4), **how))
 
 
 def run(args, ends, drawers):

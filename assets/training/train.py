@@ -30,7 +30,7 @@ STAGES = [stage for group in GROUPS for stage in group]
 # What time is left is shared out in these parts; a stage together with others counts by the longest of them.
 PARTS = dict(vae=280, judge=280, encoder=140, dit=880, turbo=160)
 ALONE = dict(vae=330, judge=330, encoder=165, dit=790, turbo=150)  # on one GPU
-REST = dict(vae=20, dit=15, turbo=10, report=150)  # seconds outside the training loop, kept free first
+REST = dict(vae=20, dit=15, turbo=10, report=180)  # seconds outside the training loop, kept free first
 RESULTS = dict(sprites="sprites.npz", tokenizer="tokenizer", encoder="encoder.safetensors", vae="vae",
                judge="judge.safetensors", turbo="turbo.safetensors")
 DRAWING = ["encoder", "judge", "dit"]  # captions by the hundred: in processes beside
@@ -80,11 +80,12 @@ class Team:
         return all(p.poll() == 0 for p in self.processes)
 
     def failed(self):
-        """-> what went wrong, or None."""
-        for rank, p in enumerate(self.processes):
-            if p.poll():
-                how = f"was killed by signal {-p.returncode}" if p.returncode < 0 else "failed"
-                return f"{self.stage}, process {rank} of {len(self.processes)}, {how}; its last line: {p.last}"
+        """-> what went wrong, or None. One that was killed has drawn the others along."""
+        wrong = [(p.returncode, rank, p.last) for rank, p in enumerate(self.processes) if p.poll()]
+        if wrong:
+            code, rank, last = min(wrong)
+            return (f"{self.stage}, process {rank} of {len(self.processes)}, "
+                    f"{f'was killed by signal {-code}' if code < 0 else 'failed'}" + (f": {last}" if last else ""))
 
     def stop(self):
         for p in self.processes:
@@ -160,9 +161,9 @@ class Run:
     def wait(self, teams, until=None):
         while not all(team.done() for team in teams):
             for team in teams:
-                if wrong := team.failed():
-                    time.sleep(1)  # the others' last words
-                    raise SystemExit(f"train.py: {wrong}. All its processes were stopped; what is finished lies in "
+                if team.failed():
+                    time.sleep(.5)  # last words
+                    raise SystemExit(f"train.py: {team.failed()}. All its processes were stopped; what is finished lies in "
                                      f"{self.work}, and the same command goes on from there.")
                 if until and time.time() > until and not team.done():
                     self.say(team.stage, "stopped: the time of --until is over")
@@ -236,12 +237,13 @@ def part(args):
     import traceback
 
     import stages
-    drawers = stages.drawers(args.drawers)
+    from common import drawers
+    pool = drawers(args.drawers)
     ends = sys.stdin.readline()
     if not ends:
         return  # train.py is gone
     try:
-        stages.run(args, float(ends), drawers)
+        stages.run(args, float(ends), pool)
     except BaseException:
         traceback.print_exc()
         sys.stdout.flush()

@@ -55,9 +55,7 @@ class Learner:
         team.same(self.params)
         self.average = Average(self.params)
         if compiled:
-            torch._dynamo.config.recompile_limit = 32  # one graph a shape
-            for block in dit.blocks:
-                block.compile(dynamic=False)
+            dit.compile_blocks()
 
     def learn(self, latents, coverage, ids, factor):
         """-> loss and gradient norm, on the device."""

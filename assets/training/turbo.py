@@ -62,13 +62,15 @@ def state(student):
     return {k: v.to(torch.bfloat16).cpu().contiguous() for k, v in out.items()}
 
 
-def load(student, weights):
-    with torch.no_grad():
-        for name, module in student.blocks.named_modules():
-            if isinstance(module, Lora):
-                module.down.copy_(weights[f"transformer.blocks.{name}.lora_A.weight"])
-                module.up.copy_(weights[f"transformer.blocks.{name}.lora_B.weight"])
-    return student
+@torch.no_grad()
+def merged(dit, weights):
+    """A copy of the transformer with the adapter's weights added to its own."""
+    dit = copy.deepcopy(dit)
+    for name in {k.rpartition(".lora_")[0] for k in weights}:
+        up, down = (weights[f"{name}.lora_{which}.weight"].float() for which in "BA")
+        linear = dit.get_submodule(name.removeprefix("transformer."))
+        linear.weight += (up @ down).to(linear.weight.device)
+    return dit
 
 
 @torch.no_grad()
@@ -92,8 +94,7 @@ class Distiller:
     def __init__(self, model, guidance=4., compiled=True):
         self.model, self.guidance, self.student = model, guidance, student_of(model.dit).train()
         if compiled:
-            for block in self.student.blocks:
-                block.compile(dynamic=False)
+            self.student.compile_blocks()
         self.params = [p for p in self.student.parameters() if p.requires_grad]
         team.same(self.params)
         self.optimizer, self.average = adamw(self.params, 2e-3), Average(self.params, .995)

@@ -28,7 +28,7 @@ def warm(names, spiece, device, share, smoke=False):
         else:
             model, (n, *size) = Model(spiece, encoder, dit.requires_grad_(False), codec), clip_size(share, smoke)
             if device == "cuda":
-                model.compile()
+                dit.compile_blocks()
             if name == "turbo":
                 Distiller(model, compiled=device == "cuda").walk([""] * n, *size, lambda i: 1.)
             else:
