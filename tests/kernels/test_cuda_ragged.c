@@ -54,6 +54,61 @@ static int shown(const struct attn_ragged_stage *s, int stages, int len_k, int *
     return n;
 }
 
+/* The same of a gathered plan, as the 128 threads of the feeding warpgroup walk it: each by itself,
+ * key t of every stage. -1 for a token that does not exist. */
+static int gathered(const struct attn_gather_run *run, int stages, int len_k, int *tokens, int room)
+{
+    int n = 0, lead = stages ? run[0].token : 0;
+    for (int t = 0; t < ATTN_RAGGED_KEYS; t++) {
+        const struct attn_gather_run *now = run + 1;
+        for (int i = 0; i < stages; i++) {
+            int position = ATTN_RAGGED_KEYS * i + t;
+            while (now[1].at <= position)
+                now++;
+            if (i == 0 && t >= lead) continue;
+            int token = now->token + position - now->at,
+                at = i == 0 ? t : lead + position - ATTN_RAGGED_KEYS;
+            if (token < 0 || token >= len_k || at >= room) return -1;
+            tokens[at] = token;
+            n++;
+        }
+    }
+    return n;
+}
+
+static void check_gathered(const struct attn_blocks *b)
+{
+    struct err e = {0};
+    struct attn_gathered plan;
+    size_t n_rows, n_runs;
+    CHECK_OK(attn_gathered_size(&n_rows, &n_runs, b, 192, &e));
+    struct attn_ragged_row *row = must(malloc(n_rows * sizeof *row + 1));
+    struct attn_gather_run *run = must(malloc(n_runs * sizeof *run + 1));
+    CHECK_OK(attn_gathered_fill(&plan, row, run, b, 192, &e));
+    CHECK((size_t)plan.rows == n_rows);
+    int *tokens = must(malloc((size_t)b->len_k * sizeof *tokens));
+    int wrong = 0, queries = 0, words = (b->cols + 31) / 32;
+    for (size_t i = 0; i < n_rows; i++) {
+        int p = b->n_plans > 1 ? row[i].head : 0, from = 0;
+        int block = block_of(b->q_at + p * (b->rows + 1), b->rows, row[i].q0);
+        int n = gathered(run + row[i].first, row[i].stages, b->len_k, tokens, b->len_k);
+        queries += row[i].queries;
+        for (int k = 0; k < b->len_k; k++) {
+            int c = block_of(b->k_at + p * (b->cols + 1), b->cols, k);
+            if (!(b->keep[(p * b->rows + block) * words + c / 32] >> (c % 32) & 1)) continue;
+            wrong += from >= n || tokens[from] != k;
+            from++;
+        }
+        wrong += from != n || row[i].stages != (n + ATTN_RAGGED_KEYS - 1) / ATTN_RAGGED_KEYS;
+    }
+    CHECK_MSG(!wrong && queries == b->n_heads * b->len_q,
+              "gathered: %d differences, %d queries: %d x %d blocks of %d x %d tokens", wrong,
+              queries, b->rows, b->cols, b->len_q, b->len_k);
+    free(row);
+    free(run);
+    free(tokens);
+}
+
 static void check_plan(struct test_rng *r)
 {
     struct err e = {0};
@@ -103,6 +158,7 @@ static void check_plan(struct test_rng *r)
     }
     for (int i = 0; i < heads * len_q; i++)
         wrong += covered[i] != 1;
+    check_gathered(&b);
     CHECK_MSG(!wrong, "%d differences: %d x %d blocks of %d x %d tokens", wrong, rows, cols, len_q,
               len_k);
     free(q_at);

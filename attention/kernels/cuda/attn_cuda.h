@@ -3,7 +3,8 @@
  * o = softmax(q·kᵀ / sqrt(head_dim) + key_bias) · v over the kept tiles of a plan, bf16 in and out,
  * fp32 sums. A plan arrives in any encoding of block_mask and is turned into one list a row
  * (attn_lists_*), which each kernel executes in an order of its own: so the encoding cannot change
- * a byte; another kernel, or the instance that takes mean tiles and records, may. A row that keeps nothing gives o = 0 and lse = -inf.
+ * a byte; another kernel, or the instance that takes mean tiles and records, may. A row that keeps
+ * nothing gives o = 0 and lse = -inf.
  *
  * Memory: every pointer of attn_cuda and of the lists in it is the device's; launchers enqueue on
  * the stream, allocate nothing and do not wait. ref_plan.c executes the same struct with every
@@ -141,6 +142,25 @@ int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
                      struct attn_ragged_stage *stage, const struct attn_blocks *b, int block_q,
                      struct err *e);
 int attn_ragged_sm90(const struct attn_cuda *w, const struct attn_ragged *r, struct err *e);
+
+/* A contender to the above (DITGEN_CUDA_CONTENDERS): the keys that a row keeps, one after another
+ * without a gap, copied key by key; 64 queries of which none is the row's cost nothing. */
+struct attn_gather_run { /* tokens from here on, until the next run's position; 8-byte aligned */
+    int32_t token, at; /* at: 128 * stage + key */
+};
+struct attn_gathered {
+    int rows, block_q; /* 128; 192 for heads of 64 channels */
+    /* first: of the row's runs. Its first says in `token` how many keys count in the first stage
+     * (all 128 in the others); the last has `at` INT32_MAX. */
+    const struct attn_ragged_row *row;
+    const struct attn_gather_run *run;
+};
+int attn_gathered_size(size_t *rows, size_t *runs, const struct attn_blocks *b, int block_q,
+                       struct err *e);
+int attn_gathered_fill(struct attn_gathered *g, struct attn_ragged_row *row,
+                       struct attn_gather_run *run, const struct attn_blocks *b, int block_q,
+                       struct err *e);
+int attn_gathered_sm90(const struct attn_cuda *w, const struct attn_gathered *g, struct err *e);
 
 /* mass[N * rows, cols]: mean over the queries of a row of tiles of the weight that its softmax
  * gives to each tile, from lse of an earlier run (any plan's). Every tile is visited. sm_80 on. */

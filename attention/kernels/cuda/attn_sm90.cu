@@ -72,6 +72,14 @@ const Variant variants[] = {
     of<Shape<64, 64, 1, 3, BY_LIST>>("d64 full 64x64"),
     of<Shape<128, 128, 2, 2, 0>>("d128 128x128"),
     of<Shape<64, 128, 2, 6, BY_TWO>>("d64 128x128"),
+#ifdef DITGEN_CUDA_CONTENDERS
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 4 * BY_PASS>>(
+        "d64 list pass 4"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 10 * BY_PASS>>(
+        "d64 list pass 10"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | BY_KEPT>>("d64 list kept"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d128 list kept"),
+#endif
 };
 
 } // namespace

@@ -121,30 +121,28 @@ static int sooner(const void *x, const void *y)
     return (a->q0 > b->q0) - (a->q0 < b->q0);
 }
 
-int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
-                     struct attn_ragged_stage *stage, const struct attn_blocks *b, int block_q,
-                     struct err *e)
+/* Up to block_q queries each of one block, in every head of its plan. Returns how many. */
+static size_t cut_rows(struct attn_ragged_row *row, const struct attn_blocks *b, int plan,
+                       int block, int block_q, size_t stages, size_t first)
 {
-    if (check(b, block_q, e) < 0) return -1;
-    size_t n = 0, at = 0, all = 0;
-    for (int p = 0; p < b->n_plans; p++) {
-        const int32_t *q_at = b->q_at + (size_t)p * ((size_t)b->rows + 1);
-        for (int i = 0; i < b->rows; i++) {
-            size_t stages = pack_row(b, p, i, stage + at);
-            for (int h = b->n_plans > 1 ? p : 0; h < (b->n_plans > 1 ? p + 1 : b->n_heads); h++) {
-                for (int q = q_at[i]; q < q_at[i + 1]; q += block_q) {
-                    row[n++] = (struct attn_ragged_row){
-                        .head = h,
-                        .q0 = q,
-                        .queries = q_at[i + 1] - q < block_q ? q_at[i + 1] - q : block_q,
-                        .stages = (int)stages,
-                        .first = (uint32_t)at};
-                    all += stages;
-                }
-            }
-            at += stages;
-        }
-    }
+    const int32_t *q_at = b->q_at + (size_t)plan * ((size_t)b->rows + 1);
+    size_t n = 0;
+    for (int h = b->n_plans > 1 ? plan : 0; h < (b->n_plans > 1 ? plan + 1 : b->n_heads); h++)
+        for (int q = q_at[block]; q < q_at[block + 1]; q += block_q)
+            row[n++] = (struct attn_ragged_row){
+                .head = h,
+                .q0 = q,
+                .queries = q_at[block + 1] - q < block_q ? q_at[block + 1] - q : block_q,
+                .stages = (int)stages,
+                .first = (uint32_t)first};
+    return n;
+}
+
+static void order_rows(struct attn_ragged_row *row, size_t n)
+{
+    size_t all = 0;
+    for (size_t i = 0; i < n; i++)
+        all += (size_t)row[i].stages;
     for (size_t i = 0; i < n; i++) {
         double times = all ? (double)row[i].stages * (double)n / (double)all : 0;
         row[i].eighths = (int)(times * 8);
@@ -152,6 +150,89 @@ int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
             row[i].late--;
     }
     qsort(row, n, sizeof *row, sooner);
+}
+
+int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
+                     struct attn_ragged_stage *stage, const struct attn_blocks *b, int block_q,
+                     struct err *e)
+{
+    if (check(b, block_q, e) < 0) return -1;
+    size_t n = 0, at = 0;
+    for (int p = 0; p < b->n_plans; p++)
+        for (int i = 0; i < b->rows; i++) {
+            size_t stages = pack_row(b, p, i, stage + at);
+            n += cut_rows(row + n, b, p, i, block_q, stages, at);
+            at += stages;
+        }
+    order_rows(row, n);
     *r = (struct attn_ragged){(int)n, block_q, row, stage};
+    return 0;
+}
+
+/* --- gathered --- */
+
+/* The runs of one row of blocks, unless run is NULL. Returns their number, *stages beside it. */
+static size_t gather_row(size_t *stages, const struct attn_blocks *b, int plan, int row,
+                         struct attn_gather_run *run)
+{
+    size_t words = (size_t)(b->cols + 31) / 32, n = 1;
+    const uint32_t *keep = b->keep + ((size_t)plan * (size_t)b->rows + (size_t)row) * words;
+    const int32_t *k_at = b->k_at + (size_t)plan * ((size_t)b->cols + 1);
+    int keys = 0, at = 0, end = INT32_MIN; /* end: of the run before */
+    for (int c = 0; c < b->cols; c++)
+        if (keep[c / 32] >> (c % 32) & 1) keys += k_at[c + 1] - k_at[c];
+    *stages = (size_t)(keys + ATTN_RAGGED_KEYS - 1) / ATTN_RAGGED_KEYS;
+    if (!keys) return 0;
+    int lead = (keys - 1) % ATTN_RAGGED_KEYS + 1;
+    if (run) run[0] = (struct attn_gather_run){lead, 0};
+    for (int c = 0; c < b->cols; c++) {
+        if (!(keep[c / 32] >> (c % 32) & 1)) continue;
+        for (int token = k_at[c]; token < k_at[c + 1];) {
+            int left = k_at[c + 1] - token, part = at < lead && left > lead - at ? lead - at : left;
+            if (at == lead) at = ATTN_RAGGED_KEYS; /* the other stages are full */
+            if (token != end || at == ATTN_RAGGED_KEYS) {
+                if (run) run[n] = (struct attn_gather_run){token, at};
+                n++;
+            }
+            token += part;
+            at += part;
+            end = token;
+        }
+    }
+    if (run) run[n] = (struct attn_gather_run){0, INT32_MAX};
+    return n + 1;
+}
+
+int attn_gathered_size(size_t *rows, size_t *runs, const struct attn_blocks *b, int block_q,
+                       struct err *e)
+{
+    size_t stages;
+    if (check(b, block_q, e) < 0) return -1;
+    *rows = *runs = 0;
+    for (int p = 0; p < b->n_plans; p++)
+        for (int r = 0; r < b->rows; r++) {
+            *rows += pieces(b, p, r, block_q) * (size_t)(b->n_heads / b->n_plans);
+            *runs += gather_row(&stages, b, p, r, NULL);
+        }
+    if (*rows > INT32_MAX || *runs > UINT32_MAX)
+        return err_set(e, ERR_USAGE, "a gathered plan of %zu rows, %zu runs; use larger blocks",
+                       *rows, *runs);
+    return 0;
+}
+
+int attn_gathered_fill(struct attn_gathered *g, struct attn_ragged_row *row,
+                       struct attn_gather_run *run, const struct attn_blocks *b, int block_q,
+                       struct err *e)
+{
+    if (check(b, block_q, e) < 0) return -1;
+    size_t n = 0, at = 0, stages;
+    for (int p = 0; p < b->n_plans; p++)
+        for (int i = 0; i < b->rows; i++) {
+            size_t runs = gather_row(&stages, b, p, i, run + at);
+            n += cut_rows(row + n, b, p, i, block_q, stages, at);
+            at += runs;
+        }
+    order_rows(row, n);
+    *g = (struct attn_gathered){(int)n, block_q, row, run};
     return 0;
 }

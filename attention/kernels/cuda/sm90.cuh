@@ -23,6 +23,7 @@
 #define DITGEN_ATTENTION_KERNELS_CUDA_SM90_CUH
 
 #include "attention/kernels/cuda/sm90_feed.cuh"
+#include "attention/kernels/cuda/sm90_gather.cuh"
 #include "attention/kernels/cuda/sm90_rows.cuh"
 
 namespace
@@ -41,14 +42,14 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         mbar_init(smem_address(&c.q_full), 1);
         mbar_init(smem_address(&c.q_empty), warps * 32);
         for (int i = 0; i < S::STAGES; i++) {
-            mbar_init(smem_address(&c.k_full[i]), 1);
-            mbar_init(smem_address(&c.v_full[i]), 1);
+            mbar_init(smem_address(&c.k_full[i]), S::GATHER ? WG / 32 : 1);
+            mbar_init(smem_address(&c.v_full[i]), S::GATHER ? WG / 32 : 1);
             mbar_init(smem_address(&c.k_empty[i]), warps);
             mbar_init(smem_address(&c.v_empty[i]), warps);
         }
         mbar_init_fence();
         tma_prefetch(&maps.q);
-        if constexpr (!S::RAGGED) {
+        if constexpr (!S::RAGGED && !S::GATHER) {
             tma_prefetch(&maps.k);
             tma_prefetch(&maps.v);
         }
@@ -56,7 +57,9 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     __syncthreads();
     if (threadIdx.x < WG) {
         registers_shrink<S::SHRINK>();
-        if (threadIdx.x == 0) {
+        if constexpr (S::GATHER) {
+            produce_gathered<S>(a, maps, c, q_at, k_at, v_at);
+        } else if (threadIdx.x == 0) {
             if constexpr (S::RAGGED)
                 produce_runs<S>(a, maps, c, q_at, k_at, v_at);
             else

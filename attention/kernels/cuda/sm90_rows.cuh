@@ -31,8 +31,9 @@ __device__ __forceinline__ void look_up(What &w, const Args &a, uint32_t first, 
     if constexpr (S::RAGGED)
         load_words(w.shown, a.stages[first + i].shown);
     else if (!S::TAIL_FIRST || i == 0)
-        w.step = S::LIST ? load_word(a.steps + first + (S::TAIL_FIRST ? count - 1 : i))
-                         : static_cast<uint32_t>(count - 1);
+        w.step = S::GATHER ? first
+                 : S::LIST ? load_word(a.steps + first + (S::TAIL_FIRST ? count - 1 : i))
+                           : static_cast<uint32_t>(count - 1);
 }
 
 // Keys that do not count, in scores that are in registers by now; rare, and a branch for the whole
@@ -43,6 +44,8 @@ __device__ __forceinline__ void mask_tile(float (&s)[S::BK / 2], const Args &a, 
 {
     if constexpr (S::RAGGED) {
         mask_runs<S>(s, what.shown);
+    } else if constexpr (S::GATHER) {
+        if (what.step < S::BK) mask_from<S>(s, static_cast<int>(what.step));
     } else if ((!S::PLAIN && what.step & ATTN_STEP_MEAN) ||
                (tile_of<S>(what.step) + 1) * S::BK > a.len_k) {
         mask<S>(s, a, what.step, (a.per_head ? peek(row.head) * a.rows : 0) + peek(row.row));
@@ -89,11 +92,16 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
     uint32_t p[S::BK / 16][4];
     What what;
     uint32_t ks = kv % S::STAGES;
+    Kept<S> kept;
+    if constexpr (S::KEPT) {
+        keep_queries<S>(kept, q_mine);
+        release_row(c.q_empty);
+    }
     look_up<S>(what, a, first, 0, count);
     mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
     wgmma_pin(s);
     wgmma_fence();
-    scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
+    scores<S>(s, q_mine, k_at + ks * S::KV_BYTES, kept);
     wgmma_commit();
     wgmma_wait<0>();
     wgmma_pin(s);
@@ -113,7 +121,7 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         wgmma_pin(s);
         wgmma_pin(o);
         wgmma_fence();
-        scores<S>(s, q_mine, k_at + ks * S::KV_BYTES);
+        scores<S>(s, q_mine, k_at + ks * S::KV_BYTES, kept);
         wgmma_commit();
         mbar_wait(smem_address(&c.v_full[vs]), v_parity);
         wgmma_fence();
@@ -133,7 +141,7 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         rescale<S>(o, shrink);
         pack<S>(p, s);
     }
-    release_row(c.q_empty);
+    if (!S::KEPT) release_row(c.q_empty);
     mbar_wait(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
     wgmma_pin(o);
     wgmma_fence();
@@ -150,9 +158,9 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
 template <class S, bool LAST>
 __device__ __forceinline__ void
 consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::BK / 16][4],
-             float (&o)[S::D / 2], Rows &r, What &what, uint32_t &kv, int i, uint32_t first,
-             const typename Control<S::STAGES>::Words &row, const Args &a, Control<S::STAGES> &c,
-             int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
+             float (&o)[S::D / 2], const Kept<S> &kept, Rows &r, What &what, uint32_t &kv, int i,
+             uint32_t first, const typename Control<S::STAGES>::Words &row, const Args &a,
+             Control<S::STAGES> &c, int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
 {
     const int lane = threadIdx.x % 32;
     const uint32_t stage = kv % S::STAGES, parity = kv / S::STAGES & 1;
@@ -165,17 +173,17 @@ consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S:
         mbar_wait(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
         wgmma_pin(next);
         wgmma_fence();
-        scores<S>(next, q_mine, k_at + after * S::KV_BYTES);
+        scores<S>(next, q_mine, k_at + after * S::KV_BYTES, kept);
         wgmma_commit();
-    } else {
+    } else if (!S::KEPT) {
         release_row(c.q_empty);
     }
     if (!S::TAIL_FIRST) mask_tile<S>(now, a, mine, row);
     raise<S>(now, r, base, shrink, rise, a.scale_log2);
     record_tile<S>(a, mine, group, row, rise);
-    weights<S>(now, r, base, a.scale_log2, 0, S::BK / 16);
+    weights<S>(now, r, base, a.scale_log2, 0, S::PASS_ON);
     if (S::TURNS) named_arrive(2 - group, 2 * WG); // the other's
-    weights<S>(now, r, base, a.scale_log2, S::BK / 16, S::BK / 8);
+    weights<S>(now, r, base, a.scale_log2, S::PASS_ON, S::BK / 8);
     wgmma_wait<LAST ? 0 : 1>();
     wgmma_pin(o);
     if (i > 0) release(c.v_empty[before], lane);
@@ -211,17 +219,22 @@ consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32
     uint32_t p[S::BK / 16][4];
     const uint32_t stage = kv % S::STAGES;
     What what;
+    Kept<S> kept;
+    if constexpr (S::KEPT) {
+        keep_queries<S>(kept, q_mine);
+        release_row(c.q_empty);
+    }
     look_up<S>(what, a, first, 0, count);
     mbar_wait(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
     wgmma_pin(s[0]);
     wgmma_fence();
-    scores<S>(s[0], q_mine, k_at + stage * S::KV_BYTES);
+    scores<S>(s[0], q_mine, k_at + stage * S::KV_BYTES, kept);
     wgmma_commit();
     wgmma_wait<0>();
     wgmma_pin(s[0]);
     release(c.k_empty[stage], lane);
     if (S::TAIL_FIRST) mask_tile<S>(s[0], a, what, row);
-#define ARGS p, o, r, what, kv, i, first, row, a, c, group, q_mine, k_at, v_at
+#define ARGS p, o, kept, r, what, kv, i, first, row, a, c, group, q_mine, k_at, v_at
     for (int i = 0;; i++) {
         if (i + 1 == count) {
             consume_tile<S, true>(s[0], s[1], ARGS);
@@ -237,6 +250,31 @@ consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32
 #undef ARGS
 }
 
+// Gathered: none of this warpgroup's queries are the row's. Stages and turns go on without it.
+template <class S>
+__device__ __forceinline__ void skip_row(uint32_t &kv, int count, Control<S::STAGES> &c, int group)
+{
+    const int lane = threadIdx.x % 32;
+    release_row(c.q_empty);
+    for (int i = 0; i <= count; i++) { // values one behind, as with those who compute
+        if (i < count) {
+            const uint32_t n = kv + i, stage = n % S::STAGES;
+            if (S::TURNS && (S::TWO || i > 0)) {
+                named_wait(1 + group, 2 * WG);
+                named_arrive(1 + (group + 1) % S::WGS, 2 * WG);
+            }
+            mbar_wait(smem_address(&c.k_full[stage]), n / S::STAGES & 1);
+            release(c.k_empty[stage], lane);
+        }
+        if (i > 0) {
+            const uint32_t n = kv + i - 1, stage = n % S::STAGES;
+            mbar_wait(smem_address(&c.v_full[stage]), n / S::STAGES & 1);
+            release(c.v_empty[stage], lane);
+        }
+    }
+    kv += count;
+}
+
 template <class S>
 __device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_t q_at,
                         uint32_t k_at, uint32_t v_at)
@@ -250,6 +288,10 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_
         if (peek(row.head) < 0) break;
         const int count = peek(row.count);
         const uint32_t first = static_cast<uint32_t>(peek(row.first));
+        if (S::GATHER && count > 0 && peek(row.q0) + group * 64 >= peek(row.q_end)) {
+            skip_row<S>(kv, count, c, group);
+            continue;
+        }
         float o[S::D / 2];
         Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
 #pragma unroll

@@ -26,12 +26,19 @@ enum : unsigned {
     BY_TURNS = 4, // warpgroups take turns at issuing products
     BY_TWO = 8, // scores of the next tile are computed during the softmax of this one
     BY_PLAIN = 16, // lists without mean tiles, nothing recorded
+    // contenders
+    BY_GATHER = 32, // keys of a row one after another, copied by the whole feeding warpgroup
+    BY_KEPT = 64, // queries are kept in registers, and their buffer is free at once
+    BY_PASS =
+        128, // * n of TWO and TURNS: a turn passes on after n groups of 8 keys, not in the middle
 };
 
 template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
     static constexpr bool TURNS = WAYS & BY_TURNS;
+    static constexpr bool GATHER = WAYS & BY_GATHER, KEPT = WAYS & BY_KEPT;
+    static constexpr int PASS_ON = WAYS / BY_PASS ? WAYS / BY_PASS : BK / 16;
     static constexpr bool TWO = WAYS & BY_TWO, PLAIN = WAYS & BY_PLAIN || !LIST;
     // the last tile comes first, so that one place masks the keys past the end
     static constexpr bool TAIL_FIRST = PLAIN && !RAGGED;
@@ -40,12 +47,14 @@ template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
     static constexpr int BLOCKS = WGS == 1 ? 2 : 1; // per processor: one computes, one waits
     // 65,536 registers: 128 * (40 + 2 * 232), 128 * (32 + 3 * 160), 2 * 128 * (40 + 216)
-    static constexpr int GROW = WGS == 1 ? 216 : WGS == 2 ? 232 : 160;
-    static constexpr int SHRINK = WGS == 3 ? 32 : 40;
+    static constexpr int GROW = WGS == 1 ? 216 : WGS == 3 ? 160 : TWO && KEPT ? 240 : 232;
+    static constexpr int SHRINK = WGS == 3 ? 32 : TWO && KEPT ? 24 : 40;
     static_assert(!TWO || (WGS <= 2 && D == 64 && BK <= 128), "registers for two tiles of scores");
     static_assert(D % BOX == 0, "a row of a box is 64 channels");
     static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && !LIST),
                   "a stage of a ragged plan is a tile, and the plan has its own rows");
+    static_assert(!GATHER || (BK == WG && WGS > 1 && STAGES > 1 && !LIST && !RAGGED),
+                  "a feeding thread a key; a stage is announced one copy late");
     static_assert(BK % 16 == 0, "P is cut into steps of 16 keys");
     static_assert((BQ * 128) % 1024 == 0 && (BK * 128) % 1024 == 0, "swizzle atoms are 1024 bytes");
     static_assert(BQ <= 256 && BK <= 256, "a box has at most 256 rows");
@@ -74,13 +83,22 @@ struct PlainMaps { // copied to constant memory with the launch; the copy engine
 struct RaggedMaps { // boxes of 8, 16, 32, 64 and 128 tokens
     CUtensorMap q, k[ATTN_RAGGED_BOXES], v[ATTN_RAGGED_BOXES];
 };
-template <bool RAGGED> struct MapsOf {
+struct GatherMaps {
+    CUtensorMap q;
+    const bf16 *k, *v;
+    int64_t k_token, k_head, v_token, v_head;
+    const attn_gather_run *runs;
+};
+template <bool RAGGED, bool GATHER> struct MapsOf {
     using type = PlainMaps;
 };
-template <> struct MapsOf<true> {
+template <> struct MapsOf<true, false> {
     using type = RaggedMaps;
 };
-template <class S> using Maps = typename MapsOf<S::RAGGED>::type;
+template <> struct MapsOf<false, true> {
+    using type = GatherMaps;
+};
+template <class S> using Maps = typename MapsOf<S::RAGGED, S::GATHER>::type;
 
 // Everything in shared memory that is not a tile
 template <int STAGES> struct Control {
@@ -88,7 +106,7 @@ template <int STAGES> struct Control {
     uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
     struct Words { // what the queries of a turn are; head < 0: no more
         int head, row, q0, q_end, count;
-        int first; // of its steps or stages
+        int first; // of its steps or stages; GATHER: keys of its first stage
     } words[2]; // of even and odd turns: those of a turn are good until the queries of the next go
 };
 

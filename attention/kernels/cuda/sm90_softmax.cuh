@@ -8,15 +8,33 @@
 namespace
 {
 
+// KEPT: queries as the A operand in registers. Each quarter of a step of 16 channels is 8 rows of
+// 16 bytes, where the 128-byte swizzle has put them.
+template <class S> struct Kept {
+    uint32_t q[S::KEPT ? S::D / 16 : 1][4];
+};
+template <class S> __device__ __forceinline__ void keep_queries(Kept<S> &kept, uint32_t q)
+{
+    const int row = threadIdx.x % WG / 32 * 16 + threadIdx.x % 16, half = threadIdx.x % 32 / 16;
+#pragma unroll
+    for (int i = 0; i < S::D / 16; i++)
+        ldmatrix4(kept.q[i],
+                  q + i / 4 * BOX * 2 * S::BQ + row * 128 + ((i % 4 * 2 + half) ^ (row % 8)) * 16);
+}
+
 // S = Q Kt of this warpgroup's 64 rows
 template <class S>
-__device__ __forceinline__ void scores(float (&s)[S::BK / 2], uint32_t q, uint32_t k)
+__device__ __forceinline__ void scores(float (&s)[S::BK / 2], uint32_t q, uint32_t k,
+                                       const Kept<S> &kept)
 {
 #pragma unroll
     for (int d = 0; d < S::D; d += 16) {
         const uint32_t in = d % BOX * 2, x = d / BOX * BOX * 2;
-        wgmma_ss<S::BK>(s, wgmma_matrix(q + x * S::BQ + in, 16, 1024),
-                        wgmma_matrix(k + x * S::BK + in, 16, 1024), d > 0);
+        if constexpr (S::KEPT)
+            wgmma_rk<S::BK>(s, kept.q[d / 16], wgmma_matrix(k + x * S::BK + in, 16, 1024), d > 0);
+        else
+            wgmma_ss<S::BK>(s, wgmma_matrix(q + x * S::BQ + in, 16, 1024),
+                            wgmma_matrix(k + x * S::BK + in, 16, 1024), d > 0);
     }
 }
 
@@ -80,6 +98,15 @@ __device__ __forceinline__ void mask_runs(float (&s)[S::BK / 2], const uint32_t 
         for (int i = 0; i < 16; i++)
             if (!(mine >> (i / 4 * 8 + i % 2) & 1)) s[16 * w + i] = -INFINITY;
     }
+}
+
+// Gathered: the first `keys` of the tile count.
+template <class S> __device__ __forceinline__ void mask_from(float (&s)[S::BK / 2], int keys)
+{
+    const int first = 2 * (threadIdx.x % 4);
+#pragma unroll
+    for (int i = 0; i < S::BK / 2; i++)
+        if (first + i / 4 * 8 + i % 2 >= keys) s[i] = -INFINITY;
 }
 
 struct Rows { // two rows a thread: g and g + 8 of its warp's 16

@@ -1,0 +1,43 @@
+// gathered_sm90: a contender to ragged_sm90 that copies keys one by one (sm90_gather.cuh).
+#include "attention/kernels/cuda/sm90.cuh"
+
+namespace
+{
+
+template <class S> int launch(const attn_cuda *w, const attn_gathered *g, err *e)
+{
+    GatherMaps maps;
+    const Encode encode = encode_tiled(e);
+    if (!encode) return -1;
+    if (tensor_map(encode, &maps.q, w->q, w->len_q, w->n_heads, S::D, S::BQ, e) < 0) return -1;
+    maps.k = static_cast<const bf16 *>(w->k.at);
+    maps.v = static_cast<const bf16 *>(w->v.at);
+    maps.k_token = w->k.token;
+    maps.k_head = w->k.head;
+    maps.v_token = w->v.token;
+    maps.v_head = w->v.head;
+    maps.runs = g->run;
+    Args a = outputs_of(w);
+    a.rows = 1;
+    a.tiles = g->rows;
+    a.ragged = g->row;
+    return start<S>(maps, a, w, e);
+}
+
+} // namespace
+
+int attn_gathered_sm90(const attn_cuda *w, const attn_gathered *g, err *e)
+{
+    attn_tile t;
+    if (w->lists || w->alive)
+        return err_set(e, ERR_USAGE, "gathered_sm90 takes a plan of runs, no lists and no record");
+    if (attn_tile_pick(&t, ATTN_SM90, w, e) < 0) return -1;
+    if (g->rows < 1 || (g->block_q != 128 && (g->block_q != 192 || w->head_dim != 64)))
+        return err_set(e, ERR_USAGE,
+                       "gathered_sm90: %d rows of %d queries, wanted 1 or more of 128, or of 192 "
+                       "with heads of 64 channels",
+                       g->rows, g->block_q);
+    if (w->head_dim == 128) return launch<Shape<128, 128, 2, 2, BY_GATHER | BY_TURNS>>(w, g, e);
+    return g->block_q == 128 ? launch<Shape<64, 128, 2, 6, BY_GATHER | BY_TWO | BY_TURNS>>(w, g, e)
+                             : launch<Shape<64, 128, 3, 3, BY_GATHER | BY_TURNS>>(w, g, e);
+}

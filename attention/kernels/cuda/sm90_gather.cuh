@@ -1,0 +1,145 @@
+// Hopper kernel of sm90.cuh, contender: keys and values of blocks of any length, copied one by one.
+//
+// The keys that a row of queries keeps stand in its stages without a gap, so that only the first
+// stage, which is not full, is masked. Each thread of the feeding warpgroup knows where one key of
+// the stage comes from; 8 lanes copy 128 bytes of it.
+#ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_GATHER_CUH
+#define DITGEN_ATTENTION_KERNELS_CUDA_SM90_GATHER_CUH
+
+#include "attention/kernels/cuda/sm90_shape.cuh"
+
+namespace
+{
+
+constexpr int GATHERING = 4; // named barrier of the feeding warpgroup; below are turns
+
+// The run that a position of the row lies in; positions of one thread rise.
+struct Cursor {
+    const attn_gather_run *next;
+    attn_gather_run now, ahead;
+};
+__device__ __forceinline__ int token_at(Cursor &c, int position)
+{
+    while (c.ahead.at <= position) {
+        c.now = c.ahead;
+        c.ahead = *++c.next;
+    }
+    return c.now.token + position - c.now.at;
+}
+
+// Stages whose copies this warp has begun and not announced: 0, none. A warp announces a stage when
+// the next but one is under way, or everything before it waits for room.
+struct Begun {
+    uint32_t older, newer;
+};
+__device__ __forceinline__ void announce(uint32_t full)
+{
+    if (full && threadIdx.x % 32 == 0) mbar_arrive(full);
+}
+__device__ __forceinline__ void announce_all(Begun &b)
+{
+    copy_wait<0>();
+    fence_proxy_async();
+    __syncwarp();
+    announce(b.older);
+    announce(b.newer);
+    b = {0, 0};
+}
+__device__ __forceinline__ void wait_for_room(uint32_t empty, uint32_t parity, Begun &b)
+{
+    if (!__any_sync(~0u, mbar_test(empty, parity))) announce_all(b);
+    mbar_wait(empty, parity);
+}
+
+// A stage of keys or values. token: of this thread's key; below 0: zeros.
+template <class S>
+__device__ __forceinline__ void gather(uint32_t n, int token, const bf16 *from, int64_t stride,
+                                       const uint64_t *full, const uint64_t *empty, uint32_t ring,
+                                       Begun &begun)
+{
+    const uint32_t s = n % S::STAGES;
+    const int lane = threadIdx.x % 32, chunk = lane % 8, row = lane / 8;
+    wait_for_room(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1, begun);
+    const uint32_t to = ring + s * S::KV_BYTES + (threadIdx.x / 32 * 32 + row) * 128;
+#pragma unroll
+    for (int i = 0; i < 8; i++) { // 4 keys each
+        const int t = __shfl_sync(~0u, token, 4 * i + row);
+        const bf16 *src = from + (t < 0 ? 0 : t) * stride + chunk * 8;
+#pragma unroll
+        for (int x = 0; x < S::D; x += BOX)
+            copy16_async(to + x * 2 * S::BK + i * 512 + ((chunk ^ (4 * (i % 2) + row)) * 16),
+                         src + x, t >= 0);
+    }
+    copy_commit();
+    copy_wait<2>();
+    fence_proxy_async();
+    __syncwarp();
+    announce(begun.older);
+    begun = {begun.newer, smem_address(&full[s])};
+}
+
+template <class S>
+__device__ void produce_gathered(const Args &a, const GatherMaps &m, Control<S::STAGES> &c,
+                                 uint32_t q_at, uint32_t k_at, uint32_t v_at)
+{
+    __shared__ unsigned taken[2];
+    const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
+    const int key = threadIdx.x;
+    uint32_t kv = 0;
+    Begun begun = {0, 0};
+    unsigned next = key == 0 ? atomicAdd(a.counter, 1u) : 0;
+    uint32_t turn = 0;
+    for (;; turn++) {
+        if (key == 0) {
+            taken[turn & 1] = next;
+            next = atomicAdd(a.counter, 1u);
+        }
+        named_wait(GATHERING, WG);
+        const unsigned id = taken[turn & 1];
+        if (id >= static_cast<unsigned>(a.tiles)) break;
+        const attn_ragged_row row = a.ragged[id];
+        const int count = row.stages;
+        const bf16 *k = m.k + row.head * m.k_head, *v = m.v + row.head * m.v_head;
+        int token = 0, lead = 0;
+        Cursor at;
+        if (count > 0) {
+            const attn_gather_run *runs = m.runs + row.first;
+            lead = runs[0].token; // then the runs
+            at = {runs + 2, runs[1], runs[2]};
+            token = token_at(at, key);
+            if (key >= lead) token = -1;
+            gather<S>(kv, token, k, m.k_token, c.k_full, c.k_empty, k_at, begun);
+        }
+        wait_for_room(q_empty, (turn & 1) ^ 1, begun);
+        if (key == 0) {
+            c.words[turn & 1] = {row.head, 0, row.q0, row.q0 + row.queries, count, lead};
+            if (count == 0) {
+                mbar_arrive(q_full);
+            } else {
+                mbar_arrive_expect(q_full, S::Q_BYTES);
+#pragma unroll
+                for (int x = 0; x < S::D; x += BOX)
+                    tma_load(q_at + x * 2 * S::BQ, &m.q, q_full, x, row.q0, row.head);
+            }
+        }
+        __syncwarp();
+        for (int i = 1; i <= count; i++, kv++) { // keys run one tile ahead of values
+            const int before = token;
+            if (i < count) {
+                token = token_at(at, i * S::BK + key);
+                gather<S>(kv + 1, token, k, m.k_token, c.k_full, c.k_empty, k_at, begun);
+            }
+            gather<S>(kv, before, v, m.v_token, c.v_full, c.v_empty, v_at, begun);
+        }
+    }
+    announce_all(begun);
+    if (key == 0) {
+        mbar_wait(q_empty, (turn & 1) ^ 1);
+        c.words[turn & 1].head = -1;
+        mbar_arrive(q_full);
+    }
+}
+
+} // namespace
+
+#endif
