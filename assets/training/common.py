@@ -24,7 +24,7 @@ def log(*words):
 
 def put(path, write):
     """A file is there whole or not at all: written aside, then renamed."""
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name("part." + path.name)
     write(aside)
     os.replace(aside, path)
 

@@ -1,5 +1,6 @@
 """What each stage of train.py does in its own process; what it needs of earlier ones it reads from WORK."""
 import json
+import os
 import random
 import shutil
 import time
@@ -116,6 +117,7 @@ class Stage:
         put(self.path("tokenizer"), lambda aside: tokenizer.train(aside, 2000 if self.smoke else 40000))
 
     def warm(self):
+        os.nice(10)  # the stages beside it come first
         warm(self.args.what.split(","), self.need("spiece"), self.device, self.args.batch, self.smoke)
 
     def encoder(self):
@@ -171,7 +173,7 @@ class Stage:
             put(self.path("turbo.safetensors"), lambda aside: save_file(turbo.state(student), aside))
 
     def export(self):
-        model, folder = self.need("model"), self.path("model.part")
+        model, folder = self.need("model"), self.path("part.model")
         shutil.rmtree(folder, ignore_errors=True)
         export.write(folder, self.there("tokenizer", "tokenizer"), model.encoder, model.dit, model.codec.vae, self.need("lora"),
                      turbo.STEPS)

@@ -152,7 +152,7 @@ class Run:
 
     def warm(self):
         """Beside the first long stages: a process for every two or three graphs."""
-        count = 1 if self.args.smoke else max(2, min(5, (os.cpu_count() or 1) // 6))
+        count = 1 if self.args.smoke else max(2, min(5, (os.cpu_count() or 1) // 5))
         teams = [Team(self, "warm", [i % self.gpus], what=",".join(WARM[i::count]), env=dict(TORCHINDUCTOR_COMPILE_THREADS="4"))
                  for i in range(count)]
         self.teams += teams
@@ -170,6 +170,8 @@ class Run:
                     team.stop()
                     teams = [t for t in teams if t is not team]
             time.sleep(.1)
+        for team in teams:
+            team.stop()
 
     def plan(self, groups):
         seconds = self.seconds(groups)
@@ -242,13 +244,15 @@ def part(args):
     ends = sys.stdin.readline()
     if not ends:
         return  # train.py is gone
+    code = 0
     try:
         stages.run(args, float(ends), pool)
     except BaseException:
+        code = 1
         traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # at once: the other ranks wait
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: others wait
 
 
 def main():
