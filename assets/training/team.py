@@ -21,7 +21,7 @@ def join(device):
 
 def leave():
     if SIZE > 1:
-        dist.barrier(async_op=False)
+        dist.barrier()
         dist.destroy_process_group()
 
 

@@ -106,7 +106,7 @@ class Run:
         self.devices += [""] * (self.gpus - len(self.devices))  # processes on the CPU
         self.batch = args.batch or (1. if self.gpus == 1 else 2 / 3)
         cores = os.cpu_count() or 1
-        self.drawers = 0 if args.smoke else max(1, min(6, cores // (2 * self.gpus + 2)))
+        self.drawers = 1 if args.smoke else max(1, min(6, cores // (2 * self.gpus + 2)))
         self.parts = ALONE if self.gpus == 1 else PARTS
         self.teams = []
 
