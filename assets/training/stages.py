@@ -86,7 +86,7 @@ class Stage:
     def load_model(self):
         if self.path("dit.safetensors").exists() or not self.args.start:
             torch.manual_seed(1)
-            dit = Transformer(TINY if self.smoke else CONFIG).start().to(self.device)
+            dit = Transformer(TINY if self.smoke and not self.args.start else CONFIG).start().to(self.device)
             if self.path("dit.safetensors").exists():
                 dit.load_state_dict({k: v.float() for k, v in load_file(self.path("dit.safetensors")).items()})
         else:
