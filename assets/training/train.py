@@ -165,7 +165,7 @@ class Run:
                     time.sleep(.5)  # last words
                     raise SystemExit(f"train.py: {team.failed()}. All its processes were stopped; what is finished lies in "
                                      f"{self.work}, and the same command goes on from there.")
-                if until and time.time() > until and not team.done():
+                if until and time.time() > until and team.stage == "report" and not team.done():
                     self.say(team.stage, "stopped: the time of --until is over")
                     team.stop()
                     teams = [t for t in teams if t is not team]
@@ -222,9 +222,9 @@ def parse():
     p.add_argument("--seconds", type=seconds_of, default={}, help="fixed times instead of shares: dit=600,turbo=200")
     p.add_argument("--start", help="a published model folder: its tokenizer, encoder and vae stay, its transformer goes on")
     p.add_argument("--start-vae", help="a published model folder whose vae is trained further")
-    p.add_argument("--again", type=names, default=[], help="encoder, judge, dit, turbo: train what is there further (turbo: anew)")
-    p.add_argument("--from", type=float, default=.34, help="where in its plan a transformer goes on that was trained to the end "
-                   "(.34: clips only, no crops and single frames first)")
+    p.add_argument("--again", type=names, default=[], help="encoder, judge, dit: train what is there further; turbo: anew")
+    p.add_argument("--from", type=float, default=.34, help="where in its plan a transformer goes on that was trained to the "
+                   "end (.34: clips only, no crops and single frames first)")
     p.add_argument("--seed", type=int, default=0, help="another one for every --again")
     p.add_argument("--compare", help="a published model folder to judge beside the new one")
     p.add_argument("--smoke", action="store_true", help="all of it at tiny size, a few steps a stage or --until")
