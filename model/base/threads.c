@@ -35,9 +35,16 @@ void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *c
             fn(ctx, i, omp_get_thread_num());
         return;
     }
-#endif
+#pragma omp parallel num_threads(1)
+    {
+        omp_set_num_threads(1); /* of this region: what a task calls stays on its thread */
+        for (int i = 0; i < tasks; i++)
+            fn(ctx, i, 0);
+    }
+#else
     for (int i = 0; i < tasks; i++)
         fn(ctx, i, 0);
+#endif
 }
 
 /* Independent multiply-add chains that stay in registers (an array on the stack would time its

@@ -12,7 +12,7 @@ int threads_count(void);
 int threads_probe(void);
 
 /* Runs fn(ctx, task, worker) for task = 0..tasks-1, handed out one by one; worker < threads_count()
- * names the thread, for scratch. */
+ * names the thread, for scratch. A library that a task calls runs on the task's thread alone. */
 void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx);
 
 #endif

@@ -120,13 +120,7 @@ static int feed_forward(struct dit *d, const struct dit_block *b, const struct m
 {
     struct dit_run *r = &d->run;
     norm_modulate(d, s, SHIFT_FF, SCALE_FF);
-    for (int at = 0; at < r->tokens; at += r->ffn_rows) {
-        int rows = r->tokens - at < r->ffn_rows ? r->tokens - at : r->ffn_rows;
-        size_t offset = (size_t)at * (size_t)r->width;
-        if (linear_run_chain(b->up, b->down, r->q + offset, r->mid, r->n + offset, rows, r->scratch,
-                             e) < 0)
-            return -1;
-    }
+    if (linear_run_chain(b->up, b->down, r->q, r->n, r->tokens, r->scratch, e) < 0) return -1;
     add_gated(r, r->q, s, GATE_FF);
     return 0;
 }

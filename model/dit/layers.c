@@ -24,8 +24,8 @@ int dit_block_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_R
     L(xk, "attn2.to_k", D, D, ACT_NONE, ROWS_TEXT);
     L(xv, "attn2.to_v", D, D, ACT_NONE, ROWS_TEXT);
     L(xo, "attn2.to_out.0", D, D, ACT_NONE, ROWS_TOKENS);
-    L(up, "ffn.net.0.proj", F, D, ACT_GELU_TANH, ROWS_FFN);
-    L(down, "ffn.net.2", D, F, ACT_NONE, ROWS_FFN);
+    L(up, "ffn.net.0.proj", F, D, ACT_GELU_TANH, ROWS_CHAIN);
+    L(down, "ffn.net.2", D, F, ACT_NONE, ROWS_CHAIN);
     for (int i = 0; i < n; i++) { /* read by rms_norm_rope() and residual_gate() */
         size_t at = rows[i].offset;
         rows[i].sums = at == BLOCK(q) || at == BLOCK(k) || at == BLOCK(o) || at == BLOCK(xq) ||

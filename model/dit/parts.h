@@ -30,8 +30,9 @@ struct dit_top { /* all that is outside the blocks */
     float *table; /* [2, D] of the head */
 };
 
-/* How many rows a layer is run with: what prepares it and what its input is. */
-enum row_kind { ROWS_TOKENS, ROWS_FFN, ROWS_TIME, ROWS_TEXT, ROWS_IMAGE };
+/* How many rows a layer is run with: what prepares it and what its input is. ROWS_CHAIN: tokens, in
+ * a chain with the next row of the table, or the one before. */
+enum row_kind { ROWS_TOKENS, ROWS_CHAIN, ROWS_TIME, ROWS_TEXT, ROWS_IMAGE };
 
 /* One linear layer: its name in the file (one %d in blocks), its place and its shape. */
 struct layer_row {
@@ -71,7 +72,6 @@ struct dit_run {
     struct attn *attn;
     int tokens, tokens_a_frame, width; /* L, L / latent frames, D */
     int text_keys; /* rows computed and kept a branch: with pads or their one stand-in */
-    int ffn_rows; /* tokens a chunk of the feed-forward */
     int time_rows; /* T of the current call */
     bool round; /* a bf16 precision */
 
@@ -96,7 +96,6 @@ struct dit_run {
     void *work;
     size_t work_bytes;
     float *q, *k, *v; /* [L, D]; q also holds what joins the residual stream */
-    float *mid; /* [ffn_rows, F]; over k and v */
     float *cols; /* [L, in_channels * patch] */
     float *out_cols; /* [L, patch * out_channels] */
     float *sinus, *time_h; /* [frames, freq_dim], [frames, D] */

@@ -6,12 +6,6 @@
 
 #include <math.h>
 
-/* Tokens a chunk of the feed-forward: as many as keep its wide middle in cache between the two
- * products, but enough that reading the weights again for each chunk costs nothing (README,
- * "Measured"). */
-#define FFN_CHUNK_BYTES ((size_t)1 << 20) /* a thread */
-#define FFN_CHUNK_ROWS 512
-
 #define IMAGE_TEXT_LEN                                                                             \
     512 /* the reference cuts image from text rows by this constant: wan.md 3.6 */
 
@@ -85,12 +79,6 @@ static void sizes(struct dit_run *r, const struct dit_config *c, enum precision 
     r->round = precision != PRECISION_FP32;
     r->text_keys =
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
-    /* equal chunks, so that no short one is left over */
-    int threads = r->attn_params.threads > 0 ? r->attn_params.threads : threads_count();
-    size_t rows = FFN_CHUNK_BYTES * (size_t)threads / ((size_t)c->ffn_dim * sizeof(float));
-    int want = rows < FFN_CHUNK_ROWS ? FFN_CHUNK_ROWS : (int)rows;
-    int chunks = (r->tokens + want - 1) / want;
-    r->ffn_rows = (r->tokens + chunks - 1) / chunks;
 }
 
 /* The row counts a layer runs with; returns how many. */
@@ -99,10 +87,8 @@ static int row_counts(const struct dit_run *r, enum row_kind kind, int counts[2]
     switch (kind) {
     case ROWS_TOKENS:
         return counts[0] = r->tokens, 1;
-    case ROWS_FFN:
-        counts[0] = r->ffn_rows;
-        counts[1] = r->tokens % r->ffn_rows;
-        return counts[1] ? 2 : 1;
+    case ROWS_CHAIN:
+        return 0;
     case ROWS_TIME:
         return counts[0] = 1, counts[1] = r->p.grid.frames, counts[1] > 1 ? 2 : 1;
     case ROWS_TEXT:
@@ -141,18 +127,30 @@ static int prepare_layers(const struct dit_run *r, void *target, const struct la
     return 0;
 }
 
-/* Without weights: a layer of the same shape that holds none tells its scratch. */
-static void probe_layers(const struct dit_run *r, const struct layer_row *rows, int n,
-                         enum precision precision, size_t *most)
+static int prepare_block(const struct dit_run *r, struct dit_block *b, const struct layer_row *rows,
+                         int n, size_t *most, struct err *e)
+{
+    size_t bytes;
+    if (prepare_layers(r, b, rows, n, most, e) < 0 ||
+        linear_prepare_chain(b->up, b->down, r->tokens, &bytes, e) < 0)
+        return -1;
+    grow(most, bytes);
+    return 0;
+}
+
+/* The same without weights. */
+static void ask_layers(const struct dit_run *r, const struct layer_row *rows, int n,
+                       enum precision precision, size_t *most)
 {
     for (int i = 0; i < n; i++) {
         struct linear_params lp = dit_linear_params(&rows[i], precision);
-        struct linear *l;
-        struct err e;
-        lp.borrow = true;
-        if (linear_open(&l, &lp, NULL, NULL, &e) < 0) continue; /* cannot run here at all */
-        prepare_layer(r, l, rows[i].kind, most, &e);
-        linear_close(l);
+        int counts[2];
+        for (int k = row_counts(r, rows[i].kind, counts); k-- > 0;)
+            grow(most, linear_scratch(&lp, counts[k]));
+        if (rows[i].kind == ROWS_CHAIN && i + 1 < n && rows[i + 1].kind == ROWS_CHAIN) {
+            struct linear_params next = dit_linear_params(&rows[i + 1], precision);
+            grow(most, linear_chain_scratch(&lp, &next, r->tokens));
+        }
     }
 }
 
@@ -173,13 +171,10 @@ static size_t carve_work(struct dit_run *r, const struct dit_config *c, void *ba
     size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
     size_t patch = (size_t)c->patch_t * (size_t)c->patch_h * (size_t)c->patch_w, most = 0;
     struct arena a = {base, size, 0};
-    r->q = take(&a, L, D); /* block: q, k, v; then q and the feed-forward's middle */
-    struct arena ffn = a;
+    r->q = take(&a, L, D);
     r->k = take(&a, L, D);
     r->v = take(&a, L, D);
-    r->mid = take(&ffn, (size_t)r->ffn_rows, (size_t)c->ffn_dim);
     grow(&most, a.used);
-    grow(&most, ffn.used);
     a.used = 0; /* latents in */
     r->cols = take(&a, L, (size_t)c->in_channels * patch);
     grow(&most, a.used);
@@ -241,8 +236,8 @@ size_t dit_bytes(const struct dit_config *c, enum precision precision,
     struct err e;
     if (check_params(c, p, &e) < 0) return SIZE_MAX;
     sizes(&r, c, precision, p);
-    probe_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
-    probe_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
+    ask_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
+    ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
     if (carve_run(&r, c, &measure, &e) < 0) return SIZE_MAX;
     return dit_weight_bytes(c, precision) + measure.used;
@@ -263,7 +258,7 @@ int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
     if (prepare_layers(r, &d->top, rows, n, &r->scratch_bytes, e) < 0) return -1;
     n = dit_block_layers(c, rows);
     for (int i = 0; i < c->n_layers; i++)
-        if (prepare_layers(r, &d->blocks[i], rows, n, &r->scratch_bytes, e) < 0) return -1;
+        if (prepare_block(r, &d->blocks[i], rows, n, &r->scratch_bytes, e) < 0) return -1;
     cross_scratch(r, c, &r->scratch_bytes);
     if (carve_run(r, c, &measure, e) < 0) return -1;
     if (arena_open(&r->arena, measure.used, e) < 0) return err_wrap(e, "transformer");
@@ -275,9 +270,8 @@ int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
     rope_tables(r->cos_t, r->sin_t, c, p->grid.frames / c->patch_t, p->grid.height / c->patch_h,
                 p->grid.width / c->patch_w);
     time_freqs(r->freqs, c->freq_dim / 2);
-    log_line(&d->log, 3,
-             "transformer: %d tokens, %d text keys, feed-forward in chunks of %d, %.1f MiB",
-             r->tokens, r->text_keys, r->ffn_rows, (double)measure.used / 1048576);
+    log_line(&d->log, 3, "transformer: %d tokens, %d text keys, %.1f MiB", r->tokens, r->text_keys,
+             (double)measure.used / 1048576);
     return 0;
 }
 

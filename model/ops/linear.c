@@ -1,5 +1,9 @@
 /* Linear layers: weights to the precision's type, packed once; inputs rounded, products by the
- * backend, activation and rounding by rows.c. See ops.h. */
+ * backend, activation and rounding by rows.c. See ops.h.
+ *
+ * A packed layer's rows are cut into chunks, a borrowed one's outputs into parts: both by the shape
+ * alone, each by one thread from rounding to activation. So neither the number of threads nor which
+ * of them does what changes a bit, and a chunk stays in the cache of its core. */
 #include "model/ops/backend.h"
 
 #include "model/base/threads.h"
@@ -8,13 +12,44 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define PART 256 /* outputs of a borrowed layer that one thread computes */
+#define CHUNKS 16 /* of a few thousand rows: shared evenly by 2, 4, 8 or 16 threads */
+#define CHUNK_LEAST 128 /* rows: each chunk reads, and oneDNN 2.6 packs, the whole weight again */
+#define CHUNK_MOST 384
+
 struct linear {
     struct linear_params p;
-    struct gemm *gemm;
+    struct gemm **parts; /* [parts_of(&p)] */
     void *weight; /* own copy of the type, when borrowing cannot use the file's bytes */
     float *bias; /* own fp32 copy, or NULL */
-    enum gemm_type type;
 };
+
+static int parts_of(const struct linear_params *p)
+{
+    return p->borrow ? (p->out + PART - 1) / PART : 1;
+}
+
+static struct gemm_kind kind_of(const struct linear_params *p, int part, bool bias)
+{
+    int out = p->out;
+    if (p->borrow) out = p->out - part * PART < PART ? p->out - part * PART : PART;
+    return (struct gemm_kind){.type = p->precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_F32,
+                              .out = out,
+                              .in = p->in,
+                              .bias = bias,
+                              .borrow = p->borrow};
+}
+
+static int chunk_rows(const struct linear_params *p, int rows)
+{
+    if (rows < 1) return 1;
+    if (p->borrow) return rows;
+    int want = rows / CHUNKS;
+    if (want < CHUNK_LEAST) want = CHUNK_LEAST;
+    if (want > CHUNK_MOST) want = CHUNK_MOST;
+    int chunks = (rows + want - 1) / want;
+    return (rows + chunks - 1) / chunks;
+}
 
 static size_t esize(const struct linear_params *p)
 {
@@ -119,8 +154,12 @@ int linear_open_staged(struct linear **out, const struct linear_params *p,
     struct linear *l = calloc(1, sizeof *l);
     if (!l) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
     l->p = *p;
-    l->type = p->precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_F32;
-    size_t bytes = align64((size_t)p->out * (size_t)p->in * esize(p));
+    int n_parts = parts_of(p);
+    l->parts = calloc((size_t)n_parts, sizeof(struct gemm *));
+    if (!l->parts) {
+        err_set(e, ERR_RESOURCE, "no memory for a linear layer");
+        goto fail;
+    }
     if (p->precision == PRECISION_BF16 && !gemm_has_bf16()) {
         err_set(e, ERR_DEVICE,
                 "this processor or build has no bf16 products; use --precision fp32");
@@ -128,12 +167,17 @@ int linear_open_staged(struct linear **out, const struct linear_params *p,
     }
     if (set_bias(l, bias, e) < 0) goto fail;
     if (p->borrow) {
-        if (gemm_open(&l->gemm, l->type, p->out, p->in, NULL, l->bias, true, e) < 0) goto fail;
+        for (int i = 0; i < n_parts; i++) {
+            struct gemm_kind k = kind_of(p, i, l->bias != NULL);
+            const float *b = l->bias ? l->bias + (size_t)i * PART : NULL;
+            if (gemm_open(&l->parts[i], &k, NULL, b, e) < 0) goto fail;
+        }
         if (weight && linear_rebind(l, weight, NULL, e) < 0) goto fail;
     } else {
         if (check_float(weight, e) < 0) goto fail;
         const void *plain = weight->data;
         if (!usable_in_place(weight, p->precision)) {
+            size_t bytes = align64((size_t)p->out * (size_t)p->in * esize(p));
             void *room = stage_room(stage, bytes);
             if (!room) {
                 err_set(e, ERR_RESOURCE, "no memory to pack a weight of %zu bytes", bytes);
@@ -142,7 +186,8 @@ int linear_open_staged(struct linear **out, const struct linear_params *p,
             convert(room, weight, p->precision);
             plain = room;
         }
-        if (gemm_open(&l->gemm, l->type, p->out, p->in, plain, l->bias, false, e) < 0) goto fail;
+        struct gemm_kind k = kind_of(p, 0, l->bias != NULL);
+        if (gemm_open(&l->parts[0], &k, plain, l->bias, e) < 0) goto fail;
     }
     *out = l;
     return 0;
@@ -154,10 +199,20 @@ fail:
 void linear_close(struct linear *l)
 {
     if (!l) return;
-    gemm_close(l->gemm);
+    for (int i = 0; l->parts && i < parts_of(&l->p); i++)
+        gemm_close(l->parts[i]);
+    free(l->parts);
     free(l->weight);
     free(l->bias);
     free(l);
+}
+
+static void rebind_parts(struct linear *l, const void *weight)
+{
+    size_t bytes = (size_t)PART * (size_t)l->p.in * esize(&l->p);
+    for (int i = 0; i < parts_of(&l->p); i++)
+        gemm_rebind(l->parts[i], (const char *)weight + (size_t)i * bytes,
+                    l->bias ? l->bias + (size_t)i * PART : NULL);
 }
 
 int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias,
@@ -165,151 +220,293 @@ int linear_rebind(struct linear *l, const struct tensor *weight, const struct te
 {
     if (check_float(weight, e) < 0 || set_bias(l, bias, e) < 0) return -1;
     if (usable_in_place(weight, l->p.precision)) {
-        gemm_rebind(l->gemm, weight->data, l->bias);
+        rebind_parts(l, weight->data);
         return 0;
     }
     size_t bytes = align64((size_t)l->p.out * (size_t)l->p.in * esize(&l->p));
     if (!l->weight) l->weight = aligned_alloc(64, bytes);
     if (!l->weight) return err_set(e, ERR_RESOURCE, "no memory for a weight of %zu bytes", bytes);
     convert(l->weight, weight, l->p.precision);
-    gemm_rebind(l->gemm, l->weight, l->bias);
+    rebind_parts(l, l->weight);
     return 0;
 }
 
+/* --- Scratch: a worker's room holds what its calls need beside x and y --- */
+
 /* Room for the rounded copy of x. */
-static size_t input_bytes(const struct linear *l, int rows)
+static size_t input_bytes(const struct linear_params *p, int rows)
 {
-    return l->p.precision == PRECISION_FP32
-               ? 0
-               : align64((size_t)rows * (size_t)l->p.in * esize(&l->p));
+    return p->precision == PRECISION_FP32 ? 0 : align64((size_t)rows * (size_t)p->in * esize(p));
+}
+
+/* Where in a worker's room things lie. */
+struct room {
+    size_t pad, x, y; /* bytes: the backend's; rounded rows; a part's result, or a chain's middle */
+    size_t x2; /* the middle as the second layer takes it */
+};
+
+static size_t room_bytes(const struct room *r) { return r->pad + r->x + r->y + r->x2; }
+
+static struct room room_of(const struct linear_params *p, int rows, size_t pad)
+{
+    struct room r = {.pad = pad};
+    if (p->borrow)
+        r.y = align64((size_t)rows * PART * sizeof(float));
+    else
+        r.x = input_bytes(p, chunk_rows(p, rows));
+    return r;
+}
+
+static struct room chain_room(const struct linear_params *first, const struct linear_params *second,
+                              int rows, size_t pad)
+{
+    int chunk = chunk_rows(first, rows);
+    return (struct room){.pad = pad,
+                         .x = input_bytes(first, chunk),
+                         .y = align64((size_t)chunk * (size_t)first->out * sizeof(float)),
+                         .x2 =
+                             second->precision == PRECISION_BF16 ? input_bytes(second, chunk) : 0};
+}
+
+static size_t run_bytes(const struct linear_params *p, int rows, const struct room *r)
+{
+    return (p->borrow ? input_bytes(p, rows) : 0) + (size_t)threads_count() * room_bytes(r);
+}
+
+/* The backend's scratch for the largest of the calls that `rows` rows are cut into. l: prepares
+ * them; NULL: asks only. */
+static int pad_of(size_t *pad, struct linear *l, const struct linear_params *p, int rows,
+                  struct err *e)
+{
+    int chunk = chunk_rows(p, rows), counts[] = {chunk, rows % chunk};
+    for (int i = 0; i < 2 && counts[i]; i++)
+        for (int part = 0; part < parts_of(p); part++) {
+            size_t bytes;
+            if (l) {
+                if (gemm_prepare(l->parts[part], counts[i], &bytes, e) < 0) return -1;
+            } else {
+                if (part > 0 && part < parts_of(p) - 1) continue; /* as the first */
+                struct gemm_kind k = kind_of(p, part, true);
+                bytes = gemm_scratch(&k, counts[i]);
+            }
+            bytes = align64(bytes);
+            if (bytes > *pad) *pad = bytes;
+        }
+    return 0;
+}
+
+size_t linear_scratch(const struct linear_params *p, int rows)
+{
+    size_t pad = 0;
+    struct err none;
+    pad_of(&pad, NULL, p, rows, &none);
+    struct room r = room_of(p, rows, pad);
+    return run_bytes(p, rows, &r);
+}
+
+size_t linear_chain_scratch(const struct linear_params *first, const struct linear_params *second,
+                            int rows)
+{
+    size_t pad = 0;
+    struct err none;
+    pad_of(&pad, NULL, first, rows, &none);
+    pad_of(&pad, NULL, second, rows, &none);
+    struct room r = chain_room(first, second, rows, pad);
+    return run_bytes(first, rows, &r);
 }
 
 int linear_prepare(struct linear *l, int rows, size_t *scratch, struct err *e)
 {
-    size_t inner;
-    if (gemm_prepare(l->gemm, rows, &inner, e) < 0) return -1;
-    *scratch = inner + input_bytes(l, rows);
+    size_t pad = 0;
+    if (pad_of(&pad, l, &l->p, rows, e) < 0) return -1;
+    struct room r = room_of(&l->p, rows, pad);
+    *scratch = run_bytes(&l->p, rows, &r);
     return 0;
 }
 
-struct act_job {
-    float *y;
+int linear_prepare_chain(struct linear *first, struct linear *second, int rows, size_t *scratch,
+                         struct err *e)
+{
+    size_t pad = 0;
+    if (pad_of(&pad, first, &first->p, rows, e) < 0 ||
+        pad_of(&pad, second, &second->p, rows, e) < 0)
+        return -1;
+    struct room r = chain_room(&first->p, &second->p, rows, pad);
+    *scratch = run_bytes(&first->p, rows, &r);
+    return 0;
+}
+
+/* --- Running --- */
+
+struct run {
+    struct linear *const *layers; /* that read x */
+    float *const *y;
+    int n;
+    struct linear *second; /* reads what layers[0] makes, which goes nowhere else; NULL: none */
+    float *end; /* its result */
     const float *x;
-    void *dst;
-    int rows, features, chunk;
-    enum activation act;
-    enum precision precision;
-    bool round;
+    const void *narrow; /* x rounded for all, or NULL: each chunk by itself */
+    int rows, chunk;
+    char *rooms;
+    struct room room;
+    int failed; /* the backend's code, of any task */
 };
 
-static void act_chunk(void *ctx, int task, int worker)
+static void keep_first(struct run *r, int code)
 {
-    const struct act_job *j = ctx;
-    (void)worker;
-    int end = (task + 1) * j->chunk < j->rows ? (task + 1) * j->chunk : j->rows;
-    for (int r = task * j->chunk; r < end; r++) {
-        size_t at = (size_t)r * (size_t)j->features, n = (size_t)j->features;
-        row_ops_pick()->act_row(j->y + at, j->features, j->act, j->round);
-        if (j->dst) row_ops_pick()->to_bf16((uint16_t *)j->dst + at, j->y + at, n);
+    if (code) __atomic_store_n(&r->failed, code, __ATOMIC_RELAXED);
+}
+
+/* n numbers as products of this precision take them. */
+static void narrow(void *dst, const float *x, size_t n, enum precision precision)
+{
+    float *f = dst;
+    if (precision == PRECISION_BF16) {
+        row_ops_pick()->to_bf16(dst, x, n);
+        return;
     }
+    for (size_t i = 0; i < n; i++)
+        f[i] = bf16_round(x[i]);
 }
 
-static void input_chunk(void *ctx, int task, int worker)
+/* Activation and rounding of a result [rows, features] that lies together. */
+static void finish(const struct linear_params *p, float *y, int rows, int features)
 {
-    const struct act_job *j = ctx;
-    (void)worker;
-    int end = (task + 1) * j->chunk < j->rows ? (task + 1) * j->chunk : j->rows;
-    size_t first = (size_t)task * (size_t)j->chunk * (size_t)j->features;
-    size_t n = (size_t)(end - task * j->chunk) * (size_t)j->features;
-    if (j->precision == PRECISION_BF16) {
-        row_ops_pick()->to_bf16((uint16_t *)j->dst + first, j->x + first, n);
-    } else {
-        float *d = (float *)j->dst + first;
-        for (size_t i = 0; i < n; i++)
-            d[i] = bf16_round(j->x[first + i]);
+    bool round = p->precision != PRECISION_FP32 && p->round_out;
+    if (p->act == ACT_NONE && !round) return;
+    for (int r = 0; r < rows; r++)
+        row_ops_pick()->act_row(y + (size_t)r * (size_t)features, features, p->act, round);
+}
+
+static void run_second(struct run *r, float *mid, void *narrowed, void *pad, int first, int rows,
+                       int worker)
+{
+    const struct linear_params *p = &r->second->p;
+    const void *in = mid; /* emulated: rounded already */
+    if (p->precision == PRECISION_BF16) {
+        narrow(narrowed, mid, (size_t)rows * (size_t)p->in, p->precision);
+        in = narrowed;
     }
+    float *y = r->end + (size_t)first * (size_t)p->out;
+    keep_first(r, gemm_run(r->second->parts[0], y, in, rows, pad, worker));
+    finish(p, y, rows, p->out);
 }
 
-/* x as the products take it: itself, or rounded into scratch, which moves on. */
-static const void *input_of(const struct linear *l, const float *x, int rows, char **scratch)
+static void chunk_task(void *ctx, int task, int worker)
 {
-    if (l->p.precision == PRECISION_FP32) return x;
-    int chunk = 1 + 32768 / l->p.in;
-    struct act_job j = {.x = x,
-                        .dst = *scratch,
-                        .rows = rows,
-                        .features = l->p.in,
-                        .chunk = chunk,
-                        .precision = l->p.precision};
-    threads_run((rows + chunk - 1) / chunk, input_chunk, &j);
-    *scratch += input_bytes(l, rows);
-    return j.dst;
+    struct run *r = ctx;
+    char *pad = r->rooms + (size_t)worker * room_bytes(&r->room), *at = pad + r->room.pad;
+    const struct linear_params *p = &r->layers[0]->p;
+    int first = task * r->chunk, rows = r->rows - first < r->chunk ? r->rows - first : r->chunk;
+    const float *x = r->x + (size_t)first * (size_t)p->in;
+    const void *in = x;
+    if (p->precision != PRECISION_FP32) {
+        narrow(at, x, (size_t)rows * (size_t)p->in, p->precision);
+        in = at;
+    }
+    float *mid = (float *)(void *)(at + r->room.x);
+    for (int i = 0; i < r->n; i++) {
+        p = &r->layers[i]->p;
+        float *y = r->second ? mid : r->y[i] + (size_t)first * (size_t)p->out;
+        keep_first(r, gemm_run(r->layers[i]->parts[0], y, in, rows, pad, worker));
+        finish(p, y, rows, p->out);
+    }
+    if (r->second) run_second(r, mid, at + r->room.x + r->room.y, pad, first, rows, worker);
 }
 
-/* Activation and rounding of a layer's result. dst: as the next layer's products take it, or NULL:
- * in place alone. */
-static void finish(const struct linear *l, float *y, int rows, void *dst)
+static void narrow_task(void *ctx, int task, int worker)
 {
-    bool round = l->p.precision != PRECISION_FP32 && l->p.round_out;
-    if (l->p.act == ACT_NONE && !round && !dst) return;
-    int chunk = 1 + 16384 / l->p.out;
-    struct act_job j = {.y = y,
-                        .dst = dst,
-                        .rows = rows,
-                        .features = l->p.out,
-                        .chunk = chunk,
-                        .act = l->p.act,
-                        .round = round};
-    threads_run((rows + chunk - 1) / chunk, act_chunk, &j);
+    const struct run *r = ctx;
+    const struct linear_params *p = &r->layers[0]->p;
+    size_t at = (size_t)task * (size_t)p->in;
+    (void)worker;
+    narrow((char *)(uintptr_t)r->narrow + at * esize(p), r->x + at, (size_t)p->in, p->precision);
+}
+
+/* A part of a borrowed layer: into the worker's room, then to its columns. */
+static void part_task(void *ctx, int task, int worker)
+{
+    struct run *r = ctx;
+    const struct linear_params *p = &r->layers[0]->p;
+    char *pad = r->rooms + (size_t)worker * room_bytes(&r->room);
+    float *y = (float *)(void *)(pad + r->room.pad);
+    int width = kind_of(p, task, false).out;
+    const void *in = r->narrow ? r->narrow : (const void *)r->x;
+    keep_first(r, gemm_run(r->layers[0]->parts[task], y, in, r->rows, pad, worker));
+    finish(p, y, r->rows, width);
+    for (int i = 0; i < r->rows; i++)
+        memcpy(r->y[0] + (size_t)i * (size_t)p->out + (size_t)task * PART,
+               y + (size_t)i * (size_t)width, (size_t)width * sizeof(float));
+}
+
+static int run_tasks(struct run *r, int tasks, void (*task)(void *, int, int), struct err *e)
+{
+    threads_run(tasks, task, r);
+    return r->failed ? gemm_fail(r->failed, e) : 0;
+}
+
+static int run_borrowed(struct run *r, char *scratch, struct err *e)
+{
+    const struct linear_params *p = &r->layers[0]->p;
+    if (p->precision != PRECISION_FP32) {
+        r->narrow = scratch;
+        threads_run(r->rows, narrow_task, r);
+    }
+    r->rooms = scratch + input_bytes(p, r->rows);
+    return run_tasks(r, parts_of(p), part_task, e);
+}
+
+static int run_chunks(struct run *r, char *scratch, struct err *e)
+{
+    r->rooms = scratch;
+    r->chunk = chunk_rows(&r->layers[0]->p, r->rows);
+    return run_tasks(r, (r->rows + r->chunk - 1) / r->chunk, chunk_task, e);
 }
 
 int linear_run(struct linear *l, float *y, const float *x, int rows, void *scratch, struct err *e)
 {
-    char *inner = scratch;
+    struct run r = {.layers = &l, .y = &y, .n = 1, .x = x, .rows = rows};
     void *owned = NULL;
-    size_t want;
-    if (linear_prepare(l, rows, &want, e) < 0) return -1;
+    size_t pad = 0;
+    if (pad_of(&pad, l, &l->p, rows, e) < 0) return -1;
+    r.room = room_of(&l->p, rows, pad);
+    size_t want = run_bytes(&l->p, rows, &r.room);
     if (want && !scratch) {
-        owned = inner = aligned_alloc(64, align64(want));
+        owned = scratch = aligned_alloc(64, want);
         if (!owned) return err_set(e, ERR_RESOURCE, "no memory for %zu bytes of scratch", want);
     }
-    const void *in = input_of(l, x, rows, &inner);
-    int r = gemm_run(l->gemm, y, in, rows, inner, e);
+    int rc = l->p.borrow ? run_borrowed(&r, scratch, e) : run_chunks(&r, scratch, e);
     free(owned);
-    if (r < 0) return -1;
-    finish(l, y, rows, NULL);
-    return 0;
+    return rc;
 }
 
 int linear_run_several(struct linear *const *l, float *const *y, int n, const float *x, int rows,
                        void *scratch, struct err *e)
 {
-    char *inner = scratch;
-    const void *in = input_of(l[0], x, rows, &inner);
+    struct run r = {.layers = l, .y = y, .n = n, .x = x, .rows = rows};
+    size_t pad = 0;
     for (int i = 0; i < n; i++) {
         assert(l[i]->p.in == l[0]->p.in && l[i]->p.precision == l[0]->p.precision);
-        if (gemm_run(l[i]->gemm, y[i], in, rows, inner, e) < 0) return -1;
-        finish(l[i], y[i], rows, NULL);
+        assert(!l[i]->p.borrow);
+        if (pad_of(&pad, l[i], &l[i]->p, rows, e) < 0) return -1;
     }
-    return 0;
+    r.room = room_of(&l[0]->p, rows, pad);
+    return run_chunks(&r, scratch, e);
 }
 
-int linear_run_chain(struct linear *first, struct linear *second, float *y, float *mid,
-                     const float *x, int rows, void *scratch, struct err *e)
+int linear_run_chain(struct linear *first, struct linear *second, float *y, const float *x,
+                     int rows, void *scratch, struct err *e)
 {
-    char *inner = scratch;
-    bool bf16 = second->p.precision == PRECISION_BF16;
+    struct run r = {.layers = &first, .n = 1, .second = second, .end = y, .x = x, .rows = rows};
+    size_t pad = 0;
     assert(first->p.out == second->p.in && first->p.precision == second->p.precision);
     assert(first->p.precision == PRECISION_FP32 || first->p.round_out); /* mid is what is read */
-    const void *in = input_of(first, x, rows, &inner);
-    if (gemm_run(first->gemm, mid, in, rows, inner, e) < 0) return -1;
-    /* first's input is read: its place takes second's */
-    finish(first, mid, rows, bf16 ? scratch : NULL);
-    in = bf16 ? scratch : (const void *)mid;
-    inner = (char *)scratch + (bf16 ? input_bytes(second, rows) : 0);
-    if (gemm_run(second->gemm, y, in, rows, inner, e) < 0) return -1;
-    finish(second, y, rows, NULL);
-    return 0;
+    assert(!first->p.borrow && !second->p.borrow);
+    if (pad_of(&pad, first, &first->p, rows, e) < 0 ||
+        pad_of(&pad, second, &second->p, rows, e) < 0)
+        return -1;
+    r.room = chain_room(&first->p, &second->p, rows, pad);
+    return run_chunks(&r, scratch, e);
 }
 
 size_t linear_bytes(const struct linear_params *p)

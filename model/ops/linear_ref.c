@@ -3,8 +3,6 @@
 #ifndef DITGEN_HAVE_ONEDNN
 #include "model/ops/backend.h"
 
-#include "model/base/threads.h"
-
 #include <stdlib.h>
 
 #define PANEL 16
@@ -16,15 +14,16 @@ struct gemm {
     const float *plain, *bias;
 };
 
-int gemm_open(struct gemm **out, enum gemm_type type, int n, int k, const void *weight,
-              const float *bias, bool borrow, struct err *e)
+int gemm_open(struct gemm **out, const struct gemm_kind *kind, const void *weight,
+              const float *bias, struct err *e)
 {
+    int n = kind->out, k = kind->in;
     *out = NULL;
-    if (type != GEMM_F32) return err_set(e, ERR_DEVICE, "this build multiplies fp32 only");
+    if (kind->type != GEMM_F32) return err_set(e, ERR_DEVICE, "this build multiplies fp32 only");
     struct gemm *g = calloc(1, sizeof *g);
     if (!g) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
     *g = (struct gemm){.out = n, .in = k, .bias = bias};
-    if (borrow) {
+    if (kind->borrow) {
         g->plain = weight;
         *out = g;
         return 0;
@@ -57,6 +56,8 @@ void gemm_rebind(struct gemm *g, const void *weight, const float *bias)
     g->bias = bias;
 }
 
+size_t gemm_scratch(const struct gemm_kind *k, int rows) { return (void)k, (void)rows, 0u; }
+
 int gemm_prepare(struct gemm *g, int rows, size_t *scratch, struct err *e)
 {
     (void)g, (void)rows, (void)e;
@@ -64,30 +65,20 @@ int gemm_prepare(struct gemm *g, int rows, size_t *scratch, struct err *e)
     return 0;
 }
 
-struct job {
-    const struct gemm *g;
-    float *y;
-    const float *x;
-    int rows;
-};
-
-static void panel_task(void *ctx, int task, int worker)
+static void panel(const struct gemm *g, int at, float *y, const float *x0, int rows)
 {
-    const struct job *j = ctx;
-    const struct gemm *g = j->g;
-    (void)worker;
-    int first = task * PANEL, width = g->out - first < PANEL ? g->out - first : PANEL;
+    int first = at * PANEL, width = g->out - first < PANEL ? g->out - first : PANEL;
     size_t in = (size_t)g->in, out = (size_t)g->out;
     float bias[PANEL] = {0};
     for (int c = 0; c < width && g->bias; c++)
         bias[c] = g->bias[first + c];
-    for (int r = 0; r < j->rows; r += ROWS) {
-        int n = j->rows - r < ROWS ? j->rows - r : ROWS;
+    for (int r = 0; r < rows; r += ROWS) {
+        int n = rows - r < ROWS ? rows - r : ROWS;
         float sum[ROWS][PANEL] = {{0}};
         for (int a = 0; a < n; a++) {
-            const float *x = j->x + (size_t)(r + a) * in;
+            const float *x = x0 + (size_t)(r + a) * in;
             if (g->packed) {
-                const float *w = g->packed + (size_t)task * in * PANEL;
+                const float *w = g->packed + (size_t)at * in * PANEL;
                 for (size_t i = 0; i < in; i++)
                     for (int c = 0; c < PANEL; c++)
                         sum[a][c] += x[i] * w[i * PANEL + (size_t)c];
@@ -108,16 +99,21 @@ static void panel_task(void *ctx, int task, int worker)
         }
         for (int a = 0; a < n; a++)
             for (int c = 0; c < width; c++)
-                j->y[(size_t)(r + a) * out + (size_t)(first + c)] = sum[a][c] + bias[c];
+                y[(size_t)(r + a) * out + (size_t)(first + c)] = sum[a][c] + bias[c];
     }
 }
 
-int gemm_run(struct gemm *g, float *y, const void *x, int rows, void *scratch, struct err *e)
+int gemm_run(const struct gemm *g, float *y, const void *x, int rows, void *scratch, int worker)
 {
-    (void)scratch, (void)e;
-    struct job j = {g, y, x, rows};
-    threads_run((g->out + PANEL - 1) / PANEL, panel_task, &j);
+    (void)scratch, (void)worker;
+    for (int i = 0; i * PANEL < g->out; i++)
+        panel(g, i, y, x, rows);
     return 0;
+}
+
+int gemm_fail(int code, struct err *e)
+{
+    return err_set(e, ERR_BUG, "a matrix product failed (code %d)", code);
 }
 
 const char *gemm_backend(void) { return "plain C (slow: built without oneDNN)"; }

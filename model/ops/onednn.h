@@ -23,11 +23,11 @@ static inline void desc_free(mem_desc *d)
     if (*d) dnnl_memory_desc_destroy(*d);
     *d = NULL;
 }
-static inline dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc s, mem_desc w,
-                                        mem_desc b, bool bias, mem_desc d,
-                                        dnnl_primitive_attr_t attr, dnnl_engine_t eng)
+static inline dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc_ref s, mem_desc_ref w,
+                                        mem_desc_ref b, mem_desc_ref d, dnnl_primitive_attr_t attr,
+                                        dnnl_engine_t eng)
 {
-    return dnnl_matmul_primitive_desc_create(pd, eng, s, w, bias ? b : NULL, d, attr);
+    return dnnl_matmul_primitive_desc_create(pd, eng, s, w, b, d, attr);
 }
 static inline dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref from,
                                          mem_desc_ref to, dnnl_engine_t eng)
@@ -54,12 +54,12 @@ static inline dnnl_status_t desc_make(mem_desc *d, int n, const dnnl_dims_t dims
     return dnnl_memory_desc_init_by_tag(d, n, dims, t, tag);
 }
 static inline void desc_free(mem_desc *d) { (void)d; }
-static inline dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc s, mem_desc w,
-                                        mem_desc b, bool bias, mem_desc d,
-                                        dnnl_primitive_attr_t attr, dnnl_engine_t eng)
+static inline dnnl_status_t matmul_make(dnnl_primitive_desc_t *pd, mem_desc_ref s, mem_desc_ref w,
+                                        mem_desc_ref b, mem_desc_ref d, dnnl_primitive_attr_t attr,
+                                        dnnl_engine_t eng)
 {
     dnnl_matmul_desc_t md;
-    dnnl_status_t r = dnnl_matmul_desc_init(&md, &s, &w, bias ? &b : NULL, &d);
+    dnnl_status_t r = dnnl_matmul_desc_init(&md, s, w, b, d);
     return r != dnnl_success ? r : dnnl_primitive_desc_create(pd, &md, attr, eng, NULL);
 }
 static inline dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, mem_desc_ref from,

@@ -2,7 +2,8 @@
  *
  * All activations are fp32 [rows, features] row-major. With PRECISION_BF16* the inputs and weights
  * are rounded to bf16, sums are fp32, and the result is rounded to bf16 where `round_out` says so
- * (wan.md 3.2). Weights are packed once at open (or borrowed as they lie in the file).
+ * (wan.md 3.2). Weights are packed once at open (or borrowed as they lie in the file). Results do
+ * not depend on the number of threads.
  * Backend: oneDNN when built with it, else plain C (slow). ref_* is the judge of all.
  * Owner: linear_open → linear_close. Threads: one call at a time a layer. */
 #ifndef DITGEN_OPS_OPS_H
@@ -45,21 +46,29 @@ void linear_close(struct linear *l); /* takes NULL */
 int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias,
                   struct err *e);
 
-/* Makes the layer ready for `rows` rows: after it, linear_run() with this count allocates nothing.
- * Several counts may be prepared. Returns the scratch bytes that run needs in *scratch. */
+/* Makes the layer ready for `rows` rows: after it, linear_run() with this count allocates nothing
+ * until the threads change. Several counts may be prepared. Returns the scratch bytes that run
+ * needs in *scratch. */
 int linear_prepare(struct linear *l, int rows, size_t *scratch, struct err *e);
+/* The same of linear_run_chain(). */
+int linear_prepare_chain(struct linear *first, struct linear *second, int rows, size_t *scratch,
+                         struct err *e);
+/* What they will return of layers with biases, without any; reads no weights. */
+size_t linear_scratch(const struct linear_params *p, int rows);
+size_t linear_chain_scratch(const struct linear_params *first, const struct linear_params *second,
+                            int rows);
 
-/* y [rows, out], x [rows, in], scratch of the prepared size (may be NULL when that is 0).
+/* y [rows, out], x [rows, in], scratch of the prepared size (NULL: taken from the heap).
  * x and y may not overlap. A count that was not prepared is prepared (and allocates). */
 int linear_run(struct linear *l, float *y, const float *x, int rows, void *scratch, struct err *e);
-/* y[i] = l[i](x) of n layers that read the same x, which is rounded once. scratch: the largest of
- * theirs. Prepared counts only. */
+/* y[i] = l[i](x) of n packed layers that read the same x, which is rounded once. scratch: the
+ * largest of theirs. */
 int linear_run_several(struct linear *const *l, float *const *y, int n, const float *x, int rows,
                        void *scratch, struct err *e);
-/* y = second(first(x)), first's result in mid [rows, first's out], which is left undefined.
- * scratch: the larger of theirs. Prepared counts only. */
-int linear_run_chain(struct linear *first, struct linear *second, float *y, float *mid,
-                     const float *x, int rows, void *scratch, struct err *e);
+/* y = second(first(x)) of packed layers; the middle is never whole in memory. scratch: of
+ * linear_prepare_chain(). */
+int linear_run_chain(struct linear *first, struct linear *second, float *y, const float *x,
+                     int rows, void *scratch, struct err *e);
 
 /* Bytes of packed weight and bias a layer of this shape keeps; reads no weights. */
 size_t linear_bytes(const struct linear_params *p);

@@ -97,8 +97,8 @@ size_t umt5_bytes(const struct umt5_config *c, enum precision precision, int n)
         struct linear_params p = params_of(c, precision, i);
         /* files hold bf16: fp32 arithmetic keeps one converted matrix a shape, native bf16 none */
         if (precision != PRECISION_BF16) converted += linear_bytes(&p);
-        size_t copy = precision == PRECISION_FP32 ? 0 : (size_t)n * (size_t)p.in * sizeof(float);
-        if (copy > scratch) scratch = copy;
+        size_t bytes = linear_scratch(&p, n);
+        if (bytes > scratch) scratch = bytes;
     }
     carve(&w, &count, c, n, threads_count(), scratch);
     return count.used + converted;

@@ -27,7 +27,10 @@ carries a.y4m "steps = 2"
 # same seed, same bytes; another seed, another clip; threads change nothing
 run 0 "$prompt" $TINY -s 1 -o b.y4m && same a.y4m b.y4m
 run 0 "$prompt" $TINY -s 2 -o c.y4m && differ a.y4m c.y4m
-run 0 "$prompt" $TINY -t 2 -s 1 -o d.y4m && same a.y4m d.y4m
+run 0 "$prompt" $TINY --size 64x64 -s 1 -o t1.y4m
+for t in 2 3 8; do
+    run 0 "$prompt" $TINY --size 64x64 -t $t -s 1 -o t$t.y4m && same t1.y4m t$t.y4m
+done
 run 0 -p "something else" $TINY -s 1 -o e.y4m && differ a.y4m e.y4m
 
 # only the low 32 bits of a seed matter to the noise, as in the reference, but the seed is kept whole

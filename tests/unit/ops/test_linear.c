@@ -83,14 +83,45 @@ static void together(struct test_rng *r, int rows, int in, int middle, enum prec
         CHECK_OK(linear_run(l[i], want, x, rows, s, &e));
         CHECK(memcmp(y[i], want, 4 * (size_t)rows * (size_t)middle) == 0);
     }
-    CHECK_OK(linear_run_chain(l[0], l[2], y[2], y[1], x, rows, s, &e));
     CHECK_OK(linear_run(l[2], y[3], y[0], rows, s, &e));
+    free(s);
+    CHECK_OK(linear_prepare_chain(l[0], l[2], rows, &most, &e));
+    s = aligned_alloc(64, (most + 127) / 64 * 64);
+    CHECK_OK(linear_run_chain(l[0], l[2], y[2], x, rows, s, &e));
     CHECK(memcmp(y[2], y[3], 4 * (size_t)rows * (size_t)in) == 0);
     for (int i = 0; i < 4; i++)
         free(y[i]);
     for (int i = 0; i < 3; i++)
         linear_close(l[i]);
     free(w), free(x), free(want), free(s), free(stage.data);
+}
+
+/* Any number of threads, the same bytes: a sum over the inner dimension must not be cut by them. */
+static void threads_apart(struct test_rng *r, int rows, int in, int out, bool borrow)
+{
+    size_t nx = (size_t)rows * (size_t)in, nw = (size_t)in * (size_t)out,
+           ny = (size_t)rows * (size_t)out;
+    float *x = malloc(4 * nx), *w = malloc(4 * nw), *y = malloc(4 * ny), *one = malloc(4 * ny);
+    for (size_t i = 0; i < nx; i++)
+        x[i] = rng_normal(r);
+    for (size_t i = 0; i < nw; i++)
+        w[i] = rng_normal(r);
+    struct tensor tw = {.data = w, .dtype = DTYPE_F32, .n_dims = 2, .shape = {out, in}};
+    struct linear_params lp = {.in = in, .out = out, .borrow = borrow};
+    struct linear *l;
+    struct err e = {0};
+    int before = threads_count();
+    CHECK_OK(linear_open(&l, &lp, &tw, NULL, &e));
+    for (int threads = 1; threads <= 7; threads += 2) {
+        threads_set(threads);
+        CHECK_OK(linear_run(l, y, x, rows, NULL, &e));
+        if (threads == 1) memcpy(one, y, 4 * ny);
+        CHECK_MSG(memcmp(y, one, 4 * ny) == 0, "[%d, %d] x [%d]%s: %d threads give other bytes",
+                  rows, in, out, borrow ? " borrowed" : "", threads);
+    }
+    threads_set(before);
+    linear_close(l);
+    free(x), free(w), free(y), free(one);
 }
 
 int main(int argc, char **argv)
@@ -110,6 +141,13 @@ int main(int argc, char **argv)
         enum precision p = n % 2 ? PRECISION_BF16_EMULATED : PRECISION_FP32;
         if (n > 3 && ops_has_bf16()) p = PRECISION_BF16;
         together(&r, rng_int(&r, 1, 300), rng_int(&r, 1, 90), rng_int(&r, 1, 200), p);
+    }
+
+    for (int borrow = 0; borrow < 2; borrow++) {
+        threads_apart(&r, 1, 320, 1920, borrow);
+        threads_apart(&r, 5, 640, 256, borrow);
+        threads_apart(&r, 32, 1280, 320, borrow);
+        threads_apart(&r, 300, 1280, 320, borrow);
     }
 
     /* many row counts on one layer: the oldest primitive makes room */
