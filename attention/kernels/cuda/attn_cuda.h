@@ -154,6 +154,7 @@ struct attn_gathered {
      * (all 128 in the others); the last has `at` INT32_MAX. */
     const struct attn_ragged_row *row;
     const struct attn_gather_run *run;
+    bool self; /* which of two ways to announce a stage (sm90_gather.cuh) */
 };
 int attn_gathered_size(size_t *rows, size_t *runs, const struct attn_blocks *b, int block_q,
                        struct err *e);

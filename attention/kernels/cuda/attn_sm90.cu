@@ -75,9 +75,11 @@ const Variant variants[] = {
 #ifdef DITGEN_CUDA_CONTENDERS
     of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 4 * BY_PASS>>(
         "d64 list pass 4"),
-    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 10 * BY_PASS>>(
-        "d64 list pass 10"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 6 * BY_PASS>>(
+        "d64 list pass 6"),
     of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | BY_KEPT>>("d64 list kept"),
+    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | BY_KEPT | 4 * BY_PASS>>(
+        "d64 list kept 4"),
     of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d128 list kept"),
 #endif
 };

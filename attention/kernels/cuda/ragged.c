@@ -233,6 +233,6 @@ int attn_gathered_fill(struct attn_gathered *g, struct attn_ragged_row *row,
             at += runs;
         }
     order_rows(row, n);
-    *g = (struct attn_gathered){(int)n, block_q, row, run};
+    *g = (struct attn_gathered){(int)n, block_q, row, run, false};
     return 0;
 }

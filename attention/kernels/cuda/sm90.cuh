@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         mbar_init(smem_address(&c.q_full), 1);
         mbar_init(smem_address(&c.q_empty), warps * 32);
         for (int i = 0; i < S::STAGES; i++) {
-            mbar_init(smem_address(&c.k_full[i]), S::GATHER ? WG / 32 : 1);
-            mbar_init(smem_address(&c.v_full[i]), S::GATHER ? WG / 32 : 1);
+            mbar_init(smem_address(&c.k_full[i]), S::SELF ? WG : S::GATHER ? WG / 32 : 1);
+            mbar_init(smem_address(&c.v_full[i]), S::SELF ? WG : S::GATHER ? WG / 32 : 1);
             mbar_init(smem_address(&c.k_empty[i]), warps);
             mbar_init(smem_address(&c.v_empty[i]), warps);
         }

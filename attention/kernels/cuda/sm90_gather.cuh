@@ -3,6 +3,10 @@
 // The keys that a row of queries keeps stand in its stages without a gap, so that only the first
 // stage, which is not full, is masked. Each thread of the feeding warpgroup knows where one key of
 // the stage comes from; 8 lanes copy 128 bytes of it.
+//
+// What ordinary copies write, wgmma must be told of. Either the feeding warps wait for their copies
+// and fence them, or the copies arrive at the barrier by themselves (SELF) and who waits there
+// fences.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_GATHER_CUH
 #define DITGEN_ATTENTION_KERNELS_CUDA_SM90_GATHER_CUH
 
@@ -11,6 +15,7 @@
 namespace
 {
 
+constexpr uint32_t NOWHERE = ~0u;
 constexpr int GATHERING = 4; // named barrier of the feeding warpgroup; below are turns
 
 // The run that a position of the row lies in; positions of one thread rise.
@@ -49,26 +54,37 @@ __device__ __forceinline__ void wait_for_room(uint32_t empty, uint32_t parity, B
 {
     if (!__any_sync(~0u, mbar_test(empty, parity))) announce_all(b);
     mbar_wait(empty, parity);
+    __syncwarp();
 }
 
-// A stage of keys or values. token: of this thread's key; below 0: zeros.
+// A stage of keys or values. token: of this thread's key; below 0: zeros. stride: of tokens, in 16
+// bytes.
 template <class S>
-__device__ __forceinline__ void gather(uint32_t n, int token, const bf16 *from, int64_t stride,
+__device__ __forceinline__ void gather(uint32_t n, int token, const bf16 *from, uint32_t stride,
                                        const uint64_t *full, const uint64_t *empty, uint32_t ring,
                                        Begun &begun)
 {
     const uint32_t s = n % S::STAGES;
     const int lane = threadIdx.x % 32, chunk = lane % 8, row = lane / 8;
-    wait_for_room(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1, begun);
+    const char *base = reinterpret_cast<const char *>(from + chunk * 8);
+    const uint32_t mine = token < 0 ? NOWHERE : token * stride;
+    if (S::SELF)
+        mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
+    else
+        wait_for_room(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1, begun);
     const uint32_t to = ring + s * S::KV_BYTES + (threadIdx.x / 32 * 32 + row) * 128;
 #pragma unroll
     for (int i = 0; i < 8; i++) { // 4 keys each
-        const int t = __shfl_sync(~0u, token, 4 * i + row);
-        const bf16 *src = from + (t < 0 ? 0 : t) * stride + chunk * 8;
+        const uint32_t off = __shfl_sync(~0u, mine, 4 * i + row);
+        const char *src = base + static_cast<uint64_t>(off == NOWHERE ? 0 : off) * 16;
 #pragma unroll
         for (int x = 0; x < S::D; x += BOX)
             copy16_async(to + x * 2 * S::BK + i * 512 + ((chunk ^ (4 * (i % 2) + row)) * 16),
-                         src + x, t >= 0);
+                         src + x * 2, off != NOWHERE);
+    }
+    if (S::SELF) {
+        copy_arrive(smem_address(&full[s]));
+        return;
     }
     copy_commit();
     copy_wait<2>();
@@ -110,8 +126,9 @@ __device__ void produce_gathered(const Args &a, const GatherMaps &m, Control<S::
             if (key >= lead) token = -1;
             gather<S>(kv, token, k, m.k_token, c.k_full, c.k_empty, k_at, begun);
         }
-        wait_for_room(q_empty, (turn & 1) ^ 1, begun);
+        if (!S::SELF) wait_for_room(q_empty, (turn & 1) ^ 1, begun);
         if (key == 0) {
+            mbar_wait(q_empty, (turn & 1) ^ 1);
             c.words[turn & 1] = {row.head, 0, row.q0, row.q0 + row.queries, count, lead};
             if (count == 0) {
                 mbar_arrive(q_full);
@@ -132,7 +149,12 @@ __device__ void produce_gathered(const Args &a, const GatherMaps &m, Control<S::
             gather<S>(kv, before, v, m.v_token, c.v_full, c.v_empty, v_at, begun);
         }
     }
-    announce_all(begun);
+    if (S::SELF) {
+        copy_commit();
+        copy_wait<0>(); // no thread leaves before its copies have arrived
+    } else {
+        announce_all(begun);
+    }
     if (key == 0) {
         mbar_wait(q_empty, (turn & 1) ^ 1);
         c.words[turn & 1].head = -1;

@@ -77,6 +77,12 @@ __device__ __forceinline__ void release(const uint64_t &empty, int lane)
     if (lane == 0) mbar_arrive(smem_address(&empty));
 }
 
+template <class S> __device__ __forceinline__ void await_stage(uint32_t full, uint32_t parity)
+{
+    mbar_wait(full, parity);
+    if (S::SELF) fence_proxy_async();
+}
+
 // The output of tile i - 1 and the scores of tile i in flight together. A turn is the right to
 // issue products: the others are in softmax meanwhile.
 template <class S>
@@ -98,7 +104,7 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         release_row(c.q_empty);
     }
     look_up<S>(what, a, first, 0, count);
-    mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+    await_stage<S>(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
     wgmma_pin(s);
     wgmma_fence();
     scores<S>(s, q_mine, k_at + ks * S::KV_BYTES, kept);
@@ -116,14 +122,14 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         kv++;
         ks = kv % S::STAGES;
         if (!S::TAIL_FIRST) look_up<S>(what, a, first, i, count);
-        mbar_wait(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
+        await_stage<S>(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
         if (S::TURNS) named_wait(turn_mine, 2 * WG);
         wgmma_pin(s);
         wgmma_pin(o);
         wgmma_fence();
         scores<S>(s, q_mine, k_at + ks * S::KV_BYTES, kept);
         wgmma_commit();
-        mbar_wait(smem_address(&c.v_full[vs]), v_parity);
+        await_stage<S>(smem_address(&c.v_full[vs]), v_parity);
         wgmma_fence();
         outputs<S>(o, p, v_at + vs * S::KV_BYTES);
         wgmma_commit();
@@ -142,7 +148,7 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         pack<S>(p, s);
     }
     if (!S::KEPT) release_row(c.q_empty);
-    mbar_wait(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
+    await_stage<S>(smem_address(&c.v_full[ks]), kv / S::STAGES & 1);
     wgmma_pin(o);
     wgmma_fence();
     outputs<S>(o, p, v_at + ks * S::KV_BYTES);
@@ -170,7 +176,7 @@ consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S:
     if (S::TURNS) named_wait(1 + group, 2 * WG);
     if (!LAST) {
         if (!S::TAIL_FIRST) look_up<S>(what, a, first, i + 1, 0);
-        mbar_wait(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
+        await_stage<S>(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
         wgmma_pin(next);
         wgmma_fence();
         scores<S>(next, q_mine, k_at + after * S::KV_BYTES, kept);
@@ -189,7 +195,7 @@ consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S:
     if (i > 0) release(c.v_empty[before], lane);
     rescale<S>(o, shrink);
     pack<S>(p, now);
-    mbar_wait(smem_address(&c.v_full[stage]), parity);
+    await_stage<S>(smem_address(&c.v_full[stage]), parity);
     wgmma_pin(o);
     wgmma_fence();
     outputs<S>(o, p, v_at + stage * S::KV_BYTES);
@@ -225,7 +231,7 @@ consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32
         release_row(c.q_empty);
     }
     look_up<S>(what, a, first, 0, count);
-    mbar_wait(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
+    await_stage<S>(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
     wgmma_pin(s[0]);
     wgmma_fence();
     scores<S>(s[0], q_mine, k_at + stage * S::KV_BYTES, kept);

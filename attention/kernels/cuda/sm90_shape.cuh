@@ -29,15 +29,17 @@ enum : unsigned {
     // contenders
     BY_GATHER = 32, // keys of a row one after another, copied by the whole feeding warpgroup
     BY_KEPT = 64, // queries are kept in registers, and their buffer is free at once
-    BY_PASS =
-        128, // * n of TWO and TURNS: a turn passes on after n groups of 8 keys, not in the middle
+    BY_SELF = 128, // of GATHER: copies arrive at their barriers by themselves
+    // * n of TWO and TURNS: a turn passes on after n groups of 8 keys, not in the middle
+    BY_PASS = 256,
 };
 
 template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
     static constexpr bool TURNS = WAYS & BY_TURNS;
-    static constexpr bool GATHER = WAYS & BY_GATHER, KEPT = WAYS & BY_KEPT;
+    static constexpr bool GATHER = WAYS & BY_GATHER, SELF = WAYS & BY_SELF;
+    static constexpr bool KEPT = WAYS & BY_KEPT;
     static constexpr int PASS_ON = WAYS / BY_PASS ? WAYS / BY_PASS : BK / 16;
     static constexpr bool TWO = WAYS & BY_TWO, PLAIN = WAYS & BY_PLAIN || !LIST;
     // the last tile comes first, so that one place masks the keys past the end
@@ -86,7 +88,8 @@ struct RaggedMaps { // boxes of 8, 16, 32, 64 and 128 tokens
 struct GatherMaps {
     CUtensorMap q;
     const bf16 *k, *v;
-    int64_t k_token, k_head, v_token, v_head;
+    uint32_t k_token, v_token; // strides in 16 bytes
+    int64_t k_head, v_head;
     const attn_gather_run *runs;
 };
 template <bool RAGGED, bool GATHER> struct MapsOf {

@@ -105,6 +105,11 @@ __device__ __forceinline__ void mbar_arrive_expect(uint32_t bar, uint32_t bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes)
                  : "memory");
 }
+// arrives when all copy16_async() of this thread so far have
+__device__ __forceinline__ void copy_arrive(uint32_t bar)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory");
+}
 // whether the phase of this parity is over
 __device__ __forceinline__ bool mbar_test(uint32_t bar, uint32_t parity)
 {
