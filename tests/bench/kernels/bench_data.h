@@ -17,6 +17,7 @@ uint16_t *bench_numbers(size_t n, uint64_t seed); /* bf16 */
 /* Numbers below n in another order each call: who runs hot leaves less of the card's power to the
  * next, and that should not be the same one each round. */
 void bench_shuffle(int *order, int n, struct test_rng *r);
+void gpu_pause(unsigned microseconds); /* of the default stream (differ.cu) */
 int bench_ascending(const void *a, const void *b); /* doubles, for qsort */
 
 #endif

@@ -1,7 +1,7 @@
-/* bench_kernels check [PROBLEMS [REPEATS [SEED]]] | time [SECONDS [FOLDER [SIZES [DENSITIES]]]] |
- * extras [TOKENS] | once [TOKENS]: attention kernels of this card against the judge, and against
- * each other. SIZES as 32760x12x128,..., DENSITIES as 1,.3,... A last argument kernel=WORDS leaves
- * only kernels whose names contain these words. */
+/* bench_kernels check [PROBLEMS [REPEATS [SEED]]] | musts [SECONDS [FOLDER]] |
+ * time [SECONDS [FOLDER [SIZES [DENSITIES]]]] | extras [TOKENS] | once [TOKENS]: attention kernels
+ * of this card against the judge, and against each other. SIZES as 32760x12x128,..., DENSITIES as
+ * 1,.3,... A last argument kernel=WORDS leaves only kernels whose names contain these words. */
 #include "tests/bench/kernels/gpu.h"
 #include "tests/bench/kernels/kernels_under_test.h"
 
@@ -57,6 +57,7 @@ int main(int argc, char **argv)
 {
     struct cudaDeviceProp prop;
     const char *command = argc > 1 ? argv[1] : "check", *words = "";
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what was seen before a time limit is seen */
     GPU(cudaGetDeviceProperties(&prop, 0));
     printf("%s, %d processors, sm_%d%d, %.0f MiB of L2\n", prop.name, prop.multiProcessorCount,
            prop.major, prop.minor, prop.l2CacheSize / 1048576.0);
@@ -65,12 +66,15 @@ int main(int argc, char **argv)
     if (strcmp(command, "check") == 0)
         return check_kernels(argc > 2 ? atoi(argv[2]) : 200, argc > 3 ? atoi(argv[3]) : 1000,
                              argc > 4 ? strtoull(argv[4], NULL, 10) : 1);
+    if (strcmp(command, "musts") == 0)
+        return time_musts(argc > 2 ? atof(argv[2]) : 60, argc > 3 ? argv[3] : NULL);
     if (strcmp(command, "time") == 0)
         return time_kernels(argc > 2 ? atof(argv[2]) : 120, argc > 3 ? argv[3] : NULL,
                             argc > 4 ? argv[4] : NULL, argc > 5 ? argv[5] : NULL);
     if (strcmp(command, "extras") == 0) return time_extras(argc > 2 ? atoi(argv[2]) : 32760);
     if (strcmp(command, "once") == 0) return once_kernels(argc > 2 ? atoi(argv[2]) : 8192);
-    fprintf(stderr, "bench_kernels: no command '%s'; there are check, time, extras and once\n",
+    fprintf(stderr,
+            "bench_kernels: no command '%s'; there are check, musts, time, extras and once\n",
             command);
     return 2;
 }

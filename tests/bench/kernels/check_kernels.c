@@ -269,16 +269,25 @@ static void check_far(struct test_rng *r)
     problem_free(&p);
 }
 
+static void so_far(const char *part) /* for a run that is cut short */
+{
+    tally_up();
+    printf("after %s: %d checks, %d failed\n", part, tally.done, tally.failed);
+}
+
 int check_kernels(int problems, int repeats, uint64_t seed)
 {
     struct test_rng r = {seed};
     check_random(&r, problems);
+    so_far("random calls");
     for (int i = 0; kernels_have(ATTN_SM90) && i < (problems + 3) / 4; i++)
         check_ragged(&r, i % 2 ? 64 : 128, i < 4 ? repeats : 0);
+    so_far("blocks of any length");
     if (problems >= 20) {
         check_sets(&r);
         check_many_rows(&r);
         check_far(&r);
+        so_far("kinds of data, many rows, far heads");
     }
     if (repeats > 1) check_repeats(&r, repeats);
     tally_up();

@@ -18,7 +18,9 @@ bool kernel_takes(const struct kernel_under_test *k, const struct attn_cuda *w);
 
 /* 1 when something failed. */
 int check_kernels(int problems, int repeats, uint64_t seed);
-/* For about so many seconds of kernel time; figures in full to FOLDER/kernels.csv, unless NULL.
+/* For about so many seconds of kernel time; figures in full to FOLDER/musts.csv, unless NULL. */
+int time_musts(double seconds, const char *out_folder);
+/* The same, to FOLDER/growth.csv.
  * sizes, densities: lists as of the command line, NULL: those of the models. */
 int time_kernels(double seconds, const char *out_folder, const char *sizes, const char *densities);
 int time_extras(int len); /* lse, recording, means, ragged, mass, lists on the device */

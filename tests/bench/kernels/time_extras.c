@@ -4,8 +4,8 @@
 #include "tests/bench/kernels/gpu.h"
 #include "tests/bench/kernels/kernels_under_test.h"
 
-#define MOST 12
-#define ROUNDS 15
+#define MOST 14
+#define ROUNDS 25
 #define DENSITY .3
 
 struct extra {
@@ -13,6 +13,7 @@ struct extra {
     const char *beside; /* the row that its time is divided by */
     struct attn_cuda call;
     const struct attn_ragged *ragged;
+    const struct attn_gathered *gathered;
     double pairs; /* ragged: share of token pairs */
     double ms[ROUNDS];
 };
@@ -23,7 +24,8 @@ struct extras {
     struct attn_cuda base;
     struct attn_lists lists, host, with_mean, with_mean_host;
     struct attn_ragged ragged[2];
-    double pairs[2];
+    struct attn_gathered gathered[4]; /* rows of 128 and of 192, each in two ways */
+    double pairs;
     struct attn_plan plan; /* device arrays, for lists made there */
     struct block_mask map;
     void *made[5]; /* row_ptr, steps, order, mean, scratch */
@@ -94,7 +96,7 @@ static void plans_of(struct extras *x, int len, int heads)
 }
 
 /* Clusters as attention-sparse 1 has them: about 164 queries and 33 keys, another cut a head. */
-static void ragged_of(struct extras *x, int len, int heads, int which)
+static void ragged_of(struct extras *x, int len, int heads, int dim)
 {
     struct err e = {0};
     struct test_rng r = {5};
@@ -118,16 +120,33 @@ static void ragged_of(struct extras *x, int len, int heads, int which)
                 }
     }
     struct attn_blocks b = {heads, heads, len, len, rows, cols, q_at, k_at, keep};
-    int block_q = which ? 64 : 128;
-    CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
-    struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
-    struct attn_ragged_stage *stage = host_new(n_stages * sizeof *stage);
-    CHECK_OK(attn_ragged_fill(&x->ragged[which], row, stage, &b, block_q, &e));
-    x->ragged[which].row = own(x, gpu_copy(row, n_rows * sizeof *row));
-    x->ragged[which].stage = own(x, gpu_copy(stage, n_stages * sizeof *stage));
-    x->pairs[which] = pairs / heads / ((double)len * len);
-    free(row);
-    free(stage);
+    x->pairs = pairs / heads / ((double)len * len);
+    for (int i = 0; i < 2; i++) {
+        int block_q = i ? 64 : 128;
+        CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
+        struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
+        struct attn_ragged_stage *stage = host_new(n_stages * sizeof *stage);
+        CHECK_OK(attn_ragged_fill(&x->ragged[i], row, stage, &b, block_q, &e));
+        x->ragged[i].row = own(x, gpu_copy(row, n_rows * sizeof *row));
+        x->ragged[i].stage = own(x, gpu_copy(stage, n_stages * sizeof *stage));
+        free(row);
+        free(stage);
+    }
+    for (int i = 0; i < (dim == 64 ? 2 : 1); i++) {
+        int block_q = i ? 192 : 128;
+        size_t n_runs;
+        CHECK_OK(attn_gathered_size(&n_rows, &n_runs, &b, block_q, &e));
+        struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
+        struct attn_gather_run *run = host_new(n_runs * sizeof *run);
+        struct attn_gathered *g = &x->gathered[2 * i];
+        CHECK_OK(attn_gathered_fill(g, row, run, &b, block_q, &e));
+        g->row = own(x, gpu_copy(row, n_rows * sizeof *row));
+        g->run = own(x, gpu_copy(run, n_runs * sizeof *run));
+        g[1] = g[0];
+        g[1].self = true;
+        free(row);
+        free(run);
+    }
     free(q_at);
     free(k_at);
     free(keep);
@@ -144,6 +163,9 @@ static int launch(struct extras *x, const struct extra *r, struct err *e)
 {
     struct attn_lists l;
     if (r->ragged) return attn_ragged_sm90(&r->call, r->ragged, e);
+#ifdef DITGEN_CUDA_CONTENDERS
+    if (r->gathered) return attn_gathered_sm90(&r->call, r->gathered, e);
+#endif
     if (strcmp(r->name, "mass") == 0) return attn_mass_sm80(x->mass, &r->call, x->lse, 128, 128, e);
     if (strcmp(r->name, "lists made") == 0)
         return attn_expand(&l, x->made[0], x->made[1], x->made[2], x->made[3], &x->plan, x->made[4],
@@ -189,12 +211,21 @@ static void time_shape(int len, int heads, int dim)
     r->call.lists = &x->with_mean;
     r->call.k_mean = tensor(x, (len + 127) / 128, heads, dim, 4);
     r->call.v_mean = tensor(x, (len + 127) / 128, heads, dim, 5);
+    ragged_of(x, len, heads, dim);
     for (int i = 0; i < 2; i++) {
-        ragged_of(x, len, heads, i);
         r = add(x, i ? "ragged 64" : "ragged 128", "dense");
         r->ragged = &x->ragged[i];
-        r->pairs = x->pairs[i];
+        r->pairs = x->pairs;
     }
+#ifdef DITGEN_CUDA_CONTENDERS
+    static const char *const gathered[] = {"gathered 128", "gathered 128 self", "gathered 192",
+                                           "gathered 192 self"};
+    for (int i = 0; i < (dim == 64 ? 4 : 2); i++) {
+        r = add(x, gathered[i], "dense");
+        r->gathered = &x->gathered[i];
+        r->pairs = x->pairs;
+    }
+#endif
     add(x, "mass", "dense");
     add(x, "lists made", "list");
     GPU(cudaEventCreate(&from));
@@ -206,6 +237,7 @@ static void time_shape(int len, int heads, int dim)
         for (int k = 0; k < x->n; k++) {
             int i = order[k];
             float ms = 0;
+            gpu_pause(60); /* for the host to get ahead */
             GPU(cudaEventRecord(from, NULL));
             CHECK_OK(launch(x, &x->row[i], &e));
             GPU(cudaEventRecord(to, NULL));
@@ -218,7 +250,7 @@ static void time_shape(int len, int heads, int dim)
         double t = median(&x->row[i]), beside = t;
         for (int j = 0; j < i; j++)
             if (strcmp(x->row[j].name, x->row[i].beside) == 0) beside = median(&x->row[j]);
-        printf("%6d %2dx%-3d %-12s %8.3f ms, %.3f of %s", len, heads, dim, x->row[i].name, t,
+        printf("%6d %2dx%-3d %-17s %8.3f ms, %.3f of %s", len, heads, dim, x->row[i].name, t,
                t / beside, x->row[i].beside);
         if (x->row[i].pairs > 0)
             printf(", pairs %.3f, r %.3f", x->row[i].pairs, x->row[i].pairs * beside / t);
@@ -236,6 +268,6 @@ int time_extras(int len)
     time_shape(len, 12, 128);
     time_shape(len, 24, 64);
     tally_up();
-    printf("%d launches, %d failed\n", tally.done, tally.failed);
+    printf("extras: %d launches, %d failed\n", tally.done, tally.failed);
     return tally.failed > 0;
 }

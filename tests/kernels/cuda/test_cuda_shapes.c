@@ -54,8 +54,42 @@ static int check_pick(int dim, int block_q, int block_k, bool full)
     return variant;
 }
 
+/* Blocks of any length: what the kernels do not take is refused before anything is launched. */
+static void check_refusals(void)
+{
+    static _Alignas(16) char memory[16];
+    struct err e = {0};
+    struct attn_tensor x = {memory, 128, 128};
+    struct attn_lists l = {
+        .rows = 1, .cols = 1, .block_q = 128, .block_k = 128, .n_plans = 1, .words = 1};
+    struct attn_cuda w = {.q = x,
+                          .k = x,
+                          .v = x,
+                          .o = x,
+                          .len_q = 1,
+                          .len_k = 1,
+                          .n_heads = 1,
+                          .head_dim = 128,
+                          .scratch = memory};
+    struct attn_ragged r = {.rows = 1, .block_q = 192};
+    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "64 or 128"));
+    w.lists = &l;
+    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "no lists"));
+#ifdef DITGEN_CUDA_CONTENDERS
+    struct attn_gathered g = {.rows = 1, .block_q = 192};
+    CHECK(attn_gathered_sm90(&w, &g, &e) < 0 && strstr(e.msg, "no lists"));
+    w.lists = NULL;
+    CHECK(attn_gathered_sm90(&w, &g, &e) < 0 && strstr(e.msg, "of 192 with heads of 64"));
+    g.block_q = 128;
+    w.len_k = 1 << 20;
+    w.v.token = 1 << 15;
+    CHECK(attn_gathered_sm90(&w, &g, &e) < 0 && strstr(e.msg, "too far"));
+#endif
+}
+
 int main(void)
 {
+    check_refusals();
     for (int dim = 64; dim <= 128; dim += 64) {
         check_pick(dim, 0, 0, false);
         for (int block = 128; block >= 64; block -= 64)
