@@ -2,17 +2,17 @@
 """Writes model/text/unicode_tables.inc and model/text/entities.inc.
 
 Needs: the `regex` package (grapheme and word properties), ftfy (its capitals of entity names).
-Run from the root of the tree: python3 tests/golden/make_tables.py
 Tables are committed; run it again only to move to another Unicode version.
 """
 import html.entities
+import os
 import unicodedata
 from importlib import metadata
 
 import ftfy.chardata
 import regex
 
-TEXT = "model/text/"
+TEXT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "model", "text", "")
 LAST = 0x110000
 SURROGATES = range(0xD800, 0xE000)
 
