@@ -3,7 +3,7 @@
 # of each demand what was wanted and seen. About 8 minutes on an H100 with 16 cores.
 # Usage: kernels.sh [OUT_FOLDER [SECONDS]]   (SECONDS: for everything, 540 unless given)
 #   BENCH_KERNELS=FILE  an executable that was built elsewhere, instead of building here: by the two
-#                       cmake lines below; it needs only libc (2.34 or newer), libstdc++ and the driver
+#                       cmake lines below; it needs only libc (2.34 or newer), libstdc++, libgomp and the driver
 #   SANITIZE=0          without compute-sanitizer
 # Each part has a time limit of its own. What runs over is cut, and the table says so.
 # Needs a CUDA toolkit (unless BENCH_KERNELS is given) and CMake; neither libav nor iniparser. cuDNN is
