@@ -47,11 +47,12 @@ done
 run 0 "$prompt" $TINY -s 1 --compat diffusers-0.36 -o g.y4m && differ a.y4m g.y4m
 run 0 "$prompt" $TINY -s 1 --compat diffusers-0.37 -o h.y4m && same_frames a.y4m h.y4m
 run 0 "$prompt" $TINY -s 1 --compat truncate -o i.y4m && differ a.y4m i.y4m
-run 0 "$prompt" $TINY -s 1 --long-text -o j.y4m
-run 0 compare a.y4m j.y4m
+run 0 "$prompt" $TINY -s 1 --precision fp32 -o a32.y4m && carries a32.y4m "precision = fp32"
+run 0 "$prompt" $TINY -s 1 --precision fp32 --long-text -o j.y4m
+run 0 compare a32.y4m j.y4m
 grep -Eq "identical|PSNR +([6-9][0-9]|inf)" "$T/.out" || bad "--long-text changes the clip: $(cat "$T/.out")"
 run 0 "$prompt" $TINY -s 1 --guidance-scale 1 -o k.y4m && differ a.y4m k.y4m
-run 0 "$prompt" $TINY -s 1 --precision bf16 -o l.y4m && carries l.y4m "precision = bf16" && differ a.y4m l.y4m
+run 0 "$prompt" $TINY -s 1 --precision bf16 -o l.y4m && carries l.y4m "precision = bf16" && differ a32.y4m l.y4m
 run 0 "$prompt" $TINY -s 1 --attention dense -y -o a.y4m
 grep -q approximate "$T/.err" && bad "dense attention is called approximate"
 run 0 "$prompt" $TINY -s 1 --attention window --window-tiles 1 -o m.y4m && carries m.y4m "window-tiles = 1"

@@ -1,7 +1,9 @@
 /* The embedded model, from prompt to frames, against the reference pipeline: three runs of
- * make_e2e.py. fp32 must give the reference's frames at 60 dB or better, bf16 (emulated, and
- * multiplied where the processor does) at 40 dB, or at what the reference's own bf16 reaches where
- * that is less: at a fork of the denoising, rounding decides which clip it becomes. */
+ * make_e2e.py. fp32 must give the reference's frames at 60 dB or better. bf16 (emulated, and
+ * multiplied where the processor does) must give them at 40 dB on the mean of the runs, or at what
+ * the reference's own bf16 reaches where that is less: at a fork of the denoising, rounding decides
+ * which clip it becomes. A single run may be 3 dB below: two ways to round one run are that far
+ * apart in the reference itself (39.8 to 47.6 dB over six seeds). */
 #include "model/base/threads.h"
 #include "model/model.h"
 #include "sched/sched.h"
@@ -73,8 +75,12 @@ static int denoise_run(struct run *r, float *latents, size_t n, const struct sch
     return rc;
 }
 
+struct mean {
+    double db, least; /* sums over the runs */
+};
+
 static void one_case(const struct golden *g, int k, const struct model_info *info,
-                     const struct sched_config *config, enum precision precision)
+                     const struct sched_config *config, enum precision precision, struct mean *m)
 {
     char key[32];
     struct err e = {0};
@@ -119,13 +125,16 @@ static void one_case(const struct golden *g, int k, const struct model_info *inf
         CHECK(r.at == s[2] && r.count == (double)r.want_bytes);
         double psnr = 10 * log10(255.0 * 255 / (r.square / r.count + 1e-12));
         snprintf(key, sizeof key, "%d.bf16_db", k);
-        double least = precision == PRECISION_FP32 ? 60 : fmin(40, (double)*golden_f32(g, key, &n));
+        bool exact = precision == PRECISION_FP32;
+        double least = exact ? 60 : fmin(40, (double)*golden_f32(g, key, &n));
+        m->db += psnr, m->least += least;
         printf("%s %dx%dx%d, %d steps: latents apart by %.2g, frames %.1f dB, %.3f %% of bytes "
                "differ\n",
                precision_name(precision), s[0], s[1], s[2], s[3], apart, psnr,
                100 * r.off / r.count);
+        least -= exact ? 0 : 3;
         CHECK_MSG(psnr >= least, "%.1f dB, at least %.0f wanted", psnr, least);
-        if (precision == PRECISION_FP32) CHECK_MSG(apart <= 1e-4, "latents apart by %.3g", apart);
+        if (exact) CHECK_MSG(apart <= 1e-4, "latents apart by %.3g", apart);
     }
     free(latents);
     model_close(r.model);
@@ -143,13 +152,18 @@ int main(void)
         &config, TEST_SOURCE_DIR "/assets/emoji/scheduler/scheduler_config.json", &e));
     if (checks_failed) return TEST_RESULT();
     int cases = 0;
+    enum precision all[] = {PRECISION_FP32, PRECISION_BF16_EMULATED, PRECISION_BF16};
+    int precisions = model_has_bf16() ? 3 : 2;
+    struct mean mean[3] = {0};
     for (char key[32]; cases < MAX_CASES; cases++) {
         snprintf(key, sizeof key, "%d.settings", cases);
         if (!golden_has(&g, key)) break;
-        one_case(&g, cases, &info, &config, PRECISION_FP32);
-        one_case(&g, cases, &info, &config, PRECISION_BF16_EMULATED);
-        if (model_has_bf16()) one_case(&g, cases, &info, &config, PRECISION_BF16);
+        for (int i = 0; i < precisions; i++)
+            one_case(&g, cases, &info, &config, all[i], &mean[i]);
     }
+    for (int i = 0; i < precisions; i++)
+        CHECK_MSG(mean[i].db >= mean[i].least, "%s: mean of %.1f dB, at least %.1f wanted",
+                  precision_name(all[i]), mean[i].db / cases, mean[i].least / cases);
     CHECK(cases >= 3);
     golden_close(&g);
     return TEST_RESULT();
