@@ -31,36 +31,14 @@ static int block_of(const int32_t *at, int n, int token)
     return i;
 }
 
-/* Keys that a row's stages show, in their order, into tokens[]; returns their number, -1 for a
- * stage that is not full or shows what lies outside. */
-static int shown(const struct attn_ragged_stage *s, int stages, int len_k, int *tokens, int room)
-{
-    int n = 0;
-    for (int i = 0; i < stages; i++) {
-        int at = 0;
-        for (int k = 0; at < 16; k++) {
-            int size = (int)(s[i].run[k] >> ATTN_RAGGED_SHIFT);
-            int token = (int)(s[i].run[k] & ((1u << ATTN_RAGGED_SHIFT) - 1));
-            if (size >= ATTN_RAGGED_BOXES || at + (1 << size) > 16) return -1;
-            for (int x = 0; x < 8 << size; x++) {
-                int key = 8 * at + x;
-                if (!(s[i].shown[key / 32] >> (key % 32) & 1)) continue;
-                if (token + x >= len_k || n >= room) return -1;
-                tokens[n++] = token + x;
-            }
-            at += 1 << size;
-        }
-    }
-    return n;
-}
-
-/* The same of a gathered plan, as the 128 threads of the feeding warpgroup walk it: each by itself,
- * key t of every stage. -1 for a token that does not exist. */
-static int gathered(const struct attn_gather_run *run, int stages, int len_k, int *tokens, int room)
+/* A row's keys in their order, into tokens[], as the 128 threads of the feeding warpgroup walk its
+ * runs: each by itself, key t of every stage. Returns their number, -1 for a token that does not
+ * exist. */
+static int walked(const struct attn_ragged_run *run, int stages, int len_k, int *tokens, int room)
 {
     int n = 0, lead = stages ? run[0].token : 0;
     for (int t = 0; t < ATTN_RAGGED_KEYS; t++) {
-        const struct attn_gather_run *now = run + 1;
+        const struct attn_ragged_run *now = run + 1;
         for (int i = 0; i < stages; i++) {
             int position = ATTN_RAGGED_KEYS * i + t;
             while (now[1].at <= position)
@@ -76,46 +54,13 @@ static int gathered(const struct attn_gather_run *run, int stages, int len_k, in
     return n;
 }
 
-static void check_gathered(const struct attn_blocks *b)
-{
-    struct err e = {0};
-    struct attn_gathered plan;
-    size_t n_rows, n_runs;
-    CHECK_OK(attn_gathered_size(&n_rows, &n_runs, b, 192, &e));
-    struct attn_ragged_row *row = must(malloc(n_rows * sizeof *row + 1));
-    struct attn_gather_run *run = must(malloc(n_runs * sizeof *run + 1));
-    CHECK_OK(attn_gathered_fill(&plan, row, run, b, 192, &e));
-    CHECK((size_t)plan.rows == n_rows);
-    int *tokens = must(malloc((size_t)b->len_k * sizeof *tokens));
-    int wrong = 0, queries = 0, words = (b->cols + 31) / 32;
-    for (size_t i = 0; i < n_rows; i++) {
-        int p = b->n_plans > 1 ? row[i].head : 0, from = 0;
-        int block = block_of(b->q_at + p * (b->rows + 1), b->rows, row[i].q0);
-        int n = gathered(run + row[i].first, row[i].stages, b->len_k, tokens, b->len_k);
-        queries += row[i].queries;
-        for (int k = 0; k < b->len_k; k++) {
-            int c = block_of(b->k_at + p * (b->cols + 1), b->cols, k);
-            if (!(b->keep[(p * b->rows + block) * words + c / 32] >> (c % 32) & 1)) continue;
-            wrong += from >= n || tokens[from] != k;
-            from++;
-        }
-        wrong += from != n || row[i].stages != (n + ATTN_RAGGED_KEYS - 1) / ATTN_RAGGED_KEYS;
-    }
-    CHECK_MSG(!wrong && queries == b->n_heads * b->len_q,
-              "gathered: %d differences, %d queries: %d x %d blocks of %d x %d tokens", wrong,
-              queries, b->rows, b->cols, b->len_q, b->len_k);
-    free(row);
-    free(run);
-    free(tokens);
-}
-
 static void check_plan(struct test_rng *r)
 {
     struct err e = {0};
     int heads = rng_int(r, 1, 3), plans = rng_int(r, 0, 1) ? heads : 1;
     int rows = rng_int(r, 1, 9), cols = rng_int(r, 1, 40), words = (cols + 31) / 32;
     int len_q = rng_int(r, 1, 700), len_k = rng_int(r, 1, 900),
-        block_q = rng_int(r, 0, 1) ? 64 : 128;
+        block_q = ATTN_RAGGED_QUERIES(rng_int(r, 0, 1) ? 64 : 128);
     int32_t *q_at = must(calloc((size_t)(plans * (rows + 1)), 4));
     int32_t *k_at = must(calloc((size_t)(plans * (cols + 1)), 4));
     uint32_t *keep = must(calloc((size_t)(plans * rows * words), 4));
@@ -129,11 +74,11 @@ static void check_plan(struct test_rng *r)
             if (rng_int(r, 1, 4) <= chance) keep[i * words + c / 32] |= (uint32_t)1 << (c % 32);
     struct attn_blocks b = {heads, plans, len_q, len_k, rows, cols, q_at, k_at, keep};
     struct attn_ragged plan;
-    size_t n_rows, n_stages;
-    CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
+    size_t n_rows, n_runs;
+    CHECK_OK(attn_ragged_size(&n_rows, &n_runs, &b, block_q, &e));
     struct attn_ragged_row *row = must(malloc(n_rows * sizeof *row + 1));
-    struct attn_ragged_stage *stage = must(malloc(n_stages * sizeof *stage + 1));
-    CHECK_OK(attn_ragged_fill(&plan, row, stage, &b, block_q, &e));
+    struct attn_ragged_run *run = must(malloc(n_runs * sizeof *run + 1));
+    CHECK_OK(attn_ragged_fill(&plan, row, run, &b, block_q, &e));
     CHECK((size_t)plan.rows == n_rows);
     int *covered = must(calloc((size_t)(heads * len_q), sizeof *covered));
     int *tokens = must(malloc((size_t)len_k * sizeof *tokens));
@@ -146,26 +91,25 @@ static void check_plan(struct test_rng *r)
             wrong += block_of(q_at + p * (rows + 1), rows, q) != block;
             covered[row[i].head * len_q + q]++;
         }
-        int n = shown(stage + row[i].first, row[i].stages, len_k, tokens, len_k);
+        int n = walked(run + row[i].first, row[i].stages, len_k, tokens, len_k);
         for (int k = 0; k < len_k; k++) {
             int c = block_of(k_at + p * (cols + 1), cols, k);
             if (!(keep[(p * rows + block) * words + c / 32] >> (c % 32) & 1)) continue;
             wrong += from >= n || tokens[from] != k;
             from++;
         }
-        wrong += from != n;
+        wrong += from != n || row[i].stages != (n + ATTN_RAGGED_KEYS - 1) / ATTN_RAGGED_KEYS;
         wrong += i > 0 && row[i].late < row[i - 1].late;
     }
     for (int i = 0; i < heads * len_q; i++)
         wrong += covered[i] != 1;
-    check_gathered(&b);
     CHECK_MSG(!wrong, "%d differences: %d x %d blocks of %d x %d tokens", wrong, rows, cols, len_q,
               len_k);
     free(q_at);
     free(k_at);
     free(keep);
     free(row);
-    free(stage);
+    free(run);
     free(covered);
     free(tokens);
 }
@@ -179,7 +123,7 @@ int main(int argc, char **argv)
     uint32_t keep[2] = {1, 1};
     struct attn_blocks b = {1, 1, 5, 5, 2, 1, bad, good, keep};
     struct err e = {0};
-    size_t rows, stages;
-    CHECK(attn_ragged_size(&rows, &stages, &b, 64, &e) < 0 && strstr(e.msg, "do not rise"));
+    size_t rows, runs;
+    CHECK(attn_ragged_size(&rows, &runs, &b, 128, &e) < 0 && strstr(e.msg, "do not rise"));
     return TEST_RESULT();
 }

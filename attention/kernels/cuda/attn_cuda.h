@@ -110,25 +110,25 @@ const char *attn_sm90_variant(int variant, struct attn_tile *t);
 bool attn_sm90_takes(const struct attn_cuda *w, int variant);
 int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
 
-/* Blocks of any length (clusters of a permuted sequence): a stage of 128 keys is put together from
- * runs of 8, 16, 32, 64 or 128 consecutive tokens that start anywhere; bits say which of its keys
- * count. Lists play no part: w->lists and w->alive are NULL. sm_90a only. */
+/* Blocks of any length (clusters of a permuted sequence): the keys that a row keeps, one after
+ * another without a gap, in stages of 128; 64 queries of which none is the row's cost nothing.
+ * Lists play no part: w->lists and w->alive are NULL. sm_90a only. */
 #define ATTN_RAGGED_KEYS 128
-#define ATTN_RAGGED_BOXES 5 /* 8 << 0 .. 8 << 4 tokens */
-#define ATTN_RAGGED_SHIFT 28 /* of the box in a run; below it the first token */
-struct attn_ragged_stage { /* 16-byte aligned in device memory */
-    uint32_t shown[4]; /* bit k: key k of the stage counts */
-    uint32_t run[16]; /* until 128 keys are together */
+#define ATTN_RAGGED_QUERIES(head_dim) ((head_dim) == 64 ? 192 : 128) /* of a row, at most */
+struct attn_ragged_run { /* tokens from here on, until the next run's position; 8-byte aligned */
+    int32_t token, at; /* at: 128 * stage + key */
 };
 struct attn_ragged_row { /* up to block_q queries of one block */
     int head, q0, queries, stages;
-    uint32_t first; /* its stages begin here */
+    /* Its runs begin here. The first says in `token` how many keys count in the first stage (all
+     * 128 in the others); the last has `at` INT32_MAX. */
+    uint32_t first;
     int late, eighths; /* the order of starting, as attn_lists.order: smaller late first */
 };
 struct attn_ragged {
-    int rows, block_q; /* block_q: 64 or 128 */
+    int rows, block_q; /* block_q: ATTN_RAGGED_QUERIES(head_dim) */
     const struct attn_ragged_row *row; /* [rows], in the order of starting */
-    const struct attn_ragged_stage *stage;
+    const struct attn_ragged_run *run;
 };
 struct attn_blocks { /* what a planner says; host memory */
     int n_heads, n_plans, len_q, len_k, rows, cols;
@@ -136,32 +136,12 @@ struct attn_blocks { /* what a planner says; host memory */
     const uint32_t *keep; /* [n_plans * rows, (cols + 31) / 32] bits */
 };
 /* Exact needs, then both arrays (ragged.c, host). Every query belongs to a block. */
-int attn_ragged_size(size_t *rows, size_t *stages, const struct attn_blocks *b, int block_q,
+int attn_ragged_size(size_t *rows, size_t *runs, const struct attn_blocks *b, int block_q,
                      struct err *e);
 int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
-                     struct attn_ragged_stage *stage, const struct attn_blocks *b, int block_q,
+                     struct attn_ragged_run *run, const struct attn_blocks *b, int block_q,
                      struct err *e);
 int attn_ragged_sm90(const struct attn_cuda *w, const struct attn_ragged *r, struct err *e);
-
-/* A contender to the above (DITGEN_CUDA_CONTENDERS): the keys that a row keeps, one after another
- * without a gap, copied key by key; 64 queries of which none is the row's cost nothing. */
-struct attn_gather_run { /* tokens from here on, until the next run's position; 8-byte aligned */
-    int32_t token, at; /* at: 128 * stage + key */
-};
-struct attn_gathered {
-    int rows, block_q; /* 128; 192 for heads of 64 channels */
-    /* first: of the row's runs. Its first says in `token` how many keys count in the first stage
-     * (all 128 in the others); the last has `at` INT32_MAX. */
-    const struct attn_ragged_row *row;
-    const struct attn_gather_run *run;
-    bool self; /* which of two ways to announce a stage (sm90_gather.cuh) */
-};
-int attn_gathered_size(size_t *rows, size_t *runs, const struct attn_blocks *b, int block_q,
-                       struct err *e);
-int attn_gathered_fill(struct attn_gathered *g, struct attn_ragged_row *row,
-                       struct attn_gather_run *run, const struct attn_blocks *b, int block_q,
-                       struct err *e);
-int attn_gathered_sm90(const struct attn_cuda *w, const struct attn_gathered *g, struct err *e);
 
 /* mass[N * rows, cols]: mean over the queries of a row of tiles of the weight that its softmax
  * gives to each tile, from lse of an earlier run (any plan's). Every tile is visited. sm_80 on. */

@@ -62,7 +62,7 @@ template <class S> constexpr Variant of(const char *name)
 const Variant variants[] = {
     of<Shape<128, 176, 2, 2, BY_TURNS>>("d128 128x176"),
     of<Shape<64, 128, 3, 3, BY_TURNS>>("d64 192x128"),
-    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS>>("d128 list"),
+    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d128 list"),
     of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS>>("d64 list"),
     of<Shape<128, 64, 1, 2, BY_LIST | BY_PLAIN>>("d128 list 64x64"),
     of<Shape<64, 64, 1, 3, BY_LIST | BY_PLAIN>>("d64 list 64x64"),
@@ -72,16 +72,6 @@ const Variant variants[] = {
     of<Shape<64, 64, 1, 3, BY_LIST>>("d64 full 64x64"),
     of<Shape<128, 128, 2, 2, 0>>("d128 128x128"),
     of<Shape<64, 128, 2, 6, BY_TWO>>("d64 128x128"),
-#ifdef DITGEN_CUDA_CONTENDERS
-    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 4 * BY_PASS>>(
-        "d64 list pass 4"),
-    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | 6 * BY_PASS>>(
-        "d64 list pass 6"),
-    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | BY_KEPT>>("d64 list kept"),
-    of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS | BY_KEPT | 4 * BY_PASS>>(
-        "d64 list kept 4"),
-    of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d128 list kept"),
-#endif
 };
 
 } // namespace

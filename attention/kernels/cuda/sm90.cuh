@@ -17,6 +17,7 @@
 //
 //   sm90_shape    instances, arguments, shared memory    sm90_softmax   one tile in registers
 //   sm90_feed     the feeding thread                     sm90_rows      loops over a row's tiles
+//   sm90_gather   the feeding warpgroup of ragged_sm90
 //
 // Included by the files that compile instances of it, for sm_90a alone.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_CUH
@@ -42,14 +43,14 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         mbar_init(smem_address(&c.q_full), 1);
         mbar_init(smem_address(&c.q_empty), warps * 32);
         for (int i = 0; i < S::STAGES; i++) {
-            mbar_init(smem_address(&c.k_full[i]), S::SELF ? WG : S::GATHER ? WG / 32 : 1);
-            mbar_init(smem_address(&c.v_full[i]), S::SELF ? WG : S::GATHER ? WG / 32 : 1);
+            mbar_init(smem_address(&c.k_full[i]), S::RAGGED ? WG : 1);
+            mbar_init(smem_address(&c.v_full[i]), S::RAGGED ? WG : 1);
             mbar_init(smem_address(&c.k_empty[i]), warps);
             mbar_init(smem_address(&c.v_empty[i]), warps);
         }
         mbar_init_fence();
         tma_prefetch(&maps.q);
-        if constexpr (!S::RAGGED && !S::GATHER) {
+        if constexpr (!S::RAGGED) {
             tma_prefetch(&maps.k);
             tma_prefetch(&maps.v);
         }
@@ -57,14 +58,10 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     __syncthreads();
     if (threadIdx.x < WG) {
         registers_shrink<S::SHRINK>();
-        if constexpr (S::GATHER) {
-            produce_gathered<S>(a, maps, c, q_at, k_at, v_at);
-        } else if (threadIdx.x == 0) {
-            if constexpr (S::RAGGED)
-                produce_runs<S>(a, maps, c, q_at, k_at, v_at);
-            else
-                produce<S>(a, maps, c, q_at, k_at, v_at);
-        }
+        if constexpr (S::RAGGED)
+            produce_ragged<S>(a, maps, c, q_at, k_at, v_at);
+        else if (threadIdx.x == 0)
+            produce<S>(a, maps, c, q_at, k_at, v_at);
     } else {
         registers_grow<S::GROW>();
         // the same for a warp: addresses in uniform registers

@@ -12,7 +12,7 @@ namespace
 template <class S>
 __device__ __forceinline__ uint32_t step_of(const uint32_t *steps, int i, int count)
 {
-    const int at = !S::TAIL_FIRST ? i : i == 0 ? count - 1 : i - 1;
+    const int at = !S::PLAIN ? i : i == 0 ? count - 1 : i - 1;
     return S::LIST ? steps[at] : at;
 }
 
@@ -30,66 +30,6 @@ __device__ __forceinline__ void feed(uint32_t n, uint32_t step, int head, const 
     for (int x = 0; x < S::D; x += BOX)
         tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK, map, bar, x, tile_of<S>(step) * S::BK,
                  head);
-}
-
-// One stage put together from runs
-template <class S>
-__device__ __forceinline__ void feed_runs(uint32_t n, const attn_ragged_stage &stage, int head,
-                                          const uint64_t *full, const uint64_t *empty,
-                                          uint32_t ring, const CUtensorMap *boxes)
-{
-    const uint32_t s = n % S::STAGES, bar = smem_address(&full[s]);
-    mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
-    mbar_arrive_expect(bar, S::KV_BYTES);
-    for (int i = 0, at = 0; at < S::BK / 8; i++) {
-        const uint32_t run = stage.run[i], size = run >> ATTN_RAGGED_SHIFT;
-        const int token = run & ((1u << ATTN_RAGGED_SHIFT) - 1);
-#pragma unroll
-        for (int x = 0; x < S::D; x += BOX)
-            tma_load(ring + s * S::KV_BYTES + x * 2 * S::BK + at * 1024, &boxes[size], bar, x,
-                     token, head);
-        at += 1 << size;
-    }
-}
-
-// produce() for plans of runs: rows come in their order, with everything that is to know
-template <class S>
-__device__ void produce_runs(const Args &a, const RaggedMaps &maps, Control<S::STAGES> &c,
-                             uint32_t q_at, uint32_t k_at, uint32_t v_at)
-{
-    const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
-    uint32_t kv = 0;
-    unsigned next = atomicAdd(a.counter, 1u);
-    for (uint32_t turn = 0;; turn++) {
-        const unsigned id = next;
-        if (id >= static_cast<unsigned>(a.tiles)) {
-            mbar_wait(q_empty, (turn & 1) ^ 1);
-            c.words[turn & 1].head = -1;
-            mbar_arrive(q_full);
-            return;
-        }
-        next = atomicAdd(a.counter, 1u);
-        const attn_ragged_row row = a.ragged[id];
-        const attn_ragged_stage *stages = a.stages + row.first;
-        const int count = row.stages;
-        if (count > 0) feed_runs<S>(kv, stages[0], row.head, c.k_full, c.k_empty, k_at, maps.k);
-        mbar_wait(q_empty, (turn & 1) ^ 1);
-        c.words[turn & 1] = {
-            row.head, 0, row.q0, row.q0 + row.queries, count, static_cast<int>(row.first)};
-        if (count == 0) {
-            mbar_arrive(q_full);
-            continue;
-        }
-        mbar_arrive_expect(q_full, S::Q_BYTES);
-#pragma unroll
-        for (int x = 0; x < S::D; x += BOX)
-            tma_load(q_at + x * 2 * S::BQ, &maps.q, q_full, x, row.q0, row.head);
-        for (int i = 1; i <= count; i++, kv++) {
-            if (i < count)
-                feed_runs<S>(kv + 1, stages[i], row.head, c.k_full, c.k_empty, k_at, maps.k);
-            feed_runs<S>(kv, stages[i - 1], row.head, c.v_full, c.v_empty, v_at, maps.v);
-        }
-    }
 }
 
 template <class S>

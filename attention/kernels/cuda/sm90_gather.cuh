@@ -1,12 +1,9 @@
-// Hopper kernel of sm90.cuh, contender: keys and values of blocks of any length, copied one by one.
+// Hopper kernel of sm90.cuh: the warpgroup that copies keys and values of blocks of any length.
 //
 // The keys that a row of queries keeps stand in its stages without a gap, so that only the first
-// stage, which is not full, is masked. Each thread of the feeding warpgroup knows where one key of
-// the stage comes from; 8 lanes copy 128 bytes of it.
-//
-// What ordinary copies write, wgmma must be told of. Either the feeding warps wait for their copies
-// and fence them, or the copies arrive at the barrier by themselves (SELF) and who waits there
-// fences.
+// stage, which is not full, is masked. Each thread knows where one key of the stage comes from; 8
+// lanes copy 128 bytes of it. Copies arrive at the stage's barrier by themselves; who waits there
+// fences, for wgmma does not see what ordinary copies wrote.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_GATHER_CUH
 #define DITGEN_ATTENTION_KERNELS_CUDA_SM90_GATHER_CUH
 
@@ -20,8 +17,8 @@ constexpr int GATHERING = 4; // named barrier of the feeding warpgroup; below ar
 
 // The run that a position of the row lies in; positions of one thread rise.
 struct Cursor {
-    const attn_gather_run *next;
-    attn_gather_run now, ahead;
+    const attn_ragged_run *next;
+    attn_ragged_run now, ahead;
 };
 __device__ __forceinline__ int token_at(Cursor &c, int position)
 {
@@ -32,46 +29,17 @@ __device__ __forceinline__ int token_at(Cursor &c, int position)
     return c.now.token + position - c.now.at;
 }
 
-// Stages whose copies this warp has begun and not announced: 0, none. A warp announces a stage when
-// the next but one is under way, or everything before it waits for room.
-struct Begun {
-    uint32_t older, newer;
-};
-__device__ __forceinline__ void announce(uint32_t full)
-{
-    if (full && threadIdx.x % 32 == 0) mbar_arrive(full);
-}
-__device__ __forceinline__ void announce_all(Begun &b)
-{
-    copy_wait<0>();
-    fence_proxy_async();
-    __syncwarp();
-    announce(b.older);
-    announce(b.newer);
-    b = {0, 0};
-}
-__device__ __forceinline__ void wait_for_room(uint32_t empty, uint32_t parity, Begun &b)
-{
-    if (!__any_sync(~0u, mbar_test(empty, parity))) announce_all(b);
-    mbar_wait(empty, parity);
-    __syncwarp();
-}
-
 // A stage of keys or values. token: of this thread's key; below 0: zeros. stride: of tokens, in 16
 // bytes.
 template <class S>
 __device__ __forceinline__ void gather(uint32_t n, int token, const bf16 *from, uint32_t stride,
-                                       const uint64_t *full, const uint64_t *empty, uint32_t ring,
-                                       Begun &begun)
+                                       const uint64_t *full, const uint64_t *empty, uint32_t ring)
 {
     const uint32_t s = n % S::STAGES;
     const int lane = threadIdx.x % 32, chunk = lane % 8, row = lane / 8;
     const char *base = reinterpret_cast<const char *>(from + chunk * 8);
     const uint32_t mine = token < 0 ? NOWHERE : token * stride;
-    if (S::SELF)
-        mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
-    else
-        wait_for_room(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1, begun);
+    mbar_wait(smem_address(&empty[s]), (n / S::STAGES & 1) ^ 1);
     const uint32_t to = ring + s * S::KV_BYTES + (threadIdx.x / 32 * 32 + row) * 128;
 #pragma unroll
     for (int i = 0; i < 8; i++) { // 4 keys each
@@ -82,27 +50,17 @@ __device__ __forceinline__ void gather(uint32_t n, int token, const bf16 *from, 
             copy16_async(to + x * 2 * S::BK + i * 512 + ((chunk ^ (4 * (i % 2) + row)) * 16),
                          src + x * 2, off != NOWHERE);
     }
-    if (S::SELF) {
-        copy_arrive(smem_address(&full[s]));
-        return;
-    }
-    copy_commit();
-    copy_wait<2>();
-    fence_proxy_async();
-    __syncwarp();
-    announce(begun.older);
-    begun = {begun.newer, smem_address(&full[s])};
+    copy_arrive(smem_address(&full[s]));
 }
 
 template <class S>
-__device__ void produce_gathered(const Args &a, const GatherMaps &m, Control<S::STAGES> &c,
-                                 uint32_t q_at, uint32_t k_at, uint32_t v_at)
+__device__ void produce_ragged(const Args &a, const RaggedMaps &m, Control<S::STAGES> &c,
+                               uint32_t q_at, uint32_t k_at, uint32_t v_at)
 {
     __shared__ unsigned taken[2];
     const uint32_t q_full = smem_address(&c.q_full), q_empty = smem_address(&c.q_empty);
     const int key = threadIdx.x;
     uint32_t kv = 0;
-    Begun begun = {0, 0};
     unsigned next = key == 0 ? atomicAdd(a.counter, 1u) : 0;
     uint32_t turn = 0;
     for (;; turn++) {
@@ -119,14 +77,13 @@ __device__ void produce_gathered(const Args &a, const GatherMaps &m, Control<S::
         int token = 0, lead = 0;
         Cursor at;
         if (count > 0) {
-            const attn_gather_run *runs = m.runs + row.first;
+            const attn_ragged_run *runs = m.runs + row.first;
             lead = runs[0].token; // then the runs
             at = {runs + 2, runs[1], runs[2]};
             token = token_at(at, key);
             if (key >= lead) token = -1;
-            gather<S>(kv, token, k, m.k_token, c.k_full, c.k_empty, k_at, begun);
+            gather<S>(kv, token, k, m.k_token, c.k_full, c.k_empty, k_at);
         }
-        if (!S::SELF) wait_for_room(q_empty, (turn & 1) ^ 1, begun);
         if (key == 0) {
             mbar_wait(q_empty, (turn & 1) ^ 1);
             c.words[turn & 1] = {row.head, 0, row.q0, row.q0 + row.queries, count, lead};
@@ -144,17 +101,13 @@ __device__ void produce_gathered(const Args &a, const GatherMaps &m, Control<S::
             const int before = token;
             if (i < count) {
                 token = token_at(at, i * S::BK + key);
-                gather<S>(kv + 1, token, k, m.k_token, c.k_full, c.k_empty, k_at, begun);
+                gather<S>(kv + 1, token, k, m.k_token, c.k_full, c.k_empty, k_at);
             }
-            gather<S>(kv, before, v, m.v_token, c.v_full, c.v_empty, v_at, begun);
+            gather<S>(kv, before, v, m.v_token, c.v_full, c.v_empty, v_at);
         }
     }
-    if (S::SELF) {
-        copy_commit();
-        copy_wait<0>(); // no thread leaves before its copies have arrived
-    } else {
-        announce_all(begun);
-    }
+    copy_commit();
+    copy_wait<0>(); // no thread leaves before its copies have arrived
     if (key == 0) {
         mbar_wait(q_empty, (turn & 1) ^ 1);
         c.words[turn & 1].head = -1;

@@ -23,16 +23,14 @@ __device__ __forceinline__ int query_of(int q0, int block)
 // What a stage holds, from global memory, asked for before its products are: for masks. Nothing
 // where only the first tile of a row may be masked, but for that.
 struct What {
-    uint32_t step, shown[4];
+    uint32_t step;
 };
 template <class S>
 __device__ __forceinline__ void look_up(What &w, const Args &a, uint32_t first, int i, int count)
 {
-    if constexpr (S::RAGGED)
-        load_words(w.shown, a.stages[first + i].shown);
-    else if (!S::TAIL_FIRST || i == 0)
-        w.step = S::GATHER ? first
-                 : S::LIST ? load_word(a.steps + first + (S::TAIL_FIRST ? count - 1 : i))
+    if (!S::PLAIN || i == 0)
+        w.step = S::RAGGED ? first
+                 : S::LIST ? load_word(a.steps + first + (S::PLAIN ? count - 1 : i))
                            : static_cast<uint32_t>(count - 1);
 }
 
@@ -43,8 +41,6 @@ __device__ __forceinline__ void mask_tile(float (&s)[S::BK / 2], const Args &a, 
                                           const typename Control<S::STAGES>::Words &row)
 {
     if constexpr (S::RAGGED) {
-        mask_runs<S>(s, what.shown);
-    } else if constexpr (S::GATHER) {
         if (what.step < S::BK) mask_from<S>(s, static_cast<int>(what.step));
     } else if ((!S::PLAIN && what.step & ATTN_STEP_MEAN) ||
                (tile_of<S>(what.step) + 1) * S::BK > a.len_k) {
@@ -80,7 +76,7 @@ __device__ __forceinline__ void release(const uint64_t &empty, int lane)
 template <class S> __device__ __forceinline__ void await_stage(uint32_t full, uint32_t parity)
 {
     mbar_wait(full, parity);
-    if (S::SELF) fence_proxy_async();
+    if (S::RAGGED) fence_proxy_async(); // what ordinary copies wrote is there for wgmma
 }
 
 // The output of tile i - 1 and the scores of tile i in flight together. A turn is the right to
@@ -121,7 +117,7 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         const uint32_t vs = ks, v_parity = kv / S::STAGES & 1;
         kv++;
         ks = kv % S::STAGES;
-        if (!S::TAIL_FIRST) look_up<S>(what, a, first, i, count);
+        if (!S::PLAIN) look_up<S>(what, a, first, i, count);
         await_stage<S>(smem_address(&c.k_full[ks]), kv / S::STAGES & 1);
         if (S::TURNS) named_wait(turn_mine, 2 * WG);
         wgmma_pin(s);
@@ -137,7 +133,7 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
         wgmma_wait<1>();
         wgmma_pin(s);
         release(c.k_empty[ks], lane);
-        if (!S::TAIL_FIRST) mask_tile<S>(s, a, what, row);
+        if (!S::PLAIN) mask_tile<S>(s, a, what, row);
         raise<S>(s, r, base, shrink, rise, a.scale_log2);
         record_tile<S>(a, what, group, row, rise);
         weights<S>(s, r, base, a.scale_log2);
@@ -175,7 +171,7 @@ consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S:
     float base[2], shrink[2], rise[2];
     if (S::TURNS) named_wait(1 + group, 2 * WG);
     if (!LAST) {
-        if (!S::TAIL_FIRST) look_up<S>(what, a, first, i + 1, 0);
+        if (!S::PLAIN) look_up<S>(what, a, first, i + 1, 0);
         await_stage<S>(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
         wgmma_pin(next);
         wgmma_fence();
@@ -184,12 +180,12 @@ consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S:
     } else if (!S::KEPT) {
         release_row(c.q_empty);
     }
-    if (!S::TAIL_FIRST) mask_tile<S>(now, a, mine, row);
+    if (!S::PLAIN) mask_tile<S>(now, a, mine, row);
     raise<S>(now, r, base, shrink, rise, a.scale_log2);
     record_tile<S>(a, mine, group, row, rise);
-    weights<S>(now, r, base, a.scale_log2, 0, S::PASS_ON);
+    weights<S>(now, r, base, a.scale_log2, 0, S::BK / 16);
     if (S::TURNS) named_arrive(2 - group, 2 * WG); // the other's
-    weights<S>(now, r, base, a.scale_log2, S::PASS_ON, S::BK / 8);
+    weights<S>(now, r, base, a.scale_log2, S::BK / 16, S::BK / 8);
     wgmma_wait<LAST ? 0 : 1>();
     wgmma_pin(o);
     if (i > 0) release(c.v_empty[before], lane);
@@ -239,7 +235,7 @@ consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32
     wgmma_wait<0>();
     wgmma_pin(s[0]);
     release(c.k_empty[stage], lane);
-    if (S::TAIL_FIRST) mask_tile<S>(s[0], a, what, row);
+    if (S::PLAIN) mask_tile<S>(s[0], a, what, row);
 #define ARGS p, o, kept, r, what, kv, i, first, row, a, c, group, q_mine, k_at, v_at
     for (int i = 0;; i++) {
         if (i + 1 == count) {
@@ -256,7 +252,7 @@ consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32
 #undef ARGS
 }
 
-// Gathered: none of this warpgroup's queries are the row's. Stages and turns go on without it.
+// Ragged: none of this warpgroup's queries are the row's. Stages and turns go on without it.
 template <class S>
 __device__ __forceinline__ void skip_row(uint32_t &kv, int count, Control<S::STAGES> &c, int group)
 {
@@ -294,7 +290,7 @@ __device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_
         if (peek(row.head) < 0) break;
         const int count = peek(row.count);
         const uint32_t first = static_cast<uint32_t>(peek(row.first));
-        if (S::GATHER && count > 0 && peek(row.q0) + group * 64 >= peek(row.q_end)) {
+        if (S::RAGGED && count > 0 && peek(row.q0) + group * 64 >= peek(row.q_end)) {
             skip_row<S>(kv, count, c, group);
             continue;
         }

@@ -22,41 +22,32 @@ constexpr int BOX = 64; // bf16 of a 128-byte swizzle row
 // What an instance does beyond the plain kernel
 enum : unsigned {
     BY_LIST = 1, // steps from a plan; dense counts
-    BY_RUNS = 2, // stages are put together from runs of 8 keys and more
+    BY_RUNS = 2, // keys of a row one after another, copied by the whole feeding warpgroup
     BY_TURNS = 4, // warpgroups take turns at issuing products
     BY_TWO = 8, // scores of the next tile are computed during the softmax of this one
     BY_PLAIN = 16, // lists without mean tiles, nothing recorded
-    // contenders
-    BY_GATHER = 32, // keys of a row one after another, copied by the whole feeding warpgroup
-    BY_KEPT = 64, // queries are kept in registers, and their buffer is free at once
-    BY_SELF = 128, // of GATHER: copies arrive at their barriers by themselves
-    // * n of TWO and TURNS: a turn passes on after n groups of 8 keys, not in the middle
-    BY_PASS = 256,
+    BY_KEPT = 32, // queries are kept in registers, and their buffer is free at once
 };
 
 template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
     static constexpr bool TURNS = WAYS & BY_TURNS;
-    static constexpr bool GATHER = WAYS & BY_GATHER, SELF = WAYS & BY_SELF;
     static constexpr bool KEPT = WAYS & BY_KEPT;
-    static constexpr int PASS_ON = WAYS / BY_PASS ? WAYS / BY_PASS : BK / 16;
+    // without means and records the last tile comes first, so that one place masks keys past the
+    // end
     static constexpr bool TWO = WAYS & BY_TWO, PLAIN = WAYS & BY_PLAIN || !LIST;
-    // the last tile comes first, so that one place masks the keys past the end
-    static constexpr bool TAIL_FIRST = PLAIN && !RAGGED;
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
     static constexpr int Q_BYTES = BQ * D * 2, KV_BYTES = BK * D * 2;
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + 2 * STAGES * KV_BYTES;
     static constexpr int BLOCKS = WGS == 1 ? 2 : 1; // per processor: one computes, one waits
     // 65,536 registers: 128 * (40 + 2 * 232), 128 * (32 + 3 * 160), 2 * 128 * (40 + 216)
-    static constexpr int GROW = WGS == 1 ? 216 : WGS == 3 ? 160 : TWO && KEPT ? 240 : 232;
-    static constexpr int SHRINK = WGS == 3 ? 32 : TWO && KEPT ? 24 : 40;
+    static constexpr int GROW = WGS == 1 ? 216 : WGS == 3 ? 160 : 232;
+    static constexpr int SHRINK = WGS == 3 ? 32 : 40;
     static_assert(!TWO || (WGS <= 2 && D == 64 && BK <= 128), "registers for two tiles of scores");
     static_assert(D % BOX == 0, "a row of a box is 64 channels");
-    static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && !LIST),
-                  "a stage of a ragged plan is a tile, and the plan has its own rows");
-    static_assert(!GATHER || (BK == WG && WGS > 1 && STAGES > 1 && !LIST && !RAGGED),
-                  "a feeding thread a key; a stage is announced one copy late");
+    static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && BK == WG && !LIST),
+                  "a feeding thread a key of a stage; a ragged plan has its own rows");
     static_assert(BK % 16 == 0, "P is cut into steps of 16 keys");
     static_assert((BQ * 128) % 1024 == 0 && (BK * 128) % 1024 == 0, "swizzle atoms are 1024 bytes");
     static_assert(BQ <= 256 && BK <= 256, "a box has at most 256 rows");
@@ -75,33 +66,26 @@ struct Args {
     int per_head, words, cols;
     float scale_log2, alive_log2;
     const attn_ragged_row *ragged;
-    const attn_ragged_stage *stages;
     float mean_full, mean_last; // what the keys of a tile add to the score of their mean, unscaled
 };
 
 struct PlainMaps { // copied to constant memory with the launch; the copy engine reads them there
     CUtensorMap q, k, v, k_mean, v_mean;
 };
-struct RaggedMaps { // boxes of 8, 16, 32, 64 and 128 tokens
-    CUtensorMap q, k[ATTN_RAGGED_BOXES], v[ATTN_RAGGED_BOXES];
-};
-struct GatherMaps {
+struct RaggedMaps {
     CUtensorMap q;
     const bf16 *k, *v;
     uint32_t k_token, v_token; // strides in 16 bytes
     int64_t k_head, v_head;
-    const attn_gather_run *runs;
+    const attn_ragged_run *runs;
 };
-template <bool RAGGED, bool GATHER> struct MapsOf {
+template <bool RAGGED> struct MapsOf {
     using type = PlainMaps;
 };
-template <> struct MapsOf<true, false> {
+template <> struct MapsOf<true> {
     using type = RaggedMaps;
 };
-template <> struct MapsOf<false, true> {
-    using type = GatherMaps;
-};
-template <class S> using Maps = typename MapsOf<S::RAGGED, S::GATHER>::type;
+template <class S> using Maps = typename MapsOf<S::RAGGED>::type;
 
 // Everything in shared memory that is not a tile
 template <int STAGES> struct Control {
@@ -109,7 +93,7 @@ template <int STAGES> struct Control {
     uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
     struct Words { // what the queries of a turn are; head < 0: no more
         int head, row, q0, q_end, count;
-        int first; // of its steps or stages; GATHER: keys of its first stage
+        int first; // of its steps; RAGGED: keys of its first stage
     } words[2]; // of even and odd turns: those of a turn are good until the queries of the next go
 };
 

@@ -86,21 +86,7 @@ __device__ __forceinline__ void mask(float (&s)[S::BK / 2], const Args &a, uint3
     }
 }
 
-// Ragged: bits say which keys of the stage count.
-template <class S>
-__device__ __forceinline__ void mask_runs(float (&s)[S::BK / 2], const uint32_t (&shown)[4])
-{
-    if ((shown[0] & shown[1] & shown[2] & shown[3]) == ~0u) return;
-#pragma unroll
-    for (int w = 0; w < 4; w++) {
-        const uint32_t mine = shown[w] >> 2 * (threadIdx.x % 4);
-#pragma unroll
-        for (int i = 0; i < 16; i++)
-            if (!(mine >> (i / 4 * 8 + i % 2) & 1)) s[16 * w + i] = -INFINITY;
-    }
-}
-
-// Gathered: the first `keys` of the tile count.
+// Ragged: the first `keys` of the tile count.
 template <class S> __device__ __forceinline__ void mask_from(float (&s)[S::BK / 2], int keys)
 {
     const int first = 2 * (threadIdx.x % 4);

@@ -21,19 +21,12 @@ __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
-// Words that do not change while a kernel runs, read where this stands: not sunk to their use.
+// A word that does not change while a kernel runs, read where this stands: not sunk to its use.
 __device__ __forceinline__ uint32_t load_word(const uint32_t *at)
 {
     uint32_t x;
     asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(x) : "l"(at) : "memory");
     return x;
-}
-__device__ __forceinline__ void load_words(uint32_t (&x)[4], const uint32_t *at) // 16-byte aligned
-{
-    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "l"(at)
-                 : "memory");
 }
 
 // lo in bits 0-15, as matrix fragments want their lower column
@@ -109,20 +102,6 @@ __device__ __forceinline__ void mbar_arrive_expect(uint32_t bar, uint32_t bytes)
 __device__ __forceinline__ void copy_arrive(uint32_t bar)
 {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory");
-}
-// whether the phase of this parity is over
-__device__ __forceinline__ bool mbar_test(uint32_t bar, uint32_t parity)
-{
-    uint32_t over;
-    asm volatile("{\n"
-                 ".reg .pred p;\n"
-                 "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-                 "selp.u32 %0, 1, 0, p;\n"
-                 "}"
-                 : "=r"(over)
-                 : "r"(bar), "r"(parity)
-                 : "memory");
-    return over;
 }
 // until the phase of this parity is over
 __device__ __forceinline__ void mbar_wait(uint32_t bar, uint32_t parity)

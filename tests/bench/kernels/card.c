@@ -1,5 +1,6 @@
 #include "tests/bench/kernels/card.h"
 
+#include <cuda_runtime.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -50,15 +51,17 @@ struct card *card_open(int contenders)
     c->now = -1;
     c->library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
     if (!c->library) goto fail;
-    int (*start)(void), (*device)(unsigned, void **);
+    int (*start)(void), (*device)(const char *, void **);
+    char bus[32] = "";
+    cudaDeviceGetPCIBusId(bus, sizeof bus, 0); /* the driver's numbers may be others */
     *(void **)&start = dlsym(c->library, "nvmlInit_v2");
-    *(void **)&device = dlsym(c->library, "nvmlDeviceGetHandleByIndex_v2");
+    *(void **)&device = dlsym(c->library, "nvmlDeviceGetHandleByPciBusId_v2");
     *(void **)&c->clock = dlsym(c->library, "nvmlDeviceGetClockInfo");
     *(void **)&c->power = dlsym(c->library, "nvmlDeviceGetPowerUsage");
     *(void **)&c->shut = dlsym(c->library, "nvmlShutdown");
     c->seen = calloc((size_t)contenders, sizeof *c->seen);
     if (!start || !device || !c->clock || !c->power || !c->shut || !c->seen || start()) goto fail;
-    if (device(0, &c->device) || pthread_create(&c->thread, NULL, ask, c)) {
+    if (device(bus, &c->device) || pthread_create(&c->thread, NULL, ask, c)) {
         c->shut();
         goto fail;
     }

@@ -281,7 +281,7 @@ int check_kernels(int problems, int repeats, uint64_t seed)
     check_random(&r, problems);
     so_far("random calls");
     for (int i = 0; kernels_have(ATTN_SM90) && i < (problems + 3) / 4; i++)
-        check_ragged(&r, i % 2 ? 64 : 128, i < 4 ? repeats : 0);
+        check_ragged(&r, i < 4 ? repeats : 0);
     so_far("blocks of any length");
     if (problems >= 20) {
         check_sets(&r);

@@ -35,16 +35,16 @@ static void cut_blocks(struct test_rng *r, int32_t *at, int *block, int n, int l
             block[t] = i;
 }
 
-/* One way of feeding: against the judge, and the same bytes again and again. */
-static void check_feed(const char *kernel, struct problem *p, struct on_device *d,
-                       int (*feed)(const struct attn_cuda *w, const void *plan, struct err *e),
-                       const void *plan, const float *want, const float *lse, int repeats)
+/* Against the judge, and the same bytes again and again. */
+static void check_launches(const char *kernel, struct problem *p, struct on_device *d,
+                           const struct attn_ragged *plan, const float *want, const float *lse,
+                           int repeats)
 {
     struct err e = {0};
     size_t n = d->lse_count, bytes = d->o_bytes + 2 * GUARD;
     struct output got = {.o = host_new(bytes), .lse = host_new(n * 4)};
     GPU(cudaMemset(d->o, 0xff, bytes));
-    CHECK_OK(feed(&d->call, plan, &e));
+    CHECK_OK(attn_ragged_sm90(&d->call, plan, &e));
     GPU(cudaDeviceSynchronize());
     gpu_read(got.o, d->o, bytes);
     gpu_read(got.lse, d->call.lse, n * 4);
@@ -53,7 +53,7 @@ static void check_feed(const char *kernel, struct problem *p, struct on_device *
     void *first = gpu_copy(got.o, bytes), *first_lse = gpu_copy(got.lse, n * 4);
     for (int i = 0; i < repeats; i++) {
         GPU(cudaMemsetAsync(d->o, 0xff, bytes, NULL));
-        CHECK_OK(feed(&d->call, plan, &e));
+        CHECK_OK(attn_ragged_sm90(&d->call, plan, &e));
         gpu_differ(sum, first, d->o, bytes);
         gpu_differ(sum, first_lse, d->call.lse, n * 4);
     }
@@ -66,44 +66,7 @@ static void check_feed(const char *kernel, struct problem *p, struct on_device *
     output_free(&got);
 }
 
-static int feed_runs(const struct attn_cuda *w, const void *plan, struct err *e)
-{
-    return attn_ragged_sm90(w, plan, e);
-}
-
-#ifdef DITGEN_CUDA_CONTENDERS
-static int feed_gathered(const struct attn_cuda *w, const void *plan, struct err *e)
-{
-    return attn_gathered_sm90(w, plan, e);
-}
-
-static void check_gathered(struct problem *p, struct on_device *d, const struct attn_blocks *b,
-                           int block_q, const float *want, const float *lse, int repeats)
-{
-    struct err e = {0};
-    struct attn_gathered plan;
-    size_t n_rows, n_runs;
-    char name[64];
-    CHECK_OK(attn_gathered_size(&n_rows, &n_runs, b, block_q, &e));
-    struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
-    struct attn_gather_run *run = host_new(n_runs * sizeof *run);
-    CHECK_OK(attn_gathered_fill(&plan, row, run, b, block_q, &e));
-    plan.row = gpu_copy(row, n_rows * sizeof *row);
-    plan.run = gpu_copy(run, n_runs * sizeof *run);
-    for (int self = 0; self < 2; self++) {
-        plan.self = self;
-        snprintf(name, sizeof name, "gathered_sm90%s rows of %d, %d x %d blocks",
-                 self ? " self" : "", block_q, b->rows, b->cols);
-        check_feed(name, p, d, feed_gathered, &plan, want, lse, repeats);
-    }
-    GPU(cudaFree((void *)plan.row));
-    GPU(cudaFree((void *)plan.run));
-    free(row);
-    free(run);
-}
-#endif
-
-void check_ragged(struct test_rng *r, int block_q, int repeats)
+void check_ragged(struct test_rng *r, int repeats)
 {
     struct err e = {0};
     struct problem_want w = {.len_q = rng_int(r, 1, 400),
@@ -149,30 +112,27 @@ void check_ragged(struct test_rng *r, int block_q, int repeats)
     judge.lists = &l;
     judge.lse = lse;
     CHECK_OK(attn_ref_plan(&judge, &(struct attn_judge){.o = want, .only_row = -1}, &e));
-    size_t n_rows, n_stages;
+    size_t n_rows, n_runs;
+    const int block_q = ATTN_RAGGED_QUERIES(w.head_dim);
     struct attn_ragged ragged;
-    CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
+    CHECK_OK(attn_ragged_size(&n_rows, &n_runs, &b, block_q, &e));
     struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
-    struct attn_ragged_stage *stage = host_new(n_stages * sizeof *stage);
-    CHECK_OK(attn_ragged_fill(&ragged, row, stage, &b, block_q, &e));
+    struct attn_ragged_run *run = host_new(n_runs * sizeof *run);
+    CHECK_OK(attn_ragged_fill(&ragged, row, run, &b, block_q, &e));
     struct on_device d;
     upload(&d, &p);
     ragged.row = own(&d, gpu_copy(row, n_rows * sizeof *row));
-    ragged.stage = own(&d, gpu_copy(stage, n_stages * sizeof *stage));
+    ragged.run = own(&d, gpu_copy(run, n_runs * sizeof *run));
     char name[64];
-    snprintf(name, sizeof name, "ragged_sm90 rows of %d, %d x %d blocks", block_q, rows, cols);
-    check_feed(name, &p, &d, feed_runs, &ragged, want, lse, repeats);
-#ifdef DITGEN_CUDA_CONTENDERS
-    check_gathered(&p, &d, &b, 128, want, lse, repeats);
-    if (w.head_dim == 64) check_gathered(&p, &d, &b, 192, want, lse, repeats);
-#endif
+    snprintf(name, sizeof name, "ragged_sm90 d%d, %d x %d blocks", w.head_dim, rows, cols);
+    check_launches(name, &p, &d, &ragged, want, lse, repeats);
     release(&d);
     for (int i = 0; i < 3; i++)
         free(lists[i]);
     free(want);
     free(lse);
     free(row);
-    free(stage);
+    free(run);
     free(q_at);
     free(k_at);
     free(q_block);

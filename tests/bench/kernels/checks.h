@@ -5,7 +5,7 @@
 #include "tests/bench/kernels/on_device.h"
 
 void check_problem(struct problem *p); /* every kernel that takes it, all encodings */
-void check_ragged(struct test_rng *r, int block_q, int repeats);
+void check_ragged(struct test_rng *r, int repeats);
 void check_sets(struct test_rng *r); /* kinds of data, exactness */
 void check_repeats(struct test_rng *r, int repeats);
 

@@ -13,7 +13,6 @@ struct extra {
     const char *beside; /* the row that its time is divided by */
     struct attn_cuda call;
     const struct attn_ragged *ragged;
-    const struct attn_gathered *gathered;
     double pairs; /* ragged: share of token pairs */
     double ms[ROUNDS];
 };
@@ -23,8 +22,7 @@ struct extras {
     int n;
     struct attn_cuda base;
     struct attn_lists lists, host, with_mean, with_mean_host;
-    struct attn_ragged ragged[2];
-    struct attn_gathered gathered[4]; /* rows of 128 and of 192, each in two ways */
+    struct attn_ragged ragged;
     double pairs;
     struct attn_plan plan; /* device arrays, for lists made there */
     struct block_mask map;
@@ -101,7 +99,7 @@ static void ragged_of(struct extras *x, int len, int heads, int dim)
     struct err e = {0};
     struct test_rng r = {5};
     int rows = len / 164, cols = len / 33, words = (cols + 31) / 32;
-    size_t n_rows, n_stages, n = (size_t)heads;
+    size_t n_rows, n_runs, n = (size_t)heads;
     int32_t *q_at = host_new(n * (size_t)(rows + 1) * 4),
             *k_at = host_new(n * (size_t)(cols + 1) * 4);
     uint32_t *keep = host_new(n * (size_t)rows * (size_t)words * 4);
@@ -121,32 +119,14 @@ static void ragged_of(struct extras *x, int len, int heads, int dim)
     }
     struct attn_blocks b = {heads, heads, len, len, rows, cols, q_at, k_at, keep};
     x->pairs = pairs / heads / ((double)len * len);
-    for (int i = 0; i < 2; i++) {
-        int block_q = i ? 64 : 128;
-        CHECK_OK(attn_ragged_size(&n_rows, &n_stages, &b, block_q, &e));
-        struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
-        struct attn_ragged_stage *stage = host_new(n_stages * sizeof *stage);
-        CHECK_OK(attn_ragged_fill(&x->ragged[i], row, stage, &b, block_q, &e));
-        x->ragged[i].row = own(x, gpu_copy(row, n_rows * sizeof *row));
-        x->ragged[i].stage = own(x, gpu_copy(stage, n_stages * sizeof *stage));
-        free(row);
-        free(stage);
-    }
-    for (int i = 0; i < (dim == 64 ? 2 : 1); i++) {
-        int block_q = i ? 192 : 128;
-        size_t n_runs;
-        CHECK_OK(attn_gathered_size(&n_rows, &n_runs, &b, block_q, &e));
-        struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
-        struct attn_gather_run *run = host_new(n_runs * sizeof *run);
-        struct attn_gathered *g = &x->gathered[2 * i];
-        CHECK_OK(attn_gathered_fill(g, row, run, &b, block_q, &e));
-        g->row = own(x, gpu_copy(row, n_rows * sizeof *row));
-        g->run = own(x, gpu_copy(run, n_runs * sizeof *run));
-        g[1] = g[0];
-        g[1].self = true;
-        free(row);
-        free(run);
-    }
+    CHECK_OK(attn_ragged_size(&n_rows, &n_runs, &b, ATTN_RAGGED_QUERIES(dim), &e));
+    struct attn_ragged_row *row = host_new(n_rows * sizeof *row);
+    struct attn_ragged_run *run = host_new(n_runs * sizeof *run);
+    CHECK_OK(attn_ragged_fill(&x->ragged, row, run, &b, ATTN_RAGGED_QUERIES(dim), &e));
+    x->ragged.row = own(x, gpu_copy(row, n_rows * sizeof *row));
+    x->ragged.run = own(x, gpu_copy(run, n_runs * sizeof *run));
+    free(row);
+    free(run);
     free(q_at);
     free(k_at);
     free(keep);
@@ -163,9 +143,6 @@ static int launch(struct extras *x, const struct extra *r, struct err *e)
 {
     struct attn_lists l;
     if (r->ragged) return attn_ragged_sm90(&r->call, r->ragged, e);
-#ifdef DITGEN_CUDA_CONTENDERS
-    if (r->gathered) return attn_gathered_sm90(&r->call, r->gathered, e);
-#endif
     if (strcmp(r->name, "mass") == 0) return attn_mass_sm80(x->mass, &r->call, x->lse, 128, 128, e);
     if (strcmp(r->name, "lists made") == 0)
         return attn_expand(&l, x->made[0], x->made[1], x->made[2], x->made[3], &x->plan, x->made[4],
@@ -212,20 +189,9 @@ static void time_shape(int len, int heads, int dim)
     r->call.k_mean = tensor(x, (len + 127) / 128, heads, dim, 4);
     r->call.v_mean = tensor(x, (len + 127) / 128, heads, dim, 5);
     ragged_of(x, len, heads, dim);
-    for (int i = 0; i < 2; i++) {
-        r = add(x, i ? "ragged 64" : "ragged 128", "dense");
-        r->ragged = &x->ragged[i];
-        r->pairs = x->pairs;
-    }
-#ifdef DITGEN_CUDA_CONTENDERS
-    static const char *const gathered[] = {"gathered 128", "gathered 128 self", "gathered 192",
-                                           "gathered 192 self"};
-    for (int i = 0; i < (dim == 64 ? 4 : 2); i++) {
-        r = add(x, gathered[i], "dense");
-        r->gathered = &x->gathered[i];
-        r->pairs = x->pairs;
-    }
-#endif
+    r = add(x, "ragged", "dense");
+    r->ragged = &x->ragged;
+    r->pairs = x->pairs;
     add(x, "mass", "dense");
     add(x, "lists made", "list");
     GPU(cudaEventCreate(&from));

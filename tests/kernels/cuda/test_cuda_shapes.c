@@ -72,19 +72,13 @@ static void check_refusals(void)
                           .head_dim = 128,
                           .scratch = memory};
     struct attn_ragged r = {.rows = 1, .block_q = 192};
-    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "64 or 128"));
-    w.lists = &l;
-    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "no lists"));
-#ifdef DITGEN_CUDA_CONTENDERS
-    struct attn_gathered g = {.rows = 1, .block_q = 192};
-    CHECK(attn_gathered_sm90(&w, &g, &e) < 0 && strstr(e.msg, "no lists"));
-    w.lists = NULL;
-    CHECK(attn_gathered_sm90(&w, &g, &e) < 0 && strstr(e.msg, "of 192 with heads of 64"));
-    g.block_q = 128;
+    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "of 128 for heads of 128"));
+    r.block_q = 128;
     w.len_k = 1 << 20;
     w.v.token = 1 << 15;
-    CHECK(attn_gathered_sm90(&w, &g, &e) < 0 && strstr(e.msg, "too far"));
-#endif
+    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "too far"));
+    w.lists = &l;
+    CHECK(attn_ragged_sm90(&w, &r, &e) < 0 && strstr(e.msg, "no lists"));
 }
 
 int main(void)
