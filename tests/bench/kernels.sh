@@ -1,6 +1,6 @@
 #!/bin/sh
 # Attention kernels on the GPU of this machine: builds, checks, times; one short table last that says
-# of each demand what was wanted and seen. About 8 minutes on an H100 with 16 cores.
+# of each demand what was wanted and seen. About 7 minutes on an H100 or H200 with 16 cores.
 # Usage: kernels.sh [OUT_FOLDER [SECONDS]]   (SECONDS: for everything, 540 unless given)
 #   BENCH_KERNELS=FILE  an executable that was built elsewhere, instead of building here: by the two
 #                       cmake lines below; it needs only libc (2.34 or newer), libstdc++, libgomp and the driver
