@@ -168,7 +168,7 @@ def pack_text(rows, mask):
     return F.pad(rows, (0, 0, 0, 1)), bias[:, None, None]
 
 
-def draw_sigma(n, device):
-    """What the caption decides, it decides above .8: 40 % fall there, the rest as flow_shift 3 spreads them."""
+def draw_sigma(n, device, early=.4):
+    """What the caption decides, it decides above .8: a share of `early` falls there, the rest as flow_shift 3 spreads them."""
     u = torch.rand(n, device=device)
-    return torch.where(torch.rand(n, device=device) < .4, .8 + .2 * torch.rand(n, device=device), 3 * u / (1 + 2 * u))
+    return torch.where(torch.rand(n, device=device) < early, .8 + .2 * torch.rand(n, device=device), 3 * u / (1 + 2 * u))

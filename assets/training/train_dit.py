@@ -19,6 +19,7 @@ from pool import Pool, Shape
 
 ACTOR_WEIGHT = 2.   # on top of 1: actors are a tenth of the pixels and nearly all of what one looks at
 EMPTY = .1          # captions left out, for guidance
+EARLY = .4, .2      # share of steps at sigmas above .8, where captions are read; in the second half, where details are late
 
 
 def shapes(share=1., smoke=False):
@@ -57,14 +58,14 @@ class Learner:
         if compiled:
             dit.compile_blocks()
 
-    def learn(self, latents, coverage, ids, factor):
+    def learn(self, latents, coverage, ids, factor, early=EARLY[0]):
         """-> loss and gradient norm, on the device."""
         n, device = len(latents), latents.device
         silent = torch.rand(n, device=device) < EMPTY
         ids = ids.clone()
         ids[silent] = 0
         ids[silent, 0] = 1  # </s> alone
-        sigma, noise = draw_sigma(n, device), torch.randn_like(latents)
+        sigma, noise = draw_sigma(n, device, early), torch.randn_like(latents)
         s = sigma.view(-1, 1, 1, 1, 1)
         x = (1 - s) * latents + s * noise
         with self.half():
@@ -130,7 +131,7 @@ class Trainer:
             part = next(weights for until, weights in plan if passed < until)
             name = choice.choices(list(part), list(part.values()))[0]
             factor = self.strength * rate(learner.step, passed, self.warmup, flat=.55, last=.03)
-            seen.setdefault(name, []).append(learner.learn(*self.pool(name).batch(), factor))
+            seen.setdefault(name, []).append(learner.learn(*self.pool(name).batch(), factor, EARLY[passed > .5]))
             counts[name] = counts.get(name, 0) + 1
             clock.tick()
             if clock.step % 250 == 0 or self.smoke and clock.step % 10 == 0:
