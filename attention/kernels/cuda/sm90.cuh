@@ -17,7 +17,7 @@
 //
 //   sm90_shape    instances, arguments, shared memory    sm90_softmax   one tile in registers
 //   sm90_feed     the feeding thread                     sm90_rows      loops over a row's tiles
-//   sm90_gather   the feeding warpgroup of ragged_sm90
+//   sm90_gather   the feeding warpgroup of ragged_sm90   sm90_woven     contenders to sm90_rows
 //
 // Included by the files that compile instances of it, for sm_90a alone.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_CUH
@@ -26,6 +26,7 @@
 #include "attention/kernels/cuda/sm90_feed.cuh"
 #include "attention/kernels/cuda/sm90_gather.cuh"
 #include "attention/kernels/cuda/sm90_rows.cuh"
+#include "attention/kernels/cuda/sm90_woven.cuh"
 
 namespace
 {
@@ -65,7 +66,11 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     } else {
         registers_grow<S::GROW>();
         // the same for a warp: addresses in uniform registers
-        consume<S>(a, c, __shfl_sync(~0u, threadIdx.x / WG, 0) - 1, q_at, k_at, v_at);
+        const int group = __shfl_sync(~0u, threadIdx.x / WG, 0) - 1;
+        if constexpr (S::WOVEN)
+            weave<S>(a, c, group, q_at, k_at, v_at);
+        else
+            consume<S>(a, c, group, q_at, k_at, v_at);
     }
 }
 

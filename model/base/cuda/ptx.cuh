@@ -165,6 +165,11 @@ __device__ __forceinline__ uint64_t wgmma_matrix(uint32_t at, uint32_t leading, 
     return (uint64_t)((at & 0x3ffff) >> 4) | (uint64_t)(leading >> 4) << 16 |
            (uint64_t)(stride >> 4) << 32 | (uint64_t)1 << 62;
 }
+// the same, `bytes` (a multiple of 16) further
+__device__ __forceinline__ uint64_t wgmma_further(uint64_t matrix, uint32_t bytes)
+{
+    return matrix & 0xffffffff00000000 | static_cast<uint32_t>(matrix) + (bytes >> 4);
+}
 __device__ __forceinline__ void wgmma_fence()
 {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
