@@ -79,15 +79,13 @@ grep -h '\.c:[0-9]*: ' "$logs"/* | head -n 20 | cut -c 1-240 || true
 
 nvidia-smi -i "$card" --query-gpu=timestamp,clocks.sm,power.draw,temperature.gpu,clocks_event_reasons.active --format=csv,noheader -lms 250 >"$out/clocks.csv" &
 log=$!
-part musts 130 "$bench" musts 70 "$out"
+part musts 160 "$bench" musts 100 "$out"
 part growth 120 "$bench" time 24 "$out"
 part extras 45 "$bench" extras
 kill $log
-# every list instance, then dense, list and ragged calls; for reading when a demand is missed
-for what in once extras; do
-    part profile-$what 40 ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section Occupancy \
-        --section MemoryWorkloadAnalysis -k attention -c 24 "$bench" $what 8192
-done
+# every instance once, with reasons of stalls and use of pipes; for reading when a demand is missed
+part profile 60 ncu --clock-control none --print-details all --section SpeedOfLight --section ComputeWorkloadAnalysis \
+    --section SchedulerStats --section WarpStateStats -k attention -c 24 "$bench" once 8192
 cp "$logs/extras" "$out/extras.txt" 2>/dev/null || true
 cat "$logs/musts" "$logs/growth" "$logs/extras" 2>/dev/null || true
 
@@ -102,7 +100,7 @@ summary() {
     done
     [ ! -f "$out/musts.csv" ] || awk -F, 'NR > 1 && $6 == "default" {
         printf "%-34s %-16s %-44s %s\n", $1 " x " $3 " " $4, $7,
-            sprintf("medians %.3f, fastest %.3f, by rounds %.3f", $8, $9, $10), $18 }' "$out/musts.csv"
+            sprintf("medians %.3f, tenths %.3f, by rounds %.3f", $8, $9, $10), $18 }' "$out/musts.csv"
     n=$(cat "$out/musts.csv" 2>/dev/null | grep -c ,default, || true) # 4 sizes: dense, and two densities
     [ "$n" = 12 ] && verdict=$(cat "$logs/musts.end") || verdict="NOT ALL: $(cat "$logs/musts.end")"
     line "demands timed" 12 "$n" "$verdict"

@@ -163,6 +163,7 @@ void contest_measure(struct contest *b, double seconds, double warm)
         c->median = sorted[b->rounds / 2];
         c->fastest = sorted[0];
         c->slowest = sorted[b->rounds - 1];
+        c->tenth = sorted[b->rounds / 10];
         c->quarter[0] = sorted[b->rounds / 4];
         c->quarter[1] = sorted[b->rounds * 3 / 4];
         card_load(card, i, &c->mhz, &c->watt);
@@ -178,6 +179,8 @@ const struct contender *contest_dense(const struct contest *b, bool cudnn)
     const struct contender *best = NULL;
     for (int i = 0; i < b->n; i++)
         if (b->c[i].pattern == DENSE && (!cudnn || !b->c[i].kernel) &&
+            (!b->c[i].kernel || b->c[i].kernel->row != ATTN_SM90 ||
+             !attn_sm90_contends(b->c[i].kernel->variant)) &&
             (!best || b->c[i].median < best->median))
             best = &b->c[i];
     return best;
