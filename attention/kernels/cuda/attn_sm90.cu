@@ -76,7 +76,8 @@ const Variant variants[] = {
     of<Woven<BY_LIST | BY_PLAIN | BY_TURNS | 2 * BY_PASS>>("d64 list woven 2"),
     of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD>>("d64 list ahead"),
     of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_TURNS | 2 * BY_PASS>>("d64 list ahead 2"),
-    of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_TURNS | 4 * BY_PASS>>("d64 list ahead 4"),
+    of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_PAIRS | BY_TURNS | 2 * BY_PASS>>(
+        "d64 list ahead pairs 2"),
     of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_LAZY | BY_TURNS | 2 * BY_PASS>>(
         "d64 list ahead lazy 2"),
     of<Woven<BY_AHEAD | BY_TURNS | 2 * BY_PASS>>("d64 128x128 ahead 2"),

@@ -31,7 +31,8 @@ enum : unsigned {
     BY_WOVEN = 64, // of TWO: products with values are issued between the exp2 of their weights
     BY_AHEAD = 128, // of WOVEN: the largest scores of a tile are found during the exp2 before
     BY_LAZY = 256, // of WOVEN: outputs shrink only when a score is 2^8 above their base
-    BY_PASS = 512, // * n of WOVEN and TURNS: a turn passes on after n of these products
+    BY_PAIRS = 512, // of WOVEN: products with 32 values instead of 16
+    BY_PASS = 1024, // * n of WOVEN and TURNS: a turn passes on after n of these products
 };
 
 template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
@@ -40,6 +41,7 @@ template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr bool TURNS = WAYS & BY_TURNS;
     static constexpr bool KEPT = WAYS & BY_KEPT, WOVEN = WAYS & BY_WOVEN;
     static constexpr bool AHEAD = WAYS & BY_AHEAD, LAZY = WAYS & BY_LAZY;
+    static constexpr bool PAIRS = WAYS & BY_PAIRS;
     static constexpr int PASS_ON = WAYS / BY_PASS;
     // without means and records the last tile comes first, so that one place masks the keys past
     // the end

@@ -79,7 +79,7 @@ weave_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::B
            float (&o)[S::D / 2], Rows &r, Base &base, uint32_t &kv, bool first, const Args &a,
            Control<S::STAGES> &c, int group, uint64_t q, uint64_t k_first, uint64_t v_first)
 {
-    constexpr int PIECES = S::BK / 16, HALF = PIECES / 2;
+    constexpr int PIECES = S::BK / 16, HALF = PIECES / 2, EACH = S::PAIRS ? 2 : 1;
     const int lane = threadIdx.x % 32;
     const uint32_t stage = kv % S::STAGES, parity = kv / S::STAGES & 1;
     const uint32_t before = (kv + S::STAGES - 1) % S::STAGES, after = (kv + 1) % S::STAGES;
@@ -94,8 +94,10 @@ weave_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::B
     float sum[2][2] = {{r.sum[0] * base.shrink[0], 0}, {r.sum[1] * base.shrink[1], 0}};
     mbar_wait(smem_address(&c.v_full[stage]), parity);
 #pragma unroll
-    for (int k = 0; k < PIECES; k++) {
-        weights_of<S>(p[k], sum, now, base, a.scale_log2, k);
+    for (int k = 0; k < PIECES; k += EACH) {
+#pragma unroll
+        for (int i = k; i < k + EACH; i++)
+            weights_of<S>(p[i], sum, now, base, a.scale_log2, i);
         if (k == 0) {
             wgmma_wait<LAST ? 0 : 1>();
             wgmma_pin(o);
@@ -105,11 +107,13 @@ weave_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::B
             wgmma_pin(o);
         }
         wgmma_fence();
-        wgmma_rs<S::D>(o, p[k], wgmma_further(v, k * 16 * 128));
+#pragma unroll
+        for (int i = k; i < k + EACH; i++)
+            wgmma_rs<S::D>(o, p[i], wgmma_further(v, i * 16 * 128));
         wgmma_commit();
-        if (S::TURNS && k + 1 == S::PASS_ON) named_arrive(2 - group, 2 * WG); // the other's
-        if (!LAST && k + 1 == HALF) {
-            wgmma_wait<HALF>();
+        if (S::TURNS && k + EACH == S::PASS_ON) named_arrive(2 - group, 2 * WG); // the other's
+        if (!LAST && k + EACH == HALF) {
+            wgmma_wait<HALF / EACH>();
             wgmma_pin(next);
             if (lane == 0) mbar_arrive(smem_address(&c.k_empty[after]));
             if (S::AHEAD) find_base<S>(later, next, r.most, a.scale_log2);
