@@ -175,7 +175,7 @@ class Run:
 
     def plan(self, groups):
         seconds = self.seconds(groups)
-        self.say("plan", f"{self.gpus} GPUs, batch {self.batch:.2f} of one GPU's, {self.args.until or 27} minutes")
+        self.say("plan", f"{self.gpus} GPUs, batch {self.batch:.2f} of one GPU's, {self.args.until or 27:.1f} minutes")
         for group in groups:
             for stage, gpu in group.items():
                 where = "CPU" if gpu is None else "all GPUs" if gpu == "all" else f"GPU {gpu % self.gpus}"
