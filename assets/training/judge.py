@@ -38,17 +38,32 @@ class Stills(nn.Module):
         return self.votes(self.body(x)).flatten(2).float().logsumexp(2)
 
 
+class Layer(nn.Module):
+    """Within each frame, then across frames: [b * t, C, H, W] -> the same, H and W halved, t divided by stride. Both are
+    convolutions in two dimensions of one layout, channels last: a GPU does them many times faster than one in three."""
+
+    def __init__(self, inside, outside, kernel, stride):
+        super().__init__()
+        self.within = nn.Sequential(nn.Conv2d(inside, outside, kernel, 2, kernel // 2, bias=False),
+                                    nn.BatchNorm2d(outside), nn.ReLU())
+        self.across = nn.Sequential(nn.Conv2d(outside, outside, (3, 1), (stride, 1), (1, 0), bias=False),
+                                    nn.BatchNorm2d(outside), nn.ReLU())
+
+    def forward(self, x, b):
+        x = self.within(x)
+        n, c, h, w = x.shape
+        x = self.across(x.permute(0, 2, 3, 1).reshape(b, n // b, h * w, c).permute(0, 3, 1, 2))
+        return x.permute(0, 2, 3, 1).reshape(-1, h, w, c).permute(0, 3, 1, 2)
+
+
 class Moves(nn.Module):
     """[B, 3, 17, 96, 96] -> motion of the left (or only) actor, of the right one, backdrop."""
 
     def __init__(self):
         super().__init__()
-        layers = []
-        for a, b, kernel, stride in ((5, 32, (3, 5, 5), (1, 2, 2)), (32, 64, 3, (1, 2, 2)), (64, 96, 3, 2), (96, 96, 3, 2)):
-            padding = tuple(k // 2 for k in kernel) if isinstance(kernel, tuple) else 1
-            layers += [nn.Conv3d(a, b, kernel, stride, padding, bias=False), nn.BatchNorm3d(b), nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.Conv3d(96, 32, 1), nn.ReLU())
-        self.mixed = nn.Linear(32 * 5 * 6 * 6, 192)
+        self.body = nn.ModuleList([Layer(5, 32, 5, 1), Layer(32, 64, 3, 1), Layer(64, 96, 3, 2), Layer(96, 128, 3, 2)])
+        self.last = nn.Sequential(nn.Conv2d(128, 32, 1), nn.ReLU())
+        self.mixed = nn.Linear(5 * 6 * 6 * 32, 192)
         self.motion0, self.motion1 = nn.Linear(192, len(MOTIONS)), nn.Linear(192, len(MOTIONS) + 1)
         self.scene = nn.Linear(192, len(BACKDROPS))
 
@@ -56,8 +71,11 @@ class Moves(nn.Module):
         place = torch.linspace(-1, 1, SIDE, device=x.device)
         b, _, t, h, w = x.shape
         where = torch.stack([place.view(1, w).expand(h, w), place.view(h, 1).expand(h, w)])
-        x = torch.cat([x, where.view(1, 2, 1, h, w).expand(b, 2, t, h, w)], 1)
-        h = F.relu(self.mixed(self.body(x).flatten(1)))
+        x = torch.cat([x.transpose(1, 2).flatten(0, 1), where.expand(b * t, 2, h, w)], 1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for layer in self.body:
+            x = layer(x, b)
+        h = F.relu(self.mixed(self.last(x).permute(0, 2, 3, 1).reshape(b, -1)))
         return self.motion0(h), self.motion1(h), self.scene(h)
 
 
