@@ -97,7 +97,8 @@ def check(folder, model, student=None):
 
 def read_dit(folder, device):
     folder = Path(folder) / "transformer"
-    dit = Transformer(json.loads((folder / "config.json").read_text()))
+    config = json.loads((folder / "config.json").read_text())
+    dit = Transformer({k: v for k, v in config.items() if k[0] != "_"})
     dit.load_state_dict({k: v.float() for k, v in load_file(folder / "diffusion_pytorch_model.safetensors").items()})
     return dit.to(device)
 

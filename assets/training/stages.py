@@ -19,7 +19,7 @@ import team
 import tokenizer
 import turbo
 import vae as autoencoder
-from common import log, put, seed_all
+from common import HERE, log, put, seed_all
 from dit import CONFIG, TINY, Transformer
 from sampling import Model
 from train_dit import Trainer
@@ -81,6 +81,8 @@ class Stage:
 
     def load_judge(self):
         path = self.path("judge.safetensors")
+        if not path.exists() and self.args.start and "judge" not in self.args.again:
+            path = HERE / "judge.safetensors"
         return judges.Judge(self.device).load(path) if path.exists() else None
 
     def load_model(self):
@@ -103,6 +105,8 @@ class Stage:
 
     def load_lora(self):
         path = self.path("turbo.safetensors")
+        if not path.exists() and self.args.start and not self.path("dit.safetensors").exists():  # it is for that transformer
+            path = Path(self.args.start) / "transformer_turbo/pytorch_lora_weights.safetensors"
         return load_file(path) if path.exists() else None
 
     def load_student(self):

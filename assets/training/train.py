@@ -123,7 +123,7 @@ class Run:
         if stage == "dit":
             kept = self.work / "dit.json"
             return kept.exists() and json.loads(kept.read_text())["passed"] == 1
-        published = stage in ("tokenizer", "encoder") or stage == "vae" and not self.args.start_vae
+        published = stage in ("tokenizer", "encoder", "judge") or stage == "vae" and not self.args.start_vae
         return (self.work / RESULTS[stage]).exists() or bool(self.args.start) and published
 
     def todo(self):
@@ -220,7 +220,8 @@ def parse():
                    "alone takes (1; 2/3 where there are more)")
     p.add_argument("--only", type=names, default=STAGES, help="stages, with commas: " + ",".join(STAGES))
     p.add_argument("--seconds", type=seconds_of, default={}, help="fixed times instead of shares: dit=600,turbo=200")
-    p.add_argument("--start", help="a published model folder: its tokenizer, encoder and vae stay, its transformer goes on")
+    p.add_argument("--start", help="a published model folder: its tokenizer, encoder and vae stay, and the judge beside "
+                   "this code; its transformer goes on")
     p.add_argument("--start-vae", help="a published model folder whose vae is trained further")
     p.add_argument("--again", type=names, default=[], help="encoder, judge, dit: train what is there further; turbo: anew")
     p.add_argument("--from", type=float, default=.34, help="where in its plan a transformer goes on that was trained to the "
