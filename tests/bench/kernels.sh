@@ -53,7 +53,7 @@ nvidia-smi -i "$card" --query-gpu=name,driver_version,clocks.sm,clocks.mem,power
 bench=${BENCH_KERNELS:-}
 if [ -z "$bench" ]; then
     build=${BUILD:-/tmp/ditgen-kernels-build}
-    part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_CUDA_CONTENDERS=ON -DDITGEN_LIBAV=OFF \
+    part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF \
         -DDITGEN_INIPARSER=OFF -DDITGEN_ONEDNN=OFF -DDITGEN_SENTENCEPIECE=OFF
     part build 200 cmake --build "$build" -j --target bench_kernels
     bench=$build/tests/bench/kernels/bench_kernels

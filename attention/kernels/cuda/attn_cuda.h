@@ -108,7 +108,6 @@ int attn_sm90(const struct attn_cuda *w, struct err *e);
  * past the last; the first that takes a call is what attn_sm90() runs. */
 const char *attn_sm90_variant(int variant, struct attn_tile *t);
 bool attn_sm90_takes(const struct attn_cuda *w, int variant);
-bool attn_sm90_contends(int variant); /* waits for a measurement: no call gets it */
 int attn_sm90_as(const struct attn_cuda *w, int variant, struct err *e);
 
 /* Blocks of any length (clusters of a permuted sequence): the keys that a row keeps, one after

@@ -45,18 +45,18 @@ template <class S> int launch(const attn_cuda *w, err *e)
 struct Variant {
     const char *name;
     attn_tile tile;
-    bool list, plain, contends;
+    bool list, plain;
     int (*run)(const attn_cuda *w, err *e);
 };
 template <class S> constexpr Variant of(const char *name)
 {
     const char *kernel = !S::LIST ? "flash_sm90" : S::BQ == 64 ? "sparse64_sm90" : "sparse_sm90";
-    return {name,     {kernel, S::D, S::BQ, S::BK, S::STAGES, S::THREADS, S::BLOCKS, S::SHARED},
-            S::LIST,  S::PLAIN,
-            S::WOVEN, launch<S>};
+    return {name,
+            {kernel, S::D, S::BQ, S::BK, S::STAGES, S::THREADS, S::BLOCKS, S::SHARED},
+            S::LIST,
+            S::PLAIN,
+            launch<S>};
 }
-// contenders
-template <unsigned WAYS> using Woven = Shape<64, 128, 2, 6, BY_TWO | BY_WOVEN | WAYS>;
 // The first that takes a call gets it (shape.c says so beforehand). The last two are dense with the
 // tiles of lists: what a list of every tile must equal. Template: D, BK, WGS, STAGES, ways.
 const Variant variants[] = {
@@ -72,16 +72,6 @@ const Variant variants[] = {
     of<Shape<64, 64, 1, 3, BY_LIST>>("d64 full 64x64"),
     of<Shape<128, 128, 2, 2, 0>>("d128 128x128"),
     of<Shape<64, 128, 2, 6, BY_TWO>>("d64 128x128"),
-#ifdef DITGEN_CUDA_CONTENDERS
-    of<Woven<BY_LIST | BY_PLAIN | BY_TURNS | 2 * BY_PASS>>("d64 list woven 2"),
-    of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD>>("d64 list ahead"),
-    of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_TURNS | 2 * BY_PASS>>("d64 list ahead 2"),
-    of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_PAIRS | BY_TURNS | 2 * BY_PASS>>(
-        "d64 list ahead pairs 2"),
-    of<Woven<BY_LIST | BY_PLAIN | BY_AHEAD | BY_LAZY | BY_TURNS | 2 * BY_PASS>>(
-        "d64 list ahead lazy 2"),
-    of<Woven<BY_AHEAD | BY_TURNS | 2 * BY_PASS>>("d64 128x128 ahead 2"),
-#endif
 };
 
 } // namespace
@@ -102,11 +92,6 @@ bool attn_sm90_takes(const attn_cuda *w, int variant)
     return v.tile.head_dim == w->head_dim && v.list == (l != nullptr) &&
            (!l || (v.tile.block_q == l->block_q && v.tile.block_k == l->block_k &&
                    (!v.plain || (!l->mean && !w->alive))));
-}
-
-bool attn_sm90_contends(int variant)
-{
-    return attn_sm90_variant(variant, nullptr) && variants[variant].contends;
 }
 
 int attn_sm90_as(const attn_cuda *w, int variant, err *e)

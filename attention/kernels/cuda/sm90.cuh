@@ -5,8 +5,8 @@
 // of tile i and the output of tile i - 1 are in flight together (3.2). Differences: blocks take
 // rows of tiles from a counter, longest first when the plan is sparse; outputs leave by plain
 // 16-byte stores after a transposition inside quads, so that the query buffer is free one tile
-// early; a row's last tile, which may be ragged, comes first, so that no other is masked; of lists
-// of 64 channels two tiles of scores are in flight (sm90_rows.cuh).
+// early; a row's last tile, which may be ragged, comes first, so that no other is masked; lists of
+// 64 channels have a loop of their own (sm90_ahead.cuh).
 //
 // Shared memory that is written by ordinary stores is a row's words alone. What a stage holds is
 // read from the plan in global memory by those who want to know.
@@ -16,20 +16,56 @@
 //   values      the same: MN-major operand of O += P V; P never leaves registers
 //
 //   sm90_shape    instances, arguments, shared memory    sm90_softmax   one tile in registers
-//   sm90_feed     the feeding thread                     sm90_rows      loops over a row's tiles
-//   sm90_gather   the feeding warpgroup of ragged_sm90   sm90_woven     contenders to sm90_rows
+//   sm90_feed     the feeding thread                     sm90_rows      the loop over a row's tiles
+//   sm90_gather   the feeding warpgroup of ragged_sm90   sm90_ahead     that of lists of 64
+//   channels
 //
 // Included by the files that compile instances of it, for sm_90a alone.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_CUH
 #define DITGEN_ATTENTION_KERNELS_CUDA_SM90_CUH
 
+#include "attention/kernels/cuda/sm90_ahead.cuh"
 #include "attention/kernels/cuda/sm90_feed.cuh"
 #include "attention/kernels/cuda/sm90_gather.cuh"
-#include "attention/kernels/cuda/sm90_rows.cuh"
-#include "attention/kernels/cuda/sm90_woven.cuh"
 
 namespace
 {
+
+// A consuming warpgroup: its 64 queries of one row after another
+template <class S>
+__device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_t q_at,
+                        uint32_t k_at, uint32_t v_at)
+{
+    const uint32_t q_full = smem_address(&c.q_full), q_mine = q_at + group * 64 * 128;
+    const Matrices m = {wgmma_matrix(q_mine, 16, 1024), wgmma_matrix(k_at, 16, 1024),
+                        wgmma_matrix(v_at, S::BK * 128, 1024)};
+    uint32_t kv = 0; // key stages used so far; values lag one behind inside a row
+    if (S::TURNS && group == S::WGS - 1) named_arrive(1, 2 * WG); // the first's turn
+    for (uint32_t turn = 0;; turn++) {
+        mbar_wait(q_full, turn & 1);
+        const typename Control<S::STAGES>::Words &row = c.words[turn & 1];
+        if (peek(row.head) < 0) break;
+        const int count = peek(row.count);
+        const uint32_t first = static_cast<uint32_t>(peek(row.first));
+        if (S::RAGGED && count > 0 && peek(row.q0) + group * 64 >= peek(row.q_end)) {
+            skip_row<S>(kv, count, c, group);
+            continue;
+        }
+        float o[S::D / 2];
+        Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
+#pragma unroll
+        for (int i = 0; i < S::D / 2; i++)
+            o[i] = 0;
+        if (count == 0)
+            release_row(c.q_empty);
+        else if constexpr (S::TWO)
+            consume_row_ahead<S>(o, r, kv, count, first, row, a, c, group, m);
+        else
+            consume_row<S>(o, r, kv, count, first, row, a, c, group, q_mine, k_at, v_at);
+        finish<S>(o, r, a, peek(row.head), query_of(peek(row.q0), group), peek(row.q_end));
+    }
+    if (S::TURNS && group == 0) named_wait(1, 2 * WG); // the last arrival is nobody's
+}
 
 template <class S>
 __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
@@ -67,10 +103,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         registers_grow<S::GROW>();
         // the same for a warp: addresses in uniform registers
         const int group = __shfl_sync(~0u, threadIdx.x / WG, 0) - 1;
-        if constexpr (S::WOVEN)
-            weave<S>(a, c, group, q_at, k_at, v_at);
-        else
-            consume<S>(a, c, group, q_at, k_at, v_at);
+        consume<S>(a, c, group, q_at, k_at, v_at);
     }
 }
 

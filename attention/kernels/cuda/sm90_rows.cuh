@@ -1,4 +1,4 @@
-// Hopper kernel of sm90.cuh: the loops of a warpgroup over the tiles of its rows.
+// Hopper kernel of sm90.cuh: the loop of a warpgroup over the tiles of a row.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_ROWS_CUH
 #define DITGEN_ATTENTION_KERNELS_CUDA_SM90_ROWS_CUH
 
@@ -155,103 +155,6 @@ consume_row(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t fir
     kv++;
 }
 
-// One tile of a row whose scores are there (now), while those of the next are computed, unless it
-// is the last. In flight at its beginning: the product with the values of the tile before.
-template <class S, bool LAST>
-__device__ __forceinline__ void
-consume_tile(float (&now)[S::BK / 2], float (&next)[S::BK / 2], uint32_t (&p)[S::BK / 16][4],
-             float (&o)[S::D / 2], const Kept<S> &kept, Rows &r, What &what, uint32_t &kv, int i,
-             uint32_t first, const typename Control<S::STAGES>::Words &row, const Args &a,
-             Control<S::STAGES> &c, int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
-{
-    const int lane = threadIdx.x % 32;
-    const uint32_t stage = kv % S::STAGES, parity = kv / S::STAGES & 1;
-    const uint32_t before = (kv + S::STAGES - 1) % S::STAGES, after = (kv + 1) % S::STAGES;
-    const What mine = what;
-    float base[2], shrink[2], rise[2];
-    if (S::TURNS) named_wait(1 + group, 2 * WG);
-    if (!LAST) {
-        if (!S::PLAIN) look_up<S>(what, a, first, i + 1, 0);
-        await_stage<S>(smem_address(&c.k_full[after]), (kv + 1) / S::STAGES & 1);
-        wgmma_pin(next);
-        wgmma_fence();
-        scores<S>(next, q_mine, k_at + after * S::KV_BYTES, kept);
-        wgmma_commit();
-    } else if (!S::KEPT) {
-        release_row(c.q_empty);
-    }
-    if (!S::PLAIN) mask_tile<S>(now, a, mine, row);
-    raise<S>(now, r, base, shrink, rise, a.scale_log2);
-    record_tile<S>(a, mine, group, row, rise);
-    weights<S>(now, r, base, a.scale_log2, 0, S::BK / 16);
-    if (S::TURNS) named_arrive(2 - group, 2 * WG); // the other's
-    weights<S>(now, r, base, a.scale_log2, S::BK / 16, S::BK / 8);
-    wgmma_wait<LAST ? 0 : 1>();
-    wgmma_pin(o);
-    if (i > 0) release(c.v_empty[before], lane);
-    rescale<S>(o, shrink);
-    pack<S>(p, now);
-    await_stage<S>(smem_address(&c.v_full[stage]), parity);
-    wgmma_pin(o);
-    wgmma_fence();
-    outputs<S>(o, p, v_at + stage * S::KV_BYTES);
-    wgmma_commit();
-    wgmma_wait<LAST ? 0 : 1>();
-    if (LAST) {
-        wgmma_pin(o);
-        release(c.v_empty[stage], lane);
-    } else {
-        wgmma_pin(next);
-        release(c.k_empty[after], lane);
-    }
-    kv++;
-}
-
-// Both products of a tile hide behind softmaxes of the same warpgroup; two tiles of scores want
-// registers. A turn is the right to begin a tile, and passes on in the middle of its exp2: without
-// turns, or with later ones, the two warpgroups fall into step and idle together (a tenth slower).
-template <class S>
-__device__ __forceinline__ void
-consume_row_ahead(float (&o)[S::D / 2], Rows &r, uint32_t &kv, int count, uint32_t first,
-                  const typename Control<S::STAGES>::Words &row, const Args &a,
-                  Control<S::STAGES> &c, int group, uint32_t q_mine, uint32_t k_at, uint32_t v_at)
-{
-    const int lane = threadIdx.x % 32;
-    float s[2][S::BK / 2];
-    uint32_t p[S::BK / 16][4];
-    const uint32_t stage = kv % S::STAGES;
-    What what;
-    Kept<S> kept;
-    if constexpr (S::KEPT) {
-        keep_queries<S>(kept, q_mine);
-        release_row(c.q_empty);
-    }
-    look_up<S>(what, a, first, 0, count);
-    await_stage<S>(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
-    wgmma_pin(s[0]);
-    wgmma_fence();
-    scores<S>(s[0], q_mine, k_at + stage * S::KV_BYTES, kept);
-    wgmma_commit();
-    wgmma_wait<0>();
-    wgmma_pin(s[0]);
-    release(c.k_empty[stage], lane);
-    if (S::PLAIN) mask_tile<S>(s[0], a, what, row);
-#define ARGS p, o, kept, r, what, kv, i, first, row, a, c, group, q_mine, k_at, v_at
-    for (int i = 0;; i++) {
-        if (i + 1 == count) {
-            consume_tile<S, true>(s[0], s[1], ARGS);
-            break;
-        }
-        consume_tile<S, false>(s[0], s[1], ARGS);
-        if (++i + 1 == count) {
-            consume_tile<S, true>(s[1], s[0], ARGS);
-            break;
-        }
-        consume_tile<S, false>(s[1], s[0], ARGS);
-    }
-#undef ARGS
-}
-
 // Ragged: none of this warpgroup's queries are the row's. Stages and turns go on without it.
 template <class S>
 __device__ __forceinline__ void skip_row(uint32_t &kv, int count, Control<S::STAGES> &c, int group)
@@ -261,7 +164,7 @@ __device__ __forceinline__ void skip_row(uint32_t &kv, int count, Control<S::STA
     for (int i = 0; i <= count; i++) { // values one behind, as with those who compute
         if (i < count) {
             const uint32_t n = kv + i, stage = n % S::STAGES;
-            if (S::TURNS && (S::TWO || i > 0)) {
+            if (S::TURNS && i > 0) {
                 named_wait(1 + group, 2 * WG);
                 named_arrive(1 + (group + 1) % S::WGS, 2 * WG);
             }
@@ -275,39 +178,6 @@ __device__ __forceinline__ void skip_row(uint32_t &kv, int count, Control<S::STA
         }
     }
     kv += count;
-}
-
-template <class S>
-__device__ void consume(const Args &a, Control<S::STAGES> &c, int group, uint32_t q_at,
-                        uint32_t k_at, uint32_t v_at)
-{
-    const uint32_t q_full = smem_address(&c.q_full), q_mine = q_at + group * 64 * 128;
-    uint32_t kv = 0; // key stages used so far; values lag one behind inside a row
-    if (S::TURNS && group == S::WGS - 1) named_arrive(1, 2 * WG); // the first's turn
-    for (uint32_t turn = 0;; turn++) {
-        mbar_wait(q_full, turn & 1);
-        const typename Control<S::STAGES>::Words &row = c.words[turn & 1];
-        if (peek(row.head) < 0) break;
-        const int count = peek(row.count);
-        const uint32_t first = static_cast<uint32_t>(peek(row.first));
-        if (S::RAGGED && count > 0 && peek(row.q0) + group * 64 >= peek(row.q_end)) {
-            skip_row<S>(kv, count, c, group);
-            continue;
-        }
-        float o[S::D / 2];
-        Rows r = {{-INFINITY, -INFINITY}, {0, 0}};
-#pragma unroll
-        for (int i = 0; i < S::D / 2; i++)
-            o[i] = 0;
-        if (count == 0)
-            release_row(c.q_empty);
-        else if constexpr (S::TWO)
-            consume_row_ahead<S>(o, r, kv, count, first, row, a, c, group, q_mine, k_at, v_at);
-        else
-            consume_row<S>(o, r, kv, count, first, row, a, c, group, q_mine, k_at, v_at);
-        finish<S>(o, r, a, peek(row.head), query_of(peek(row.q0), group), peek(row.q_end));
-    }
-    if (S::TURNS && group == 0) named_wait(1, 2 * WG); // the last arrival is nobody's
 }
 
 } // namespace

@@ -24,25 +24,17 @@ enum : unsigned {
     BY_LIST = 1, // steps from a plan; dense counts
     BY_RUNS = 2, // keys of a row one after another, copied by the whole feeding warpgroup
     BY_TURNS = 4, // warpgroups take turns at issuing products
-    BY_TWO = 8, // scores of the next tile are computed during the softmax of this one
+    BY_TWO = 8, // scores of the next tile are computed during the softmax of this one, its outputs
+                // between its exp2 (sm90_ahead.cuh)
     BY_PLAIN = 16, // lists without mean tiles, nothing recorded
     BY_KEPT = 32, // queries are kept in registers, and their buffer is free at once
-    // contenders (sm90_woven.cuh)
-    BY_WOVEN = 64, // of TWO: products with values are issued between the exp2 of their weights
-    BY_AHEAD = 128, // of WOVEN: the largest scores of a tile are found during the exp2 before
-    BY_LAZY = 256, // of WOVEN: outputs shrink only when a score is 2^8 above their base
-    BY_PAIRS = 512, // of WOVEN: products with 32 values instead of 16
-    BY_PASS = 1024, // * n of WOVEN and TURNS: a turn passes on after n of these products
 };
 
 template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int D = D_, BK = BK_, WGS = WGS_, STAGES = STAGES_;
     static constexpr bool LIST = WAYS & BY_LIST, RAGGED = WAYS & BY_RUNS;
     static constexpr bool TURNS = WAYS & BY_TURNS;
-    static constexpr bool KEPT = WAYS & BY_KEPT, WOVEN = WAYS & BY_WOVEN;
-    static constexpr bool AHEAD = WAYS & BY_AHEAD, LAZY = WAYS & BY_LAZY;
-    static constexpr bool PAIRS = WAYS & BY_PAIRS;
-    static constexpr int PASS_ON = WAYS / BY_PASS;
+    static constexpr bool KEPT = WAYS & BY_KEPT;
     // without means and records the last tile comes first, so that one place masks the keys past
     // the end
     static constexpr bool TWO = WAYS & BY_TWO, PLAIN = WAYS & BY_PLAIN || !LIST;
@@ -54,7 +46,7 @@ template <int D_, int BK_, int WGS_, int STAGES_, unsigned WAYS> struct Shape {
     static constexpr int GROW = WGS == 1 ? 216 : WGS == 3 ? 160 : 232;
     static constexpr int SHRINK = WGS == 3 ? 32 : 40;
     static_assert(!TWO || (WGS <= 2 && D == 64 && BK <= 128), "registers for two tiles of scores");
-    static_assert(!WOVEN || (TWO && PLAIN && !RAGGED && !KEPT && TURNS == (PASS_ON > 0)),
+    static_assert(!TWO || (PLAIN && !RAGGED && !KEPT),
                   "only the first tile of a row is masked, and may be by its length alone");
     static_assert(D % BOX == 0, "a row of a box is 64 channels");
     static_assert(!RAGGED || (BK == ATTN_RAGGED_KEYS && BK == WG && !LIST),

@@ -49,11 +49,10 @@ __device__ __forceinline__ void outputs(float (&o)[S::D / 2], const uint32_t (&p
 }
 
 template <class S>
-__device__ __forceinline__ void pack(uint32_t (&p)[S::BK / 16][4], const float (&s)[S::BK / 2],
-                                     int from = 0, int to = S::BK / 8)
+__device__ __forceinline__ void pack(uint32_t (&p)[S::BK / 16][4], const float (&s)[S::BK / 2])
 {
 #pragma unroll
-    for (int i = 2 * from; i < 2 * to; i++)
+    for (int i = 0; i < S::BK / 4; i++)
         p[i / 4][i % 4] = pack_bf16(s[2 * i], s[2 * i + 1]);
 }
 
@@ -130,14 +129,14 @@ __device__ __forceinline__ void raise(const float (&s)[S::BK / 2], Rows &r, floa
     }
 }
 
-// Scores of these groups of 8 keys become weights.
+// Scores become weights.
 template <class S>
 __device__ __forceinline__ void weights(float (&s)[S::BK / 2], Rows &r, const float (&base)[2],
-                                        float scale, int from = 0, int to = S::BK / 8)
+                                        float scale)
 {
     float sum[2][2] = {};
 #pragma unroll
-    for (int i = from; i < to; i++)
+    for (int i = 0; i < S::BK / 8; i++)
 #pragma unroll
         for (int h = 0; h < 2; h++)
 #pragma unroll

@@ -179,8 +179,6 @@ const struct contender *contest_dense(const struct contest *b, bool cudnn)
     const struct contender *best = NULL;
     for (int i = 0; i < b->n; i++)
         if (b->c[i].pattern == DENSE && (!cudnn || !b->c[i].kernel) &&
-            (!b->c[i].kernel || b->c[i].kernel->row != ATTN_SM90 ||
-             !attn_sm90_contends(b->c[i].kernel->variant)) &&
             (!best || b->c[i].median < best->median))
             best = &b->c[i];
     return best;

@@ -58,7 +58,7 @@ int contest_launch(struct contest *b, struct contender *c, struct err *e);
 void contest_check(struct contest *b, struct contender *c);
 /* warm: seconds of launches before, at least; up to three times that until the clocks settle. */
 void contest_measure(struct contest *b, double seconds, double warm);
-/* The dense one with the best median, contenders apart; NULL where there is none. */
+/* The dense one with the best median; NULL where there is none. */
 const struct contender *contest_dense(const struct contest *b, bool cudnn);
 
 #endif

@@ -86,12 +86,6 @@ static void report(const struct contest *b, FILE *csv, double dense_wanted, doub
     if (fa3 > 0)
         printf("%6d x%-3d dense at %.3f of FlashAttention-3's %.0f\n", b->size.len, b->size.dim,
                b->flop / dense->median / 1e9 / fa3, fa3);
-    for (int i = 0; i < b->n; i++)
-        if (b->c[i].pattern == DENSE && b->c[i].median < dense->median) { /* a contender */
-            r = ratio_of(b, &b->c[i], dense, 1);
-            printf("%6d x%-3d with %s as the dense kernel every r is %.3f of what follows\n",
-                   b->size.len, b->size.dim, b->c[i].name, r.rounds);
-        }
     for (size_t d = 0; d < ARRAY_LEN(lists); d++) {
         listed = false;
         for (int i = 0; i < b->n; i++) {
