@@ -103,24 +103,6 @@ static int scale_of(const struct lora *l, const char *module, int64_t rank, doub
     return 0;
 }
 
-/* To the nearest half-precision value: 10 bits of fraction, multiples of 2^-24 below 2^-14. */
-static float f16_round(float v)
-{
-    int exponent;
-    if (!isfinite(v) || v == 0) return v;
-    frexpf(v, &exponent);
-    float unit = ldexpf(1, (exponent < -13 ? -13 : exponent) - 11);
-    v = rintf(v / unit) * unit;
-    return fabsf(v) > 65504 ? copysignf(INFINITY, v) : v;
-}
-
-static float narrow(float v, enum dtype t)
-{
-    if (t == DTYPE_BF16) return bf16_round(v);
-    if (t == DTYPE_F16) return f16_round(v);
-    return v;
-}
-
 static float *to_f32(const struct tensor *t, struct err *e)
 {
     size_t n = tensor_len(t);
@@ -142,7 +124,6 @@ struct merge {
     const float *a, *b; /* [rank, in], [out, rank] */
     int64_t in, rank;
     float scale;
-    enum dtype dtype;
 };
 
 static void merge_row(void *ctx, int row, int worker)
@@ -156,8 +137,6 @@ static void merge_row(void *ctx, int row, int worker)
         for (int64_t i = 0; i < m->in; i++)
             w[i] += s * a[i];
     }
-    for (int64_t i = 0; i < m->in; i++)
-        w[i] = narrow(w[i], m->dtype);
 }
 
 static int merge_bias(struct lora *l, const char *module, const struct tensor *delta, double scale,
@@ -170,7 +149,7 @@ static int merge_bias(struct lora *l, const char *module, const struct tensor *d
     free(l->bias);
     l->bias = d ? to_f32(bias, e) : NULL;
     for (size_t i = 0; l->bias && i < tensor_len(bias); i++)
-        l->bias[i] = narrow(l->bias[i] + (float)scale * d[i], bias->dtype);
+        l->bias[i] += (float)scale * d[i];
     free(d);
     if (!l->bias) return -1;
     bias->data = l->bias;
@@ -204,7 +183,7 @@ int lora_merge(struct lora *l, const char *module, struct tensor *weight, struct
     free(l->weight);
     l->weight = fb ? to_f32(weight, e) : NULL;
     if (l->weight) {
-        struct merge m = {l->weight, fa, fb, in, rank, (float)scale, weight->dtype};
+        struct merge m = {l->weight, fa, fb, in, rank, (float)scale};
         threads_run((int)out, merge_row, &m);
     }
     free(fa);

@@ -1,8 +1,9 @@
 /* Low-rank adapters, merged into weights while a model is opened: W += strength * alpha / rank * B
  * A.
  *
- * Reads the form that peft and diffusers write (wan.md 8.3, first row). Sums in fp32, then narrowed
- * to the dtype W has in the file. Owner: lora_open → lora_close. Errors: ERR_INPUT, with file and
+ * Reads the form that peft and diffusers write (wan.md 8.3, first row). Sums stay fp32, whatever
+ * dtype W has in the file: the layer rounds to what it computes in, as the reference does, which
+ * widens W first in an fp32 run. Owner: lora_open → lora_close. Errors: ERR_INPUT, with file and
  * key. */
 #ifndef DITGEN_DIT_LORA_H
 #define DITGEN_DIT_LORA_H
