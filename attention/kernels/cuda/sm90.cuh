@@ -17,8 +17,7 @@
 //
 //   sm90_shape    instances, arguments, shared memory    sm90_softmax   one tile in registers
 //   sm90_feed     the feeding thread                     sm90_rows      the loop over a row's tiles
-//   sm90_gather   the feeding warpgroup of ragged_sm90   sm90_ahead     that of lists of 64
-//   channels
+//   sm90_gather   the feeding warpgroup of ragged_sm90   sm90_ahead     that of d64 lists
 //
 // Included by the files that compile instances of it, for sm_90a alone.
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_CUH
