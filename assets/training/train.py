@@ -123,7 +123,8 @@ class Run:
         if stage == "dit":
             kept = self.work / "dit.json"
             return kept.exists() and json.loads(kept.read_text())["passed"] == 1
-        published = stage in ("tokenizer", "encoder", "judge") or stage == "vae" and not self.args.start_vae
+        published = (stage in ("tokenizer", "encoder") or stage == "vae" and not self.args.start_vae
+                     or stage == "judge" and (HERE / RESULTS["judge"]).exists())
         return (self.work / RESULTS[stage]).exists() or bool(self.args.start) and published
 
     def todo(self):

@@ -1,15 +1,14 @@
 // Hopper kernel of sm90.cuh, lists of 64 channels: the loop over a row with two tiles of scores in
-// flight and the products with values woven into the softmax. At 64 channels a tile asks as many
-// clocks of the exp2 unit as of the tensor cores, and a warp that issues a wgmma while those are
-// busy stands still, and its exp2 with it. So:
+// flight and the products with values woven into the softmax. What each step of it was worth at
+// density .3 (tests/bench/NOTES_kernels.md):
 //
-// - The product with 16 values is issued as soon as their weights are there: 64 clocks of exp2
-//   apart, where it takes 32.
-// - Scores of the next tile are in flight meanwhile, and their largest are found between the second
-//   half of the exp2 of this one, which leave issue slots free.
+// - The product with 16 values is issued as soon as their weights are there, 64 clocks of exp2
+//   apart, where it takes 32. Nothing by itself, but it pins the place where a turn passes on.
+// - The largest scores of the next tile, in flight meanwhile, are found between the second half of
+//   the exp2 of this one: with turns so pinned 2 to 3 %.
 // - Weights are relative to a base that rises only when a score is 2^8 above it, so that outputs
-//   rarely shrink; weights stay below 2^8, and sums and outputs far from the ends of fp32. Skipping
-//   a correction that does not matter is FlashAttention-4's (Zadouri et al. 2026).
+//   rarely shrink: 3.5 %. Weights stay below 2^8, sums and outputs far from the ends of fp32.
+//   Skipping a correction that does not matter is FlashAttention-4's (Zadouri et al. 2026).
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SM90_AHEAD_CUH
 #define DITGEN_ATTENTION_KERNELS_CUDA_SM90_AHEAD_CUH
 
