@@ -1,10 +1,13 @@
 /* bf16 attention for AMX: 32 x 32 blocks of scores and of output, four accumulator tiles, two of
- * rows, two of columns. Tiles: 0 1   rows 0..15, columns 0..15 and 16..31      4 5   rows 0..15
- * and 16..31 of the left operand 2 3   rows 16..31                               6 7   columns
- * 0..15 and 16..31 of the right one q  [rows][dk]                       row-major, dk = D rounded
- * up to 32 k  [panels][2][dk / 2][16][2]       a panel of 32 keys in two halves, pairs of channels
- *   v  [channels / 16][keys / 2][16][2] pairs of keys
- *   P  [SUB][KB] bf16, O [QB][dv] fp32  row-major */
+ * rows, two of columns.
+ *
+ *   tiles  0 1   rows 0..15,  columns 0..15 and 16..31    4 5   rows 0..15 and 16..31 of the left
+ *          2 3   rows 16..31, the same columns            6 7   columns 0..15, 16..31 of the right
+ *
+ *   q  [rows][dk]                            row-major, dk = D rounded up to 32
+ *   k  [panels][2][dk / 2][16][2]            a panel of 32 keys in two halves, pairs of channels
+ *   v  [channels / 16][keys / 2][16][2]      pairs of keys
+ *   P  [SUB][KB] bf16,  O  [QB][dv] fp32     row-major */
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc's name, clang's */
 #define HAVE_AMX
 #endif

@@ -55,8 +55,8 @@ static inline void tile_dot(int c, int a, int b)
 #else
 #include <immintrin.h>
 
-static inline void
-tile_open(void) /* a thread's own state; the process has permission (base/cpu.c) */
+/* a thread's own state; the process has permission (base/cpu.c) */
+static inline void tile_open(void)
 {
     struct {
         uint8_t palette, start_row, reserved[14];

@@ -3,8 +3,9 @@
  *   k  [panels][dk / 2][NR][2]              columns are keys
  *   v  [channels / NR][keys / 2][NR][2]     columns are channels; a last panel of VLEN
  *   P  [SUB][KB]                            two neighbouring keys are one 32-bit broadcast
- * The instruction flushes denormals and rounds in an order of its own: compare within a tolerance.
- */
+ *
+ * The instruction flushes denormals and rounds in an order of its own: compare within a
+ * tolerance. */
 #if !defined(FLASH_EMULATE) && !defined(__AVX512BF16__)
 #error "avx512bf16.c needs -mavx512bf16"
 #endif

@@ -4,8 +4,9 @@
  *   q  [rows / MR][d][MR]          scaled by log2(e) / sqrt(D)
  *   k  [panels][d][NR]             columns are keys, NR = NV * VLEN
  *   v  [channels / NR][keys][NR]   columns are channels; a last panel of VLEN when D leaves one
- * over S  [SUB][KB]                   scores, then probabilities Only keys of [lo, hi) enter the
- * second product: what a plan leaves out is never touched. */
+ *   S  [SUB][KB]                   scores, then probabilities
+ *
+ * Only keys of [lo, hi) enter the second product: what a plan leaves out is never touched. */
 #define FLASH_NV 2
 #define FLASH_NR (FLASH_NV * VLEN)
 #define FLASH_P 0

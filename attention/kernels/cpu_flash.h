@@ -10,11 +10,14 @@
  *
  * K and V of a few heads are packed once (flash_group), then a task is (head, query block): it
  * walks its row's kept keys in chunks of up to FLASH_KB / FLASH_NR panels, and each chunk (L2)
- * serves all its rows, FLASH_SUB at a time (L1): S = q·kᵀ;  m' = max(m, S);  alpha = exp2(m - m');
- * P = exp2(S - m');  l = l*alpha + P; O = O*alpha + P·v Scores are in units of log2:
- * log2(e)/sqrt(D) is folded into q, or applied to S where q stays bf16. The arithmetic of one query
- * depends on its kept keys alone: not on the encoding of the mask, not on the rows beside it, not
- * on the threads. */
+ * serves all its rows, FLASH_SUB at a time (L1):
+ *
+ *   S = q·kᵀ;   m' = max(m, S);   alpha = exp2(m - m');
+ *   P = exp2(S - m');   l = l*alpha + P;   O = O*alpha + P·v
+ *
+ * Scores are in units of log2: log2(e)/sqrt(D) is folded into q, or applied to S where q stays
+ * bf16. The arithmetic of one query depends on its kept keys alone: not on the encoding of the
+ * mask, not on the rows beside it, not on the threads. */
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/kernels.h"
 #include "model/base/arena.h"
@@ -34,8 +37,8 @@ struct flash_panel { /* NR keys of a chunk, of which [lo, hi) are kept */
     const float *bias; /* [NR] log2 units, -inf outside [lo, hi); NULL: nothing to add */
     int lo, hi;
 };
-struct flash_keys { /* kept keys that follow each other in memory and in S: [key, key + n) at column
-                     */
+/* kept keys that follow each other in memory and in S: [key, key + n) at column */
+struct flash_keys {
     size_t key;
     int column, n;
 };
@@ -77,8 +80,7 @@ static void flash_pack_q(const struct flash *f, packed *dst, const float *q, siz
                          int rows);
 static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
                          int keys);
-/* keys of panel `at / NR`, channels in whatever panels flash_values() wants; zeros past keys and d
- */
+/* keys of panel `at / NR`, channels in whatever panels flash_values() wants; zeros past keys, d */
 static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
                          int keys);
 /* w->s, w->rowmax */

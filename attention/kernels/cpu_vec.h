@@ -165,8 +165,8 @@ ALWAYS_INLINE vec v_exp2(vec x, int degree)
     return v_mul(p, v_shl23(n)); /* n = -127 gives the bits of 0 */
 }
 
-/* Pairs of bf16, for the kernels that multiply them: acc + a.even * b.even + a.odd * b.odd a lane.
- */
+/* Pairs of bf16, for the kernels that multiply them; a lane gets
+ * acc + a.even * b.even + a.odd * b.odd. */
 #if defined(FLASH_EMULATE)
 typedef struct {
     uint16_t pair[VLEN][2];

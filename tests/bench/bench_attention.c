@@ -2,8 +2,8 @@
  * [--seconds S] [--precision fp32|bf16] [--len L --heads N --dim D].
  *
  * Each repetition times a loop of nothing but multiply-adds and then the kernel, so that both see
- * the same clock and the same neighbours; the share is the median of the pairs. Useful work only: 4
- * * D operations a kept query-key pair. For sparse plans eta = t_dense * density / t of the same
+ * the same clock and the same neighbours; the share is the median of the pairs. Useful work only:
+ * 4 * D operations a kept query-key pair. For sparse plans eta = t_dense * density / t of the same
  * run. */
 #include "attention/kernels/kernels.h"
 #include "model/base/threads.h"

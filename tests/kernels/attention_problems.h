@@ -172,8 +172,8 @@ static float *problem_run(const struct attn_kernel *kernel, const struct problem
 
 static int problem_plan(const struct problem *p, int head) { return p->n_plans > 1 ? head : 0; }
 
-/* The definition, one query at a time. *most_abs: largest sum of |q||k| * scale of any kept pair.
- */
+/* The definition, one query at a time.
+ * *most_abs: largest sum of |q||k| * scale of any kept pair. */
 static float *problem_by_hand(const struct problem *p, double *most_abs, double *most_v)
 {
     const struct attn_size *s = &p->size;

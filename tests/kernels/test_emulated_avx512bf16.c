@@ -1,5 +1,4 @@
-/* avx512bf16.c with its instructions done in C: packing, tiling and masking checked on any machine.
- */
+/* avx512bf16.c with its instructions done in C: packing, tiling and masking, on any machine. */
 #define FLASH_EMULATE
 #define attn_avx512bf16 emulated_avx512bf16
 #include "attention/kernels/avx512bf16.c"

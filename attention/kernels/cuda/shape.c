@@ -1,13 +1,11 @@
-/* Which kernel instance takes a call: decided on the host, so that it can be tested without a GPU.
- */
+/* Which kernel instance takes a call: decided on the host, so that it can be tested without one. */
 #include "attention/kernels/cuda/attn_cuda.h"
 
 #include <assert.h>
 
-#define SHARED_SM90                                                                                \
-    232448 /* most a block may have on sm_90 (CUDA C++ guide, table of features)                   \
-            */
-#define SHARED_SM86 101376 /* on sm_86 and sm_89, the least of all since sm_80 */
+/* Most shared memory that a block may have (CUDA C++ guide, table of features). */
+#define SHARED_SM90 232448
+#define SHARED_SM86 101376 /* and sm_89: the least of all since sm_80 */
 
 /* block_k of a row of a dense kernel is its own; lists must be cut as the kernel is. Lists with
  * mean tiles and calls that record are taken by the later of two instances where there are two.

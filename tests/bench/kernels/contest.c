@@ -128,8 +128,7 @@ static double one_round(struct contest *b, struct test_rng *r, struct card *card
     return spent;
 }
 
-/* Until four rounds take as long as the four before to one percent: clocks and heat have settled.
- */
+/* Until four rounds take as long as the four before to one percent: clocks and heat settled. */
 static void warm_up(struct contest *b, struct test_rng *r, double seconds)
 {
     double last = 0, now = 0, spent = 0;

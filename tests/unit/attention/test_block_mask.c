@@ -1,5 +1,4 @@
-/* Masks: every encoding names the same set, runs are the longest possible, broken plans are found.
- */
+/* Masks: encodings name the same set, runs are the longest possible, broken plans are found. */
 #include "attention/block_mask.h"
 #include "tests/check.h"
 

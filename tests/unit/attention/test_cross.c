@@ -1,6 +1,6 @@
 /* Cross-attention as the model uses it: the count of identical pad keys folded into one key's bias,
- * two key sets added up, keys 1 to 512, scratch of unaligned callers, every kernel that runs here.
- */
+ * two key sets added up, keys 1 to 512, scratch of unaligned callers,
+ * every kernel that runs here. */
 #include "attention/attention.h"
 #include "model/base/threads.h"
 #include "tests/check.h"
