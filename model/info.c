@@ -150,12 +150,6 @@ void model_frames_near(const struct model_info *m, int v, int *below, int *above
     near(v, unit, 1, unit * (m->dit.rope_max_seq_len - 1) + 1, below, above);
 }
 
-const char *model_backend(void)
-{
-    return ops_backend();
-}
+const char *model_backend(void) { return ops_backend(); }
 
-bool model_has_bf16(void)
-{
-    return ops_has_bf16();
-}
+bool model_has_bf16(void) { return ops_has_bf16(); }

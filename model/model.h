@@ -24,8 +24,8 @@ struct model_info { /* all from the folder's configs */
     size_t weight_bytes[3]; /* text encoder, transformer, vae: on disk */
     bool has_turbo; /* transformer_turbo/pytorch_lora_weights.safetensors is there */
 };
-#define MODEL_TEXT_LEN 512 /* rows of text the family's transformers are trained on (wan.md 1.4)   \
-                            */
+/* rows of text the family's transformers are trained on (wan.md 1.4) */
+#define MODEL_TEXT_LEN 512
 /* Reads the configs of a folder, no weights. Refuses classes that are not text-to-video Wan. */
 int model_info_read(struct model_info *m, const char *dir, struct err *e);
 

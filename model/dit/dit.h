@@ -16,9 +16,9 @@ struct dit_config {
     int patch_t, patch_h, patch_w;
     bool cross_attn_norm;
     double eps;
-    int image_dim;          /* 0: no image branch */
-    int added_kv_proj_dim;  /* 0: none */
-    int pos_embed_seq_len;  /* 0: none */
+    int image_dim; /* 0: no image branch */
+    int added_kv_proj_dim; /* 0: none */
+    int pos_embed_seq_len; /* 0: none */
     int rope_max_seq_len;
 };
 /* Reads transformer/config.json; missing keys are the T2V-14B column (wan.md 0.1, 8.1); refuses wrong
@@ -45,16 +45,19 @@ const struct dit_config *dit_config_of(const struct dit *d);
 struct dit_run_params {
     struct dit_grid grid;
     int n_steps, n_branches;
-    int max_text_rows;  /* real rows, <= text_len */
-    int text_len;       /* rows the reference pads to: 512 */
-    int image_rows;     /* rows of image tokens, 0: none */
-    bool collapse_pads; /* true: n+1 keys with a log-count bias; false: text_len keys (the long form) */
-    const struct attn_params *attn; /* method, kernel and the method's options; NULL: dense. Copied; what
-                                       it points to must outlive the run */
+    int max_text_rows; /* real rows, <= text_len */
+    int text_len; /* rows the reference pads to: 512 */
+    int image_rows; /* rows of image tokens, 0: none */
+    /* true: n+1 keys with a log-count bias; false: text_len keys (the long form) */
+    bool collapse_pads;
+    /* method, kernel and the method's options; NULL: dense. Copied; what it points to must outlive
+     * the run */
+    const struct attn_params *attn;
 };
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
 /* Bytes of dit_prepare plus packed weights; reads no weights. */
-size_t dit_bytes(const struct dit_config *c, enum precision precision, const struct dit_run_params *p);
+size_t dit_bytes(const struct dit_config *c, enum precision precision,
+                 const struct dit_run_params *p);
 
 /* Projects text once a run and keeps every layer's cross-attention keys and values for `branch`.
  * text [n, text_dim] fp32: the encoder's real rows; the zero rows up to text_len are implied.

@@ -15,7 +15,8 @@ int dit_block_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_R
 {
     int D = c->n_heads * c->head_dim, F = c->ffn_dim, n = 0;
 #define L(field, nm, out, in, act, kind)                                                           \
-    rows[n++] = (struct layer_row){"blocks.%d." nm, BLOCK(field), out, in, act, kind, false, false, false}
+    rows[n++] =                                                                                    \
+        (struct layer_row){"blocks.%d." nm, BLOCK(field), out, in, act, kind, false, false, false}
     L(q, "attn1.to_q", D, D, ACT_NONE, ROWS_TOKENS);
     L(k, "attn1.to_k", D, D, ACT_NONE, ROWS_TOKENS);
     L(v, "attn1.to_v", D, D, ACT_NONE, ROWS_TOKENS);

@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-#define LANES 32 /* four 8-wide or two 16-wide accumulators: enough to hide the latency of an add  \
-                  */
+/* four 8-wide or two 16-wide accumulators: enough to hide the latency of an add */
+#define LANES 32
 
 /* x in [-87, 88] after clamping: n = round(x / ln 2), e^x = 2^n * p(x - n ln 2), Cephes'
  * polynomial. */

@@ -25,7 +25,7 @@ enum : unsigned {
     BY_RUNS = 2, // keys of a row one after another, copied by the whole feeding warpgroup
     BY_TURNS = 4, // warpgroups take turns at issuing products
     BY_TWO = 8, // scores of the next tile are computed during the softmax of this one, its outputs
-                // between its exp2 (sm90_ahead.cuh)
+    // between its exp2 (sm90_ahead.cuh)
     BY_PLAIN = 16, // lists without mean tiles, nothing recorded
     BY_KEPT = 32, // queries are kept in registers, and their buffer is free at once
 };

@@ -22,8 +22,7 @@ static void report(const struct contest *b, FILE *csv)
     snprintf(name, sizeof name, "%d x %d x %d", s->len, s->heads, s->dim);
     printf("%-16s dense ", name);
     for (int i = 0; i < b->n; i++)
-        if (b->c[i].pattern == DENSE)
-            printf("  %s %.0f", b->c[i].name, rate(b, &b->c[i]));
+        if (b->c[i].pattern == DENSE) printf("  %s %.0f", b->c[i].name, rate(b, &b->c[i]));
     if (cudnn) printf("  (best %.3f x cudnn)", cudnn->median / dense->median);
     printf(" TFLOP/s; %d rounds\n", b->rounds);
     for (int i = 0; i < b->n; i++) { /* one line: r of a kernel under one kind of plan */

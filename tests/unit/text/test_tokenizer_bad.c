@@ -116,16 +116,16 @@ static void broken_parts(void)
     refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"last\"}}",
             "prepend_scheme");
     refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"add_prefix_space\":false,"
-                      "\"prepend_scheme\":\"always\"}}",
+            "\"prepend_scheme\":\"always\"}}",
             "add_prefix_space");
     refused("{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}", "BertProcessing");
     refused("{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[]}}",
             "no place");
     refused("{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
-                      "\"SpecialToken\":{\"id\":\"x\"}}]}}",
+            "\"SpecialToken\":{\"id\":\"x\"}}]}}",
             "\"x\"");
     refused("{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
-                      "\"Sequence\":{\"id\":\"A\"}},"
+            "\"Sequence\":{\"id\":\"A\"}},"
             "{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[700]}}}}",
             "outside");
 }
@@ -141,7 +141,7 @@ static void small(void)
             ",\"added_tokens\":[{\"id\":6,\"content\":\"ab\"},{\"id\":7,\"content\":\"aba\"}]}",
             "abab", 2, (int[]){7, 4});
     becomes("{" MODEL ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x{2,3}y?|"
-                      "\\\\Ab+\"},\"content\":\"a\"}}",
+            "\\\\Ab+\"},\"content\":\"a\"}}",
             "bbxxxyab", 4, (int[]){3, 3, 3, 4});
     becomes("{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"?"
             "\",0],[\"<0xC3>\",-1],[\"<0xA9>\",-1]]}}",
