@@ -5,11 +5,25 @@
 #include "model/base/vendor/cJSON.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_JSON ((size_t)256 << 20) /* the largest tokenizer.json seen is 17 MB */
+#define MAX_JSON ((size_t)64 << 20) /* an index of 14B weights has 0.1 MB, a config 2 kB */
+
+/* cJSON says of a document only that it could not be read: whether memory was the reason is noted
+ * here, a thread. */
+static _Thread_local bool no_memory;
+
+static void *take(size_t bytes)
+{
+    void *p = malloc(bytes);
+    if (!p) no_memory = true;
+    return p;
+}
+
+static void set_hooks(void) { cJSON_InitHooks(&(cJSON_Hooks){take, free}); }
 
 static const cJSON *node(const struct json *n) { return (const cJSON *)n; }
 
@@ -17,9 +31,14 @@ static const struct json *wrap(const cJSON *n) { return (const struct json *)n; 
 
 int json_parse(struct json **root, const char *text, size_t len, const char *path, struct err *e)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const char *end = NULL;
     *root = NULL;
+    pthread_once(&once, set_hooks);
+    no_memory = false;
     cJSON *j = cJSON_ParseWithLengthOpts(text, len, &end, 0);
+    if (!j && no_memory)
+        return err_set(e, ERR_RESOURCE, "%s: no memory to read its %zu bytes of JSON", path, len);
     if (!j) {
         size_t at = end && end >= text && end <= text + len ? (size_t)(end - text) : 0;
         return err_set(e, ERR_INPUT, "%s: not valid JSON, broken at byte %zu of %zu", path, at,
@@ -40,7 +59,7 @@ int json_open(struct json **root, const char *path, struct err *e)
     char *text;
     size_t len;
     *root = NULL;
-    if (file_read(&text, &len, path, MAX_JSON, e) < 0) return -1;
+    if (text_read(&text, &len, path, MAX_JSON, e) < 0) return -1;
     int r = json_parse(root, text, len, path, e);
     free(text);
     return r;
@@ -50,9 +69,11 @@ void json_close(struct json *root) { cJSON_Delete((cJSON *)root); }
 
 const struct json *json_get(const struct json *parent, const char *key)
 {
-    return parent && cJSON_IsObject(node(parent))
-               ? wrap(cJSON_GetObjectItemCaseSensitive(node(parent), key))
-               : NULL;
+    const cJSON *found = NULL; /* of two equal keys the last counts, as in Python's json.loads */
+    if (parent && cJSON_IsObject(node(parent)))
+        for (const cJSON *c = node(parent)->child; c; c = c->next)
+            if (strcmp(c->string, key) == 0) found = c;
+    return wrap(found);
 }
 
 const struct json *json_at(const struct json *array, int index)

@@ -1,7 +1,14 @@
 /* JSON configs: typed reads that name the file and key when they fail. A thin door to cJSON.
  *
+ * Reads what Python's json.dumps writes, too: NaN, Infinity and -Infinity (numbers that
+ * json_number() refuses), integers of any length, "\u0000" (kept as C0 80, so that a string does
+ * not end there), lone surrogates (kept as three bytes that are no UTF-8: whoever wants UTF-8 of a
+ * string asks utf8_valid()), a byte order mark in front. Of equal keys the last counts.
+ *
  * Owner: json_open() → json_close(); nodes and strings live as long as the document.
- * Errors: ERR_INPUT. Hostile input: depth, size and duplicate keys are bounded by the parser. */
+ * Errors: ERR_INPUT, or ERR_RESOURCE when memory ran out. Hostile input: depth and size are
+ * bounded.
+ */
 #ifndef DITGEN_BASE_JSON_H
 #define DITGEN_BASE_JSON_H
 

@@ -255,7 +255,7 @@ int tokenizer_read(struct tokenizer *t, const char *path, struct err *e)
 {
     char *text;
     size_t len;
-    if (file_read(&text, &len, path, MAX_FILE, e) < 0) return -1;
+    if (text_read(&text, &len, path, MAX_FILE, e) < 0) return -1;
     int status = tokenizer_parse(t, text, len, path, e);
     free(text);
     return status;

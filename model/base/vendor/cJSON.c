@@ -22,6 +22,8 @@
 
 /* cJSON */
 /* JSON parser in C. */
+/* Version as in cJSON.h; four places marked "ditgen:" read what Python's json.dumps writes: NaN and Infinity, halves of
+ * surrogate pairs, \u0000, long integers. */
 
 /* disable warnings about old C89 functions in MSVC */
 #if !defined(_CRT_SECURE_NO_DEPRECATE) && defined(_MSC_VER)
@@ -306,7 +308,7 @@ static cJSON_bool parse_number(cJSON * const item, parse_buffer * const input_bu
 {
     double number = 0;
     unsigned char *after_end = NULL;
-    unsigned char number_c_string[64];
+    unsigned char number_c_string[4400]; /* ditgen: was 64; the digits of Python's longest int are 4300 */
     unsigned char decimal_point = get_decimal_point();
     size_t i = 0;
 
@@ -664,54 +666,36 @@ static unsigned char utf16_literal_to_utf8(const unsigned char * const input_poi
     /* get the first utf16 sequence */
     first_code = parse_hex4(first_sequence + 2);
 
-    /* check that the code is valid */
-    if (((first_code >= 0xDC00) && (first_code <= 0xDFFF)))
-    {
-        goto fail;
-    }
-
-    /* UTF16 surrogate pair */
+    /* ditgen: half of a surrogate pair stands for itself, as Python's json.dumps writes it (three bytes
+     * ED A0..BF xx: no UTF-8, which whoever wants UTF-8 of a string must ask) */
+    sequence_length = 6; /* \uXXXX */
+    codepoint = first_code;
     if ((first_code >= 0xD800) && (first_code <= 0xDBFF))
     {
         const unsigned char *second_sequence = first_sequence + 6;
-        unsigned int second_code = 0;
-        sequence_length = 12; /* \uXXXX\uXXXX */
 
-        if ((input_end - second_sequence) < 6)
+        if (((input_end - second_sequence) >= 6) && (second_sequence[0] == '\\') && (second_sequence[1] == 'u'))
         {
-            /* input ends unexpectedly */
-            goto fail;
+            unsigned int second_code = parse_hex4(second_sequence + 2);
+            if ((second_code >= 0xDC00) && (second_code <= 0xDFFF))
+            {
+                /* calculate the unicode codepoint from the surrogate pair */
+                codepoint = 0x10000 + (((first_code & 0x3FF) << 10) | (second_code & 0x3FF));
+                sequence_length = 12; /* \uXXXX\uXXXX */
+            }
         }
-
-        if ((second_sequence[0] != '\\') || (second_sequence[1] != 'u'))
-        {
-            /* missing second half of the surrogate pair */
-            goto fail;
-        }
-
-        /* get the second utf16 sequence */
-        second_code = parse_hex4(second_sequence + 2);
-        /* check that the code is valid */
-        if ((second_code < 0xDC00) || (second_code > 0xDFFF))
-        {
-            /* invalid second half of the surrogate pair */
-            goto fail;
-        }
-
-
-        /* calculate the unicode codepoint from the surrogate pair */
-        codepoint = 0x10000 + (((first_code & 0x3FF) << 10) | (second_code & 0x3FF));
-    }
-    else
-    {
-        sequence_length = 6; /* \uXXXX */
-        codepoint = first_code;
     }
 
     /* encode as UTF-8
      * takes at maximum 4 bytes to encode:
      * 11110xxx 10xxxxxx 10xxxxxx 10xxxxxx */
-    if (codepoint < 0x80)
+    if (codepoint == 0)
+    {
+        /* ditgen: C0 80 for \u0000, so that no string ends before it does */
+        utf8_length = 2;
+        first_byte_mark = 0xC0;
+    }
+    else if (codepoint < 0x80)
     {
         /* normal ascii, encoding 0xxxxxxx */
         utf8_length = 1;
@@ -1313,6 +1297,30 @@ static cJSON_bool parse_value(cJSON * const item, parse_buffer * const input_buf
     }
 
     /* parse the different types of values */
+    /* ditgen: the three numbers that Python's json.dumps writes by name */
+    if (can_read(input_buffer, 3) && (strncmp((const char*)buffer_at_offset(input_buffer), "NaN", 3) == 0))
+    {
+        item->type = cJSON_Number;
+        item->valuedouble = (double)NAN;
+        input_buffer->offset += 3;
+        return true;
+    }
+    if (can_read(input_buffer, 8) && (strncmp((const char*)buffer_at_offset(input_buffer), "Infinity", 8) == 0))
+    {
+        item->type = cJSON_Number;
+        item->valuedouble = (double)INFINITY;
+        item->valueint = INT_MAX;
+        input_buffer->offset += 8;
+        return true;
+    }
+    if (can_read(input_buffer, 9) && (strncmp((const char*)buffer_at_offset(input_buffer), "-Infinity", 9) == 0))
+    {
+        item->type = cJSON_Number;
+        item->valuedouble = -(double)INFINITY;
+        item->valueint = INT_MIN;
+        input_buffer->offset += 9;
+        return true;
+    }
     /* null */
     if (can_read(input_buffer, 4) && (strncmp((const char*)buffer_at_offset(input_buffer), "null", 4) == 0))
     {
