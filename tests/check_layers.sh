@@ -13,7 +13,9 @@ say() {
 files=$(find app sched model attention -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | grep -v /vendor/ | sort)
 for f in $files; do
     case $f in
-    app/*) allowed='^(app/|sched/sched\.h|model/model\.h|attention/attention\.h|model/base/)' ;;
+    app/lib/*) allowed='^(app/lib/|sched/sched\.h|model/model\.h|attention/attention\.h|model/base/)' ;;
+    app/clips/*) allowed='^(app/clips/|model/base/)' ;;
+    app/cli/*) allowed='^(app/|sched/sched\.h|model/model\.h|attention/attention\.h|model/base/)' ;;
     sched/*) allowed='^(sched/|model/model\.h|model/base/)' ;;
     model/base/*) allowed='^model/base/' ;;
     model/weights/*) allowed='^model/(base|weights)/' ;;

@@ -1,7 +1,7 @@
 /* What went wrong, in one sentence and one exit code.
  *
  * Whoever knows the facts writes the sentence (what, seen, wanted, next); whoever knows more (file,
- * layer, flag) puts it in front with err_wrap(); only app/main.c prints it. Lives on the caller's
+ * layer, flag) puts it in front with err_wrap(); only app/cli/main.c prints it. Lives on the caller's
  * stack: failing allocates nothing. Threads: one struct a thread. */
 #ifndef DITGEN_BASE_ERR_H
 #define DITGEN_BASE_ERR_H

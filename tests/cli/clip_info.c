@@ -1,6 +1,6 @@
 /* What a clip is, one fact a line, for the shell tests: decoded back by the readers.
  * Usage: clip_info PATH [settings]: with a second word, prints the settings alone. */
-#include "app/writers/writer.h"
+#include "app/clips/writer.h"
 
 #include <stdio.h>
 

@@ -45,10 +45,10 @@ if [ "$SANITIZE" != ON ] && command -v pkg-config >/dev/null; then
     done=$((done + 1))
     sed -i "s|^prefix=.*|prefix=$T/moved|" "$lib/ditgen.pc"
     flags=$(PKG_CONFIG_PATH="$lib" pkg-config --cflags --libs ditgen) &&
-        $CC -Wall -Werror "$SOURCE/app/example.c" $flags -o ex/own 2>"$T/.err" || bad "example.c against the installed library"
+        $CC -Wall -Werror "$SOURCE/app/lib/example.c" $flags -o ex/own 2>"$T/.err" || bad "example.c against the installed library"
     (cd ex && LD_LIBRARY_PATH="$(dirname "$lib")" ./own x 2>"$T/.err") || bad "the program against the installed library"
     static=$(PKG_CONFIG_PATH="$lib" pkg-config --cflags --libs --static ditgen | sed "s|-lditgen|-l:libditgen.a|")
-    $CC "$SOURCE/app/example.c" $static -o ex/static 2>"$T/.err" || bad "example.c against libditgen.a"
+    $CC "$SOURCE/app/lib/example.c" $static -o ex/static 2>"$T/.err" || bad "example.c against libditgen.a"
     (cd ex && ./static x 2>"$T/.err") || bad "the program against libditgen.a"
     nm -D --defined-only "$(dirname "$lib")"/libditgen.so | awk '{ print $3 }' | grep -v '^ditgen_' | grep -q . &&
         bad "libditgen.so exports names that are not its own"

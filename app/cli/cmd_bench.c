@@ -1,0 +1,383 @@
+/* bench: seconds and memory of every phase, medians over runs, beside the machine's peak of the
+ * same run.
+ *
+ * Takes the flags of generate that choose a model and a clip; writes no clip. Memory of a phase is
+ * the process's highest resident size in it, mapped weights included, as the plan predicts it;
+ * where the system cannot start that mark anew, only the whole run has one. */
+#include "app/cli/cli.h"
+#include "app/cli/cmd.h"
+#include "app/lib/cost.h"
+#include "app/cli/peak.h"
+#include "app/cli/progress.h"
+#include "app/lib/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define MAX_RUNS 100
+#define PROMPT "a rocket flies up in outer space"
+
+static const char USAGE[] =
+    "ditgen bench [--runs N] [--json] [flags of generate]\n"
+    "  --runs N  how often (1 to 100; default 3)\n"
+    "  --json    one JSON object instead of tables\n"
+    "Of generate's flags: the prompt, -m, -n, -W -H --size --frames --seconds --steps --turbo -s\n"
+    "--guidance-scale --flow-shift --solver -t --precision --attention --kernel --profile "
+    "--config.\n"
+    "Prints seconds of each phase (median, fastest, slowest), predicted and measured peak memory,\n"
+    "and the floating-point peak of this machine, measured just before.\n";
+
+/* --- what is measured ---------------------------------------------------------------------------
+ */
+
+enum row { ROW_TEXT, ROW_LOAD, ROW_STEP, ROW_DENOISE, ROW_DECODE, ROW_ALL, ROWS };
+static const struct row_name {
+    const char *text, *json;
+} row_names[ROWS] = {
+    {"text", "text"},       {"open model", "open"}, {"one step", "step"},
+    {"denoise", "denoise"}, {"decode", "decode"},   {"all", "all"},
+};
+
+struct samples { /* of one row */
+    double *v;
+    int n;
+};
+
+struct bench {
+    int runs;
+    bool json, help;
+    struct samples rows[ROWS];
+    size_t bytes[DITGEN_PHASES]; /* measured in the first run, which finds a fresh heap; 0: not
+                                    known */
+    size_t most; /* of the process, until the first run ended */
+    /* of the run under way */
+    struct progress *progress;
+    int run;
+    bool marks; /* the system starts the memory mark anew on request */
+    enum ditgen_phase phase;
+    int done;
+    double begin, last; /* last: when the row under way began */
+    double text, load, denoise;
+};
+
+static void sample(struct bench *b, enum row row, double seconds)
+{
+    b->rows[row].v[b->rows[row].n++] = seconds;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const struct samples *s) /* sorted */
+{
+    return (s->v[(s->n - 1) / 2] + s->v[s->n / 2]) / 2;
+}
+
+/* Starts the highest resident size of this process anew; false: the system does not. */
+static bool mark_memory(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "w");
+    if (!f) return false;
+    bool ok = fputs("5", f) >= 0;
+    return fclose(f) == 0 && ok;
+}
+
+static size_t marked_memory(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
+    if (f) fclose(f);
+    return (size_t)kib * 1024;
+}
+
+static void end_memory(struct bench *b, enum ditgen_phase phase)
+{
+    if (!b->marks || b->run > 0) return;
+    b->bytes[phase] = marked_memory();
+    if (b->bytes[phase] > b->most) b->most = b->bytes[phase];
+    mark_memory();
+}
+
+/* Text ends with its last report; opening the transformer lies between that and the first of
+ * denoise; what closes it and opens the VAE belongs to decoding. */
+static int on_progress(void *ctx, const struct ditgen_progress *p)
+{
+    struct bench *b = ctx;
+    double now = peak_clock();
+    if (p->phase == DITGEN_TEXT) {
+        b->text = now - b->begin;
+        b->last = now;
+    } else if (p->phase == DITGEN_DENOISE && b->phase == DITGEN_TEXT) {
+        end_memory(b, DITGEN_TEXT);
+        b->load = now - b->last;
+        b->denoise = 0;
+        b->done = 0;
+        b->last = now;
+    } else if (p->phase == DITGEN_DENOISE && p->done > b->done) {
+        sample(b, ROW_STEP, now - b->last);
+        b->denoise += now - b->last;
+        b->done = p->done;
+        b->last = now;
+    } else if (p->phase == DITGEN_DECODE && b->phase == DITGEN_DENOISE) {
+        end_memory(b, DITGEN_DENOISE);
+    }
+    b->phase = p->phase;
+    if (b->progress) progress_update(b->progress, p);
+    return 0;
+}
+
+static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settings *g,
+                   struct err *e)
+{
+    struct ditgen_error de;
+    struct ditgen_callbacks calls = {.ctx = b, .progress = on_progress};
+    b->phase = DITGEN_TEXT;
+    b->marks = b->run == 0 && mark_memory();
+    b->begin = b->last = peak_clock();
+    if (ditgen_generate(d, g, &calls, &de) < 0)
+        return err_set(e, (enum err_code)de.code, "%s", de.message);
+    double end = peak_clock();
+    end_memory(b, DITGEN_DECODE);
+    /* second best: it outlives exec, so that it may be the largest size of whoever started us */
+    struct rusage usage;
+    if (b->run == 0 && !b->marks && getrusage(RUSAGE_SELF, &usage) == 0)
+        b->most = (size_t)usage.ru_maxrss * 1024;
+    sample(b, ROW_TEXT, b->text);
+    sample(b, ROW_LOAD, b->load);
+    sample(b, ROW_DENOISE, b->denoise);
+    sample(b, ROW_DECODE, end - b->last);
+    sample(b, ROW_ALL, end - b->begin);
+    return 0;
+}
+
+/* --- what is printed
+ * ------------------------------------------------------------------------------ */
+
+struct report {
+    const struct bench *b;
+    const struct ditgen_settings *g;
+    struct ditgen_plan plan;
+    struct peak peak;
+    struct cpu cpu;
+    double step_flops, decode_flops;
+    size_t before; /* resident when the plan was made: what each phase adds to */
+};
+
+static const char *const phase_names[DITGEN_PHASES] = {"text", "denoise", "decode"};
+
+/* The peak that the run's precision is judged by. */
+static double judge(const struct report *r)
+{
+    return strcmp(r->plan.precision, "bf16") == 0 && r->peak.bf16 > 0 ? r->peak.bf16 : r->peak.fp32;
+}
+
+static void print_rate(const struct report *r, enum row row, double flops)
+{
+    double rate = flops / median(&r->b->rows[row]);
+    printf("%s: %.1f GFLOP, %.1f GFLOP/s, %.0f %% of the peak\n", row_names[row].text, flops * 1e-9,
+           rate * 1e-9, 100 * rate / judge(r));
+}
+
+static void print_memory(const char *name, size_t predicted, size_t measured)
+{
+    const double mib = 1.0 / (1 << 20);
+    printf("%-12s %8.0f MiB", name, (double)predicted * mib);
+    if (measured)
+        printf(" %8.0f MiB %+7.1f %%\n", (double)measured * mib,
+               100 * ((double)predicted / (double)measured - 1));
+    else
+        puts("  not known");
+}
+
+static void print_tables(const struct report *r)
+{
+    const struct ditgen_plan *p = &r->plan;
+    printf("%s, %d threads on %d cores\n", r->cpu.name[0] ? r->cpu.name : "unnamed processor",
+           p->threads, r->cpu.cores);
+    printf("peak %.1f GFLOP/s fp32 (%s)", r->peak.fp32 * 1e-9, r->peak.fp32_by);
+    if (r->peak.bf16 > 0) printf(", %.1f GFLOP/s bf16 (%s)", r->peak.bf16 * 1e-9, r->peak.bf16_by);
+    printf("\n%dx%d, %d frames, %d steps of %d branch%s, %d tokens, %s\n", r->g->width,
+           r->g->height, r->g->frames, r->g->steps, p->branches, p->branches > 1 ? "es" : "",
+           p->tokens, p->precision);
+    printf("linear %s; attention %s\n\n%-12s %10s %10s %10s   seconds, %d run%s\n", p->linear,
+           p->attention, "phase", "median", "fastest", "slowest", r->b->runs,
+           r->b->runs > 1 ? "s" : "");
+    for (int i = 0; i < ROWS; i++) {
+        const struct samples *s = &r->b->rows[i];
+        printf("%-12s %10.3f %10.3f %10.3f\n", row_names[i].text, median(s), s->v[0],
+               s->v[s->n - 1]);
+    }
+    print_rate(r, ROW_STEP, r->step_flops);
+    print_rate(r, ROW_DECODE, r->decode_flops);
+    printf("\n%-12s %12s %12s %9s\n", "memory", "predicted", "measured", "off by");
+    for (int i = 0; i < DITGEN_PHASES; i++)
+        print_memory(phase_names[i], r->before + p->phase_bytes[i], r->b->bytes[i]);
+    print_memory("peak", p->peak_bytes, r->b->most);
+}
+
+static void print_json(const struct report *r)
+{
+    const struct ditgen_plan *p = &r->plan;
+    printf("{\"cpu\": ");
+    json_put_string(stdout, r->cpu.name);
+    printf(", \"threads\": %d, \"cores\": %d, \"level\": \"%s\", \"peak_fp32_gflops\": %.3f",
+           p->threads, r->cpu.cores, cpu_level_name(r->cpu.level), r->peak.fp32 * 1e-9);
+    if (r->peak.bf16 > 0) printf(", \"peak_bf16_gflops\": %.3f", r->peak.bf16 * 1e-9);
+    printf(", \"width\": %d, \"height\": %d, \"frames\": %d, \"steps\": %d, \"branches\": %d, "
+           "\"tokens\": %d, \"precision\": \"%s\", \"linear\": ",
+           r->g->width, r->g->height, r->g->frames, r->g->steps, p->branches, p->tokens,
+           p->precision);
+    json_put_string(stdout, p->linear);
+    printf(", \"attention\": ");
+    json_put_string(stdout, p->attention);
+    printf(", \"runs\": %d, \"step_gflop\": %.6g, \"decode_gflop\": %.6g, \"seconds\": {",
+           r->b->runs, r->step_flops * 1e-9, r->decode_flops * 1e-9);
+    for (int i = 0; i < ROWS; i++) {
+        const struct samples *s = &r->b->rows[i];
+        printf("%s\"%s\": {\"median\": %.6f, \"fastest\": %.6f, \"slowest\": %.6f, \"n\": %d}",
+               i ? ", " : "", row_names[i].json, median(s), s->v[0], s->v[s->n - 1], s->n);
+    }
+    printf("}, \"predicted_bytes\": {");
+    for (int i = 0; i < DITGEN_PHASES; i++)
+        printf("\"%s\": %zu, ", phase_names[i], r->before + p->phase_bytes[i]);
+    printf("\"peak\": %zu}, \"measured_bytes\": {", p->peak_bytes);
+    for (int i = 0; i < DITGEN_PHASES; i++)
+        if (r->b->bytes[i]) printf("\"%s\": %zu, ", phase_names[i], r->b->bytes[i]);
+    printf("\"peak\": %zu}}\n", r->b->most);
+}
+
+/* --- the command
+ * ---------------------------------------------------------------------------------- */
+
+/* Takes its own flags out of argv; the rest is generate's. */
+static int take_own_flags(struct bench *b, int *argc, char **argv, struct err *e)
+{
+    int n = 1;
+    b->runs = 3;
+    for (int i = 1; i < *argc; i++) {
+        const char *value = NULL;
+        if (strcmp(argv[i], "--json") == 0) {
+            b->json = true;
+        } else if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+            b->help = true;
+        } else if (strcmp(argv[i], "--runs") == 0) {
+            if (++i < *argc) value = argv[i];
+            if (!value) return err_set(e, ERR_USAGE, "--runs wants a number");
+        } else if (strncmp(argv[i], "--runs=", 7) == 0) {
+            value = argv[i] + 7;
+        } else {
+            argv[n++] = argv[i];
+        }
+        if (value && parse_int(value, 1, MAX_RUNS, &b->runs) < 0)
+            return err_set(e, ERR_USAGE, "--runs is %.40s, wanted 1 to %d", value, MAX_RUNS);
+    }
+    *argc = n;
+    return 0;
+}
+
+static int refuse_foreign(const struct cli *c, struct err *e)
+{
+    const char *flag = c->output        ? "-o"
+                       : c->latents     ? "--save-latents"
+                       : c->dump_config ? "--dump-config"
+                       : c->plan        ? "--plan"
+                       : c->file        ? "-f"
+                                        : NULL;
+    return flag ? err_set(e, ERR_USAGE, "bench takes no %s: it writes no clip", flag) : 0;
+}
+
+static int alloc_samples(struct bench *b, int steps, struct err *e)
+{
+    for (int i = 0; i < ROWS; i++) {
+        size_t n = (size_t)b->runs * (size_t)(i == ROW_STEP ? steps : 1);
+        b->rows[i].v = malloc(n * sizeof(double));
+        if (!b->rows[i].v) return err_set(e, ERR_RESOURCE, "no memory for %zu timings", n);
+    }
+    return 0;
+}
+
+static int measure(struct report *r, struct bench *b, struct ditgen *d, struct err *e)
+{
+    struct model_clip clip = {.width = r->g->width,
+                              .height = r->g->height,
+                              .frames = r->g->frames,
+                              .num_steps = r->g->steps,
+                              .guided = r->plan.branches > 1};
+    struct cost work;
+    if (alloc_samples(b, r->g->steps, e) < 0) return -1;
+    cpu_detect(&r->cpu);
+    threads_set(r->plan.threads);
+    peak_measure(&r->peak, r->cpu.level);
+    cost_work(&work, d, &clip);
+    r->step_flops = r->plan.branches * (work.linear_flops + work.attn_flops);
+    r->decode_flops = work.decode_flops;
+    for (b->run = 0; b->run < b->runs; b->run++)
+        if (one_run(b, d, r->g, e) < 0) return -1;
+    for (int i = 0; i < ROWS; i++)
+        qsort(b->rows[i].v, (size_t)b->rows[i].n, sizeof(double), by_value);
+    return 0;
+}
+
+static int bench_run(struct bench *b, struct cli *c, struct err *e)
+{
+    struct ditgen *d = NULL;
+    struct ditgen_settings g;
+    struct ditgen_error de;
+    struct progress progress;
+    struct report r = {.b = b, .g = &g};
+    char note[256], methods[512];
+    int rc = -1;
+    if (ditgen_open(&d, c->settings.model, &de) < 0) goto library;
+    if (settings_resolve(&c->settings, d, &g, note, e) < 0) goto out;
+    if (settings_method_text(&c->settings, methods, sizeof methods, e) < 0) goto out;
+    g.attention_options = methods[0] ? methods : NULL;
+    r.before = cost_resident();
+    if (ditgen_plan(d, &g, &r.plan, &de) < 0) goto library;
+    progress_init(&progress, stderr, c->progress == 1,
+                  c->quiet || (c->progress == 0 && !isatty(STDERR_FILENO)));
+    b->progress = &progress;
+    rc = measure(&r, b, d, e);
+    progress_pause(&progress);
+    if (rc == 0 && b->json)
+        print_json(&r);
+    else if (rc == 0)
+        print_tables(&r);
+    goto out;
+library:
+    err_set(e, (enum err_code)de.code, "%s", de.message);
+out:
+    ditgen_close(d);
+    return rc;
+}
+
+int cmd_bench(int argc, char **argv, struct err *e)
+{
+    struct bench b = {0};
+    struct cli c = {0};
+    int rc = take_own_flags(&b, &argc, argv, e);
+    if (rc == 0 && b.help) {
+        fputs(USAGE, stdout);
+        return 0;
+    }
+    if (rc < 0) return -1;
+    rc = cli_parse(&c, argc, argv, CLI_PROMPT, e);
+    if (rc == 0) rc = refuse_foreign(&c, e);
+    if (rc == 0 && !settings_from(&c.settings, "prompt"))
+        rc = settings_set(&c.settings, LAYER_FLAG, "prompt", PROMPT, e);
+    if (rc == 0 && !settings_from(&c.settings, "seed")) /* nothing is drawn: runs compare */
+        rc = settings_set(&c.settings, LAYER_FLAG, "seed", "1", e);
+    if (rc == 0) rc = bench_run(&b, &c, e);
+    for (int i = 0; i < ROWS; i++)
+        free(b.rows[i].v);
+    cli_fini(&c);
+    return rc;
+}

@@ -1,0 +1,177 @@
+/* inspect: what a model folder is, or what a checkpoint holds, without loading it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "app/lib/assets.h"
+#include "app/cli/cmd.h"
+#include "app/lib/ditgen.h"
+#include "app/cli/progress.h"
+#include "model/base/json.h"
+#include "model/model.h"
+#include "sched/sched.h"
+
+static void put_bytes(const char *name, size_t bytes)
+{
+    char text[40];
+    bytes_text(text, sizeof text, (double)bytes);
+    printf("  %-16s %s\n", name, bytes ? text : "none found");
+}
+
+static void put_model(const struct model_info *m)
+{
+    const struct dit_config *d = &m->dit;
+    const struct umt5_config *t = &m->text;
+    const struct vae_config *v = &m->vae;
+    printf("%s: %s\n", m->dir, m->class_name);
+    printf("transformer\n");
+    printf("  %-16s %d heads of %d = %d wide, %d layers, ffn %d\n", "shape", d->n_heads,
+           d->head_dim, d->n_heads * d->head_dim, d->n_layers, d->ffn_dim);
+    printf("  %-16s %d in, %d out, patch %dx%dx%d\n", "latent channels", d->in_channels,
+           d->out_channels, d->patch_t, d->patch_h, d->patch_w);
+    if (d->image_dim) printf("  %-16s %d\n", "image features", d->image_dim);
+    put_bytes("weights", m->weight_bytes[1]);
+    printf("text encoder\n");
+    printf("  %-16s %d wide, %d layers, %d heads of %d, ffn %d\n", "shape", t->d_model, t->n_layers,
+           t->n_heads, t->d_kv, t->d_ff);
+    printf("  %-16s %d\n", "vocabulary", t->vocab_size);
+    put_bytes("weights", m->weight_bytes[0]);
+    printf("vae\n");
+    printf("  %-16s decoder base %d, %d levels, %d channels, %dx%dx%d pixels a latent\n", "shape",
+           v->decoder_base_dim, v->n_levels, v->z_dim, v->scale_temporal, v->scale_spatial,
+           v->scale_spatial);
+    put_bytes("weights", m->weight_bytes[2]);
+    if (m->has_turbo) printf("few-step weights (--turbo)\n");
+}
+
+static int inspect_folder(const char *dir, struct err *e)
+{
+    struct model_info m;
+    struct sched_config s;
+    struct ditgen *d = NULL;
+    struct ditgen_settings g;
+    struct ditgen_error de;
+    char path[ASSETS_PATH + 64];
+    if (model_info_read(&m, dir, e) < 0) return -1;
+    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", dir);
+    if (sched_config_read(&s, path, e) < 0) return -1;
+    if (ditgen_open(&d, dir, &de) < 0) return err_set(e, (enum err_code)de.code, "%s", de.message);
+    put_model(&m);
+    printf("scheduler\n  %-16s %s, solver %s, flow shift %g\n", "class", s.class_name, s.solver,
+           s.flow_shift);
+    ditgen_defaults(d, &g);
+    printf("defaults (%s)\n  %-16s %dx%d, %d frames at %g fps, %d steps, guidance scale %g\n",
+           ditgen_defaults_from(d), "clip", g.width, g.height, g.frames, g.fps, g.steps,
+           g.guidance_scale);
+    if (*g.negative_prompt) printf("  %-16s %s\n", "negative prompt", g.negative_prompt);
+    ditgen_close(d);
+    return 0;
+}
+
+/* --- one safetensors file
+ * ---------------------------------------------------------------------------- */
+
+#define HEADER_MAX 100000000 /* bytes: the format's own limit (wan.md 8.2) */
+
+/* The JSON header, heap. */
+static int read_header(char **text, size_t *len, const char *path, struct err *e)
+{
+    unsigned char size[8];
+    struct stat st;
+    FILE *f = fopen(path, "rb");
+    if (!f) return err_set(e, ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+    int rc = -1;
+    *text = NULL;
+    if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode) || fread(size, 1, 8, f) != 8) {
+        err_set(e, ERR_INPUT, "%s: shorter than 8 bytes: no safetensors file", path);
+        goto out;
+    }
+    uint64_t n = 0;
+    for (int i = 7; i >= 0; i--)
+        n = n << 8 | size[i];
+    if (n < 2 || n > HEADER_MAX || n > (uint64_t)st.st_size - 8) {
+        err_set(e, ERR_INPUT,
+                "%s: its header would be %llu bytes long, the file has %lld: no safetensors file",
+                path, (unsigned long long)n, (long long)st.st_size);
+        goto out;
+    }
+    if (!(*text = malloc((size_t)n + 1))) {
+        err_set(e, ERR_RESOURCE, "no memory for a header of %llu bytes", (unsigned long long)n);
+        goto out;
+    }
+    if (fread(*text, 1, (size_t)n, f) != n) {
+        err_set(e, ERR_INPUT, "%s: cannot be read", path);
+        goto out;
+    }
+    (*text)[n] = 0;
+    *len = (size_t)n;
+    rc = 0;
+out:
+    fclose(f);
+    if (rc < 0) free(*text);
+    return rc;
+}
+
+static int put_tensor(const struct json *t, const char *path, double *elements, struct err *e)
+{
+    const char *name = json_key(t), *dtype = json_string(json_get(t, "dtype"));
+    const struct json *shape = json_get(t, "shape");
+    double n = 1;
+    if (!dtype || !json_is_array(shape))
+        return err_set(e, ERR_INPUT, "%s: tensor '%.100s' has no dtype or shape", path, name);
+    printf("%-60s %-5s [", name, dtype);
+    for (const struct json *d = json_first(shape); d; d = json_next(d)) {
+        double v;
+        if (!json_number(d, &v) || v < 0)
+            return err_set(e, ERR_INPUT, "%s: tensor '%.100s' has a bad shape", path, name);
+        printf("%s%.0f", d == json_first(shape) ? "" : ", ", v);
+        n *= v;
+    }
+    puts("]");
+    *elements += n;
+    return 0;
+}
+
+static int inspect_file(const char *path, struct err *e)
+{
+    char *text = NULL;
+    size_t len = 0;
+    struct json *root = NULL;
+    double elements = 0;
+    int count = 0, rc = 0;
+    if (read_header(&text, &len, path, e) < 0) return -1;
+    if (json_parse(&root, text, len, path, e) < 0) {
+        free(text);
+        return -1;
+    }
+    if (!json_is_object(root)) rc = err_set(e, ERR_INPUT, "%s: its header is no JSON object", path);
+    for (const struct json *t = json_first(root); rc == 0 && t; t = json_next(t)) {
+        if (strcmp(json_key(t), "__metadata__") == 0) continue;
+        rc = put_tensor(t, path, &elements, e);
+        count++;
+    }
+    if (rc == 0) printf("%d tensors, %.3f M elements\n", count, elements * 1e-6);
+    json_close(root);
+    free(text);
+    return rc;
+}
+
+int cmd_inspect(int argc, char **argv, struct err *e)
+{
+    char path[ASSETS_PATH];
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        puts("ditgen inspect [DIR|FILE]: a model folder (without: the model built in), or the "
+             "tensors of a\n"
+             ".safetensors file");
+        return 0;
+    }
+    if (argc > 2)
+        return err_set(e, ERR_USAGE, "inspect takes one folder or file, '%.60s' is the second",
+                       argv[2]);
+    if (argc == 2 && argv[1][0] == '-')
+        return err_set(e, ERR_USAGE, "unknown flag %.60s of inspect", argv[1]);
+    if (assets_model(path, argc == 2 ? argv[1] : NULL, e) < 0) return -1;
+    return path_is_dir(path) ? inspect_folder(path, e) : inspect_file(path, e);
+}

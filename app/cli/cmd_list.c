@@ -1,0 +1,132 @@
+/* list: what can be named after a flag, one a line: name, what it is. Standard output is for
+ * programs. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/lib/assets.h"
+#include "app/cli/cmd.h"
+#include "app/cli/profile.h"
+#include "app/clips/writer.h"
+#include "model/model.h"
+#include "sched/sched.h"
+
+static void list_solvers(void)
+{
+    for (int i = 0; i < solver_count(); i++) {
+        const struct solver *s = solver_at(i);
+        printf("  %-12s %s%s%s%s\n", s->name, s->summary, s->paper ? " (arXiv " : "",
+               s->paper ? s->paper : "", s->paper ? ")" : "");
+    }
+}
+
+static void list_methods(void)
+{
+    for (int i = 0; i < attn_method_count(); i++) {
+        const struct attn_method *m = attn_method_at(i);
+        printf("  %-12s %s%s%s%s\n", m->name, m->summary, m->paper ? " (arXiv " : "",
+               m->paper ? m->paper : "", m->paper ? ")" : "");
+        for (const struct option *o = m->options; o && o->name; o++)
+            printf("  %-12s --%s: %s\n", "", o->name, o->help);
+    }
+}
+
+static void list_kernels(void)
+{
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    for (int i = 0; i < attn_kernel_count(); i++) {
+        struct attn_kernel_info k = attn_kernel_at(i);
+        printf("  %-12s %s%s\n", k.name, k.summary,
+               k.needs > cpu.level ? " [not on this processor]" : "");
+    }
+}
+
+static void list_devices(void)
+{
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    printf("  %-12s %s: %s, %d threads on %d cores; %s\n", "cpu",
+           cpu.name[0] ? cpu.name : "processor", cpu_level_name(cpu.level), cpu.threads, cpu.cores,
+           model_backend());
+}
+
+static void list_writers(void)
+{
+    for (int i = 0; i < writer_kind_count(); i++) {
+        const struct writer_kind *k = writer_kind_at(i);
+        printf("  %-12s %s%s%s%s\n", k->name, k->summary, k->suffixes[0] ? " [" : "", k->suffixes,
+               k->suffixes[0] ? "]" : "");
+    }
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Name and the first comment line of each file. */
+static void list_profiles(void)
+{
+    char dir[ASSETS_PATH], *names[64];
+    int n = 0;
+    struct err ignored;
+    if (!profile_supported() || assets_find(dir, "profiles", &ignored) < 0) return;
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (struct dirent *x; n < (int)ARRAY_LEN(names) && (x = readdir(d)) != NULL;) {
+        size_t len = strlen(x->d_name);
+        if (len > 4 && strcmp(x->d_name + len - 4, ".ini") == 0 && (names[n] = strdup(x->d_name)))
+            n++;
+    }
+    closedir(d);
+    qsort(names, (size_t)n, sizeof *names, by_name);
+    for (int i = 0; i < n; i++) {
+        char path[ASSETS_PATH + 300], line[200] = "";
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        FILE *f = fopen(path, "r");
+        if (f && !fgets(line, sizeof line, f)) line[0] = 0;
+        if (f) fclose(f);
+        line[strcspn(line, "\n")] = 0;
+        printf("  %-12.*s %s\n", (int)strlen(names[i]) - 4, names[i],
+               line[0] == '#' || line[0] == ';' ? line + 1 + strspn(line + 1, " ") : "");
+        free(names[i]);
+    }
+}
+
+static const struct what {
+    const char *name, *title;
+    void (*print)(void);
+} whats[] = {
+    {"solvers", "solvers (--solver)", list_solvers},
+    {"methods", "attention methods (--attention)", list_methods},
+    {"kernels", "attention kernels (--kernel), best first", list_kernels},
+    {"devices", "devices", list_devices},
+    {"writers", "writers (--output)", list_writers},
+    {"profiles", "profiles (--profile)", list_profiles},
+};
+
+int cmd_list(int argc, char **argv, struct err *e)
+{
+    bool any = false;
+    if (argc > 2)
+        return err_set(e, ERR_USAGE, "list takes one word, '%.60s' is the second", argv[2]);
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        puts("ditgen list [solvers|methods|kernels|devices|writers|profiles]: what can be named "
+             "after a flag");
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(whats); i++) {
+        if (argc == 2 && strcmp(argv[1], whats[i].name) != 0) continue;
+        printf("%s%s\n", any ? "\n" : "", whats[i].title);
+        whats[i].print();
+        any = true;
+    }
+    if (!any)
+        return err_set(e, ERR_USAGE,
+                       "there is no list of '%.60s'; there are solvers, methods, kernels, devices, "
+                       "writers, profiles",
+                       argv[1]);
+    return 0;
+}

@@ -1,0 +1,130 @@
+/* Help for people; see help.h. */
+#include "app/cli/help.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "app/cli/cli.h"
+#include "app/cli/profile.h"
+#include "app/clips/writer.h"
+#include "model/model.h"
+
+#define COLUMN 28 /* where the words begin */
+
+static int screen_width(FILE *to)
+{
+    struct winsize w;
+    if (isatty(fileno(to)) && ioctl(fileno(to), TIOCGWINSZ, &w) == 0 && w.ws_col >= 60)
+        return w.ws_col < 110 ? w.ws_col : 110;
+    return 96;
+}
+
+/* text in a column of its own, broken at blanks; the cursor stands at `at`. */
+static void put_column(FILE *to, int at, int width, const char *text)
+{
+    if (at >= COLUMN) fputc('\n', to), at = 0;
+    fprintf(to, "%*s", COLUMN - at, "");
+    int room = width - COLUMN, col = 0;
+    for (const char *p = text; *p;) {
+        int n = (int)strcspn(p, " ");
+        if (col && col + 1 + n > room) {
+            fprintf(to, "\n%*s", COLUMN, "");
+            col = 0;
+        } else if (col) {
+            fputc(' ', to), col++;
+        }
+        fprintf(to, "%.*s", n, p);
+        col += n;
+        p += n;
+        p += strspn(p, " ");
+    }
+    fputc('\n', to);
+}
+
+static void put_row(FILE *to, int width, const struct option *o)
+{
+    char flag[96], help[400], value[48] = "";
+    const char *dash = cli_short(o->name), *meta = cli_metavar(o);
+    int n = snprintf(flag, sizeof flag, "  %-4s --%s%s%s", dash && strlen(dash) <= 2 ? dash : "",
+                     o->name, *meta ? " " : "", meta);
+    if (dash && strlen(dash) > 2)
+        n = snprintf(flag, sizeof flag, "  %s, --%s %s", dash, o->name, meta);
+    /* a default that is the same for every model */
+    if ((o->type == OPTION_INT || o->type == OPTION_DOUBLE) && o->def != 0 && o->def >= o->lo)
+        snprintf(value, sizeof value, " (%g)", o->def);
+    snprintf(help, sizeof help, "%s%s", o->help, value);
+    fputs(flag, to);
+    put_column(to, n, width, help);
+}
+
+static void put_table(FILE *to, int width, const char *title, const struct option *table)
+{
+    fprintf(to, "\n%s\n", title);
+    for (const struct option *o = table; o && o->name; o++)
+        put_row(to, width, o);
+}
+
+static void put_all(FILE *to)
+{
+    int width = screen_width(to);
+    for (const struct settings_group *g = settings_groups; g->title; g++)
+        put_table(to, width, g->title, g->options);
+    for (int i = 0; i < attn_method_count(); i++) {
+        const struct attn_method *m = attn_method_at(i);
+        char title[128];
+        snprintf(title, sizeof title, "With --attention %s", m->name);
+        if (m->options && m->options->name) put_table(to, width, title, m->options);
+    }
+    put_table(to, width, "Files and talk", cli_rows);
+}
+
+void help_generate(FILE *to)
+{
+    fputs(
+        "ditgen: a prompt becomes a video, on this processor\n"
+        "\n"
+        "  ditgen \"a rocket flies up in outer space\" -o rocket.mp4\n"
+        "  echo \"a big shark moves left underwater\" | ditgen -o shark.mp4 --seed 7\n"
+        "  ditgen -m Wan2.1-T2V-1.3B-Diffusers \"a cat\" --size 832x480 --seconds 5 --plan\n"
+        "  ditgen rerun rocket.mp4 --steps 50\n"
+        "\n"
+        "Verbs (the first word; without one, generate)\n"
+        "  generate [flags] PROMPT   make a clip\n"
+        "  rerun CLIP [flags]        make it again from the settings it carries, changed by flags\n"
+        "  list [WHAT]               solvers, methods, kernels, devices, writers, profiles\n"
+        "  inspect DIR|FILE          a model folder or a checkpoint\n"
+        "  compare A B               PSNR and SSIM of two clips, PNG folders or latents\n"
+        "  bench [flags]             seconds and memory of each phase\n",
+        to);
+    put_all(to);
+    fputs("\nWhat is not given comes from --config, then --profile, then the model's own defaults. "
+          "Every clip\n"
+          "carries its settings. Exit codes: 0 done, 2 flags, 3 input, 4 memory or disk, 5 "
+          "processor,\n"
+          "6 cancelled.\n",
+          to);
+}
+
+void help_rerun(FILE *to)
+{
+    fputs("ditgen rerun CLIP [flags]: the clip again, from the settings it carries\n"
+          "\n"
+          "CLIP is an mp4, mov, webm or y4m file, a folder of PNG frames, or a settings.ini. Flags "
+          "replace what\n"
+          "they name, all others stay. A clip names its model; one that is not among the assets is "
+          "given by -m.\n",
+          to);
+    put_all(to);
+}
+
+void help_version(FILE *to)
+{
+    fprintf(to, "ditgen %s\n", ditgen_version());
+    fprintf(to, "linear layers   %s\n", model_backend());
+    fputs("writers        ", to);
+    for (int i = 0; i < writer_kind_count(); i++)
+        fprintf(to, " %s", writer_kind_at(i)->name);
+    fprintf(to, "\nprofiles        %s\n",
+            profile_supported() ? "yes" : "no (built without iniparser)");
+}

@@ -1,0 +1,121 @@
+/* Plans in words; see plan_print.h. */
+#include "app/cli/plan_print.h"
+
+#include <string.h>
+
+#include "app/lib/assets.h"
+
+static const char *model_name(char *buf, size_t n, const struct settings *s)
+{
+    path_last(buf, n, s->model ? s->model : ASSETS_MODEL);
+    return buf;
+}
+
+static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditgen_settings *g,
+                       const struct settings *s, const struct ditgen *d)
+{
+    static const char *const phases[] = {"text", "denoise", "decode"};
+    char name[256];
+    fputs("{\"event\":\"plan\",\"model\":", to);
+    json_put_string(to, model_name(name, sizeof name, s));
+    fputs(",\"defaults\":", to);
+    json_put_string(to, ditgen_defaults_from(d));
+    fprintf(to,
+            ",\"width\":%d,\"height\":%d,\"frames\":%d,\"fps\":%g,\"steps\":%d,\"seed\":%llu,"
+            "\"tokens\":%d,"
+            "\"branches\":%d,\"threads\":%d,\"precision\":\"%s\",\"slow\":%s,\"linear\":",
+            g->width, g->height, g->frames, g->fps, g->steps, (unsigned long long)g->seed,
+            p->tokens, p->branches, p->threads, p->precision, p->slow ? "true" : "false");
+    json_put_string(to, p->linear);
+    fputs(",\"attention\":", to);
+    json_put_string(to, p->attention);
+    for (int i = 0; i < DITGEN_PHASES; i++)
+        fprintf(to, ",\"%s_bytes\":%zu,\"%s_seconds\":%.3f", phases[i], p->phase_bytes[i],
+                phases[i], p->phase_seconds[i]);
+    fprintf(to, ",\"peak_bytes\":%zu,\"available_bytes\":%zu,\"seconds\":%.3f,\"fits\":%s}\n",
+            p->peak_bytes, p->available_bytes, p->seconds, p->fits ? "true" : "false");
+}
+
+void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct ditgen_settings *g,
+                const struct settings *s, const struct ditgen *d)
+{
+    static const char *const phases[] = {"text", "denoise", "decode"};
+    char name[256], a[40], b[40], c[40];
+    if (json) {
+        print_json(to, p, g, s, d);
+        fflush(to);
+        return;
+    }
+    fprintf(to, "model      %s, defaults from %s\n", model_name(name, sizeof name, s),
+            ditgen_defaults_from(d));
+    fprintf(to, "clip       %dx%d, %d frames at %g fps, %.3g s\n", g->width, g->height, g->frames,
+            g->fps, g->frames / g->fps);
+    fprintf(to,
+            "sampling   %s, %d steps, guidance scale %g (%d branch%s a step), flow shift %g, seed "
+            "%llu\n",
+            g->solver, g->steps, g->guidance_scale, p->branches, p->branches > 1 ? "es" : "",
+            g->flow_shift, (unsigned long long)g->seed);
+    fprintf(to, "tokens     %d\n", p->tokens);
+    fprintf(to, "compute    %s, %d thread%s; %s; attention %s\n", p->precision, p->threads,
+            p->threads > 1 ? "s" : "", p->linear, p->attention);
+    for (int i = 0; i < DITGEN_PHASES; i++) {
+        seconds_text(a, sizeof a, p->phase_seconds[i]);
+        bytes_text(b, sizeof b, (double)p->phase_bytes[i]);
+        fprintf(to, "%-10s about %s, %s\n", phases[i], a, b);
+    }
+    seconds_text(a, sizeof a, p->seconds);
+    bytes_text(b, sizeof b, (double)p->peak_bytes);
+    bytes_text(c, sizeof c, (double)p->available_bytes);
+    fprintf(to, "all        about %s, peak memory %s", a, b);
+    if (p->available_bytes) fprintf(to, ", %s free: %s", c, p->fits ? "fits" : "does not fit");
+    fputc('\n', to);
+    fflush(to);
+}
+
+void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
+                      const struct ditgen_settings *g, const struct settings *s,
+                      const struct ditgen *d, const char *path)
+{
+    char name[256], a[40], b[40], c[40];
+    if (p->form == PROGRESS_QUIET) {
+        /* a drawn seed is the one thing that cannot be known otherwise */
+        if (!settings_from(s, "seed")) fprintf(p->to, "seed %llu\n", (unsigned long long)g->seed);
+        return;
+    }
+    if (p->form == PROGRESS_JSON) {
+        print_json(p->to, plan, g, s, d);
+        fflush(p->to);
+    } else {
+        seconds_text(a, sizeof a, plan->seconds);
+        bytes_text(b, sizeof b, (double)plan->peak_bytes);
+        bytes_text(c, sizeof c, (double)plan->available_bytes);
+        progress_say(
+            p, "%s: %dx%d, %d frames at %g fps, %s %d steps, guidance %g, seed %llu (defaults: %s)",
+            model_name(name, sizeof name, s), g->width, g->height, g->frames, g->fps, g->solver,
+            g->steps, g->guidance_scale, (unsigned long long)g->seed, ditgen_defaults_from(d));
+        progress_say(p, "%d tokens, %s, %d thread%s, %s, attention %s", plan->tokens,
+                     plan->precision, plan->threads, plan->threads > 1 ? "s" : "", plan->linear,
+                     plan->attention);
+        progress_say(p, "about %s and %s of memory (%s free); writing %s", a, b, c, path);
+    }
+    if (!plan->fits)
+        progress_say(p, "warning: this does not fit the memory that is free; fewer frames or a "
+                        "smaller size do");
+}
+
+void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *g)
+{
+    char text[40];
+    double seconds = 0;
+    for (int i = 0; i < DITGEN_PHASES; i++)
+        seconds += p->phase_seconds[i];
+    if (p->form == PROGRESS_JSON) {
+        fputs("{\"event\":\"done\",\"output\":", p->to);
+        json_put_string(p->to, path);
+        fprintf(p->to, ",\"seed\":%llu,\"seconds\":%.3f}\n", (unsigned long long)g->seed, seconds);
+        fflush(p->to);
+        return;
+    }
+    seconds_text(text, sizeof text, seconds);
+    progress_say(p, "wrote %s in %s, seed %llu", path, text, (unsigned long long)g->seed);
+}

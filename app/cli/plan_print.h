@@ -1,0 +1,16 @@
+/* What a run will take, in words: all of it for --plan, three lines before a run. */
+#ifndef DITGEN_APP_PLAN_PRINT_H
+#define DITGEN_APP_PLAN_PRINT_H
+
+#include "app/cli/progress.h"
+#include "app/lib/settings.h"
+
+void plan_print(FILE *to, bool json, const struct ditgen_plan *plan,
+                const struct ditgen_settings *g, const struct settings *s, const struct ditgen *d);
+void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
+                      const struct ditgen_settings *g, const struct settings *s,
+                      const struct ditgen *d, const char *path);
+/* The last line of a run. */
+void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *g);
+
+#endif

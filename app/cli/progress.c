@@ -1,0 +1,186 @@
+/* The status line; see progress.h. */
+#include "app/cli/progress.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REDRAW 0.1 /* seconds between drawings of the bar */
+#define SLOW_STEP 1.0 /* seconds a step from which its blocks are worth showing */
+#define BAR_WIDTH 28
+
+void progress_init(struct progress *p, FILE *to, bool json, bool quiet)
+{
+    memset(p, 0, sizeof *p);
+    p->to = to;
+    p->form = quiet                ? PROGRESS_QUIET
+              : json               ? PROGRESS_JSON
+              : isatty(fileno(to)) ? PROGRESS_BAR
+                                   : PROGRESS_LINES;
+}
+
+void seconds_text(char *buf, size_t n, double s)
+{
+    if (s < 0) s = 0;
+    if (s < 10)
+        snprintf(buf, n, "%.1f s", s);
+    else if (s < 119.5)
+        snprintf(buf, n, "%.0f s", s);
+    else if (s < 7200)
+        snprintf(buf, n, "%d min %d s", (int)(s + 0.5) / 60, (int)(s + 0.5) % 60);
+    else if (s < 1e8)
+        snprintf(buf, n, "%d h %d min", (int)(s / 3600), (int)(s / 60) % 60);
+    else
+        snprintf(buf, n, "years");
+}
+
+void bytes_text(char *buf, size_t n, double bytes)
+{
+    if (bytes < 1024.0 * 1024 * 1024)
+        snprintf(buf, n, "%.0f MiB", bytes / (1024 * 1024));
+    else
+        snprintf(buf, n, "%.1f GiB", bytes / (1024.0 * 1024 * 1024));
+}
+
+void json_put_string(FILE *f, const char *text)
+{
+    fputc('"', f);
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            fprintf(f, "\\%c", *c);
+        else if (*c < 32)
+            fprintf(f, "\\u%04x", *c);
+        else
+            fputc(*c, f);
+    }
+    fputc('"', f);
+}
+
+void progress_pause(struct progress *p)
+{
+    if (p->drawn) fputs("\r\033[K", p->to);
+    p->drawn = false;
+    fflush(p->to);
+}
+
+void progress_say(struct progress *p, const char *fmt, ...)
+{
+    if (p->form == PROGRESS_QUIET) return;
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    progress_pause(p);
+    if (p->form == PROGRESS_JSON) {
+        fputs("{\"event\":\"log\",\"line\":", p->to);
+        json_put_string(p->to, line);
+        fputs("}\n", p->to);
+    } else {
+        fprintf(p->to, "%s\n", line);
+    }
+    fflush(p->to);
+}
+
+static const char *phase_name(enum ditgen_phase phase)
+{
+    static const char *const names[] = {"text", "denoise", "decode"};
+    return names[phase];
+}
+
+/* Share of the phase done, counting blocks of the step under way. */
+static double share(const struct ditgen_progress *n)
+{
+    double done = n->done;
+    if (n->blocks > 0) done += (double)n->block / n->blocks;
+    return n->total > 0 ? done / n->total : 0;
+}
+
+static void draw_bar(struct progress *p, const struct ditgen_progress *n)
+{
+    static const char *const words[] = {"text", "step", "frame"};
+    double s = share(n);
+    int full = (int)(s * BAR_WIDTH + 1e-9);
+    char bar[BAR_WIDTH + 1], eta[40] = "";
+    for (int i = 0; i < BAR_WIDTH; i++)
+        bar[i] = i < full ? '#' : '.';
+    bar[BAR_WIDTH] = 0;
+    fprintf(p->to, "\r\033[K%-5s %3d/%d [%s]", words[n->phase], n->done, n->total, bar);
+    if (n->phase == DITGEN_DENOISE) {
+        double done = s * n->total;
+        if (done > 0 && n->seconds / done > SLOW_STEP && n->block > 0)
+            fprintf(p->to, " block %d/%d", n->block, n->blocks);
+        if (done > 0.02) fprintf(p->to, " %.2f s/step", n->seconds / done);
+    }
+    if (s > 0.02) {
+        seconds_text(eta, sizeof eta, n->seconds * (1 - s) / s);
+        fprintf(p->to, ", %s left", eta);
+    }
+    fflush(p->to);
+    p->drawn = true;
+    p->last = n->seconds;
+}
+
+/* Blocks are told only while steps are slow: a line a second at most. */
+static bool worth_json(const struct progress *p, const struct ditgen_progress *n)
+{
+    return n->done != p->done || n->seconds - p->last >= SLOW_STEP;
+}
+
+static void put_json(struct progress *p, const struct ditgen_progress *n)
+{
+    double s = share(n);
+    fprintf(p->to,
+            "{\"event\":\"progress\",\"phase\":\"%s\",\"done\":%d,\"total\":%d,\"seconds\":%.3f",
+            phase_name(n->phase), n->done, n->total, n->seconds);
+    if (n->blocks > 0) fprintf(p->to, ",\"block\":%d,\"blocks\":%d", n->block, n->blocks);
+    if (s > 0) fprintf(p->to, ",\"eta\":%.3f", n->seconds * (1 - s) / s);
+    fputs("}\n", p->to);
+    fflush(p->to);
+    p->last = n->seconds;
+}
+
+static void put_line(struct progress *p, const struct ditgen_progress *n)
+{
+    char eta[40], took[40];
+    seconds_text(took, sizeof took, n->seconds);
+    if (n->phase == DITGEN_DENOISE) {
+        if (n->done == p->done) return;
+        seconds_text(eta, sizeof eta, n->seconds * (n->total - n->done) / n->done);
+        fprintf(p->to, "step %d/%d: %.2f s, %s left\n", n->done, n->total,
+                n->seconds - p->step_begin, eta);
+    } else if (n->done == n->total && n->total != p->done) {
+        if (n->phase == DITGEN_TEXT)
+            fprintf(p->to, "text read in %s\n", took);
+        else
+            fprintf(p->to, "%d frames decoded in %s\n", n->total, took);
+    }
+    fflush(p->to);
+}
+
+void progress_update(struct progress *p, const struct ditgen_progress *n)
+{
+    if (!p->begun || p->phase != n->phase) {
+        p->begun = true;
+        p->phase = n->phase;
+        p->done = 0;
+        p->last = -SLOW_STEP;
+        p->step_begin = 0;
+    }
+    p->phase_seconds[n->phase] = n->seconds;
+    switch (p->form) {
+    case PROGRESS_BAR:
+        if (n->done != p->done || n->seconds - p->last >= REDRAW) draw_bar(p, n);
+        break;
+    case PROGRESS_LINES:
+        if (n->done > 0) put_line(p, n);
+        break;
+    case PROGRESS_JSON:
+        if (worth_json(p, n)) put_json(p, n);
+        break;
+    case PROGRESS_QUIET:
+        break;
+    }
+    if (n->done != p->done) p->step_begin = n->seconds;
+    p->done = n->done;
+}

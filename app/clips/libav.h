@@ -1,0 +1,29 @@
+/* What the libav writer and reader share: choosing an encoder, and libav's errors as sentences. */
+#ifndef DITGEN_APP_WRITERS_LIBAV_H
+#define DITGEN_APP_WRITERS_LIBAV_H
+
+#include "app/clips/writer.h"
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+
+struct libav_choice {
+    const AVOutputFormat *format;
+    const AVCodec *codec;
+    enum AVPixelFormat pix_fmt;
+};
+
+/* Container from the suffix, encoder and pixel format from the flags or the container's defaults.
+ * Refuses what the codec or the frame size cannot do. ERR_USAGE. */
+int libav_choose(struct libav_choice *c, const struct writer_params *p, struct err *e);
+/* The encoder, opened for these frames, one thread, bit-exact. */
+int libav_open_encoder(AVCodecContext **ctx, const struct libav_choice *c,
+                       const struct writer_params *p, struct err *e);
+/* The sentence for libav's error number while writing path. */
+int libav_write_failed(const char *path, int number, uint64_t written, struct err *e);
+/* "file:path", so that no name is taken for another protocol; heap, NULL without memory. */
+char *libav_url(const char *path);
+bool libav_reads(const char *path, const uint8_t *head, size_t n);
+int libav_read(struct clip *c, const char *path, bool want_frames, struct err *e);
+
+#endif

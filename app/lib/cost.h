@@ -1,0 +1,30 @@
+/* What a run will take, before it: floating-point work, seconds, memory.
+ *
+ * Work follows wan.md 9 and 4.9. Seconds are "about": the work over the rate of a short attention
+ * run (two matrix products and an exponential), with one factor each for linear layers and
+ * convolutions. */
+#ifndef DITGEN_APP_COST_H
+#define DITGEN_APP_COST_H
+
+#include "app/lib/run.h"
+
+struct cost {
+    double linear_flops; /* one forward of one branch */
+    double attn_flops;
+    double decode_flops;
+    double text_flops; /* one branch */
+};
+void cost_work(struct cost *c, const struct ditgen *d, const struct model_clip *clip);
+
+/* Floating-point operations a second of the attention kernel that p picks, with the pool's threads
+ * (about 20 ms); remembered in d. 0 when it could not be measured. */
+double cost_probe(struct ditgen *d, const struct attn_params *p);
+
+/* Bytes that the system (and the control group of this process) would still give; 0: not known. */
+size_t cost_available(void);
+/* Resident bytes of this process now; 0: not known. */
+size_t cost_resident(void);
+
+int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, struct err *e);
+
+#endif

@@ -1,0 +1,334 @@
+/* The C library: one generation from settings to frames, over the doors of model and sched. */
+#include "app/lib/ditgen.h"
+
+#include <malloc.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "app/lib/assets.h"
+#include "app/lib/cost.h"
+#include "app/lib/run.h"
+#include "model/model.h"
+#include "sched/sched.h"
+
+const char *ditgen_version(void) { return DITGEN_VERSION; }
+
+/* The public error is the house's with plain types; always -1. */
+static int give(struct ditgen_error *out, const struct err *e)
+{
+    out->code = e->code ? (int)e->code : DITGEN_BUG;
+    memcpy(out->message, e->msg, sizeof out->message);
+    return -1;
+}
+
+int ditgen_open(struct ditgen **out, const char *dir, struct ditgen_error *error)
+{
+    struct err e = {0};
+    char path[ASSETS_PATH], file[ASSETS_PATH + 64];
+    struct ditgen *d = calloc(1, sizeof *d);
+    if (!d) {
+        err_set(&e, ERR_RESOURCE, "no memory for the model's configs");
+        goto fail;
+    }
+    cpu_detect(&d->cpu);
+    if (assets_model(path, dir, &e) < 0) goto fail;
+    if (model_info_read(&d->info, path, &e) < 0) goto fail;
+    snprintf(file, sizeof file, "%s/scheduler/scheduler_config.json", path);
+    if (sched_config_read(&d->scheduler, file, &e) < 0) goto fail;
+    if (defaults_read(&d->defaults, &d->info, &e) < 0) goto fail;
+    *out = d;
+    return 0;
+fail:
+    ditgen_close(d);
+    *out = NULL;
+    return give(error, &e);
+}
+
+void ditgen_close(struct ditgen *d)
+{
+    if (!d) return;
+    defaults_fini(&d->defaults);
+    free(d);
+}
+
+void ditgen_defaults(const struct ditgen *d, struct ditgen_settings *s)
+{
+    const struct defaults *f = &d->defaults;
+    *s = (struct ditgen_settings){
+        .negative_prompt = f->negative_prompt,
+        .width = f->width,
+        .height = f->height,
+        .frames = f->frames,
+        .fps = f->fps,
+        .steps = f->steps,
+        .guidance_scale = f->guidance_scale,
+        .flow_shift = f->flow_shift > 0 ? f->flow_shift : d->scheduler.flow_shift,
+        .solver = f->solver ? f->solver : d->scheduler.solver,
+        .precision = "auto",
+        .attention = "dense",
+    };
+}
+
+int ditgen_turbo(const struct ditgen *d, struct ditgen_settings *s, struct ditgen_error *error)
+{
+    const struct turbo_defaults *t = &d->defaults.turbo;
+    struct err e = {0};
+    if (!d->info.has_turbo) {
+        err_set(&e, ERR_USAGE, "--turbo: %s has no few-step weights (transformer_turbo)",
+                d->info.dir);
+        return give(error, &e);
+    }
+    if (!t->present || t->steps < 1 || t->guidance_scale <= 0) {
+        err_set(&e, ERR_USAGE,
+                "--turbo: %s/ditgen.ini has no [turbo] section with steps and guidance_scale",
+                d->info.dir);
+        return give(error, &e);
+    }
+    s->turbo = 1;
+    s->steps = t->steps;
+    s->guidance_scale = t->guidance_scale;
+    if (t->flow_shift > 0) s->flow_shift = t->flow_shift;
+    if (t->solver) s->solver = t->solver;
+    return 0;
+}
+
+const char *ditgen_defaults_from(const struct ditgen *d) { return d->defaults.from; }
+
+void ditgen_size_near(const struct ditgen *d, int v, int *below, int *above)
+{
+    model_size_near(&d->info, v, below, above);
+}
+
+void ditgen_frames_near(const struct ditgen *d, int v, int *below, int *above)
+{
+    model_frames_near(&d->info, v, below, above);
+}
+
+int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen_plan *p,
+                struct ditgen_error *error)
+{
+    struct err e = {0};
+    struct run r;
+    if (run_init(&r, d, s, NULL, &e) < 0) return give(error, &e);
+    int rc = cost_plan(p, d, &r, &e);
+    run_fini(&r);
+    return rc < 0 ? give(error, &e) : 0;
+}
+
+/* --- one generation
+ * -------------------------------------------------------------------------------- */
+
+struct job { /* what the callbacks of the rooms below need */
+    const struct ditgen_callbacks *calls;
+    struct model *model;
+    struct run run;
+    struct ditgen_progress progress;
+    double begin; /* of the phase */
+    int layers_done, n_layers;
+    int frame; /* next index */
+    uint8_t *rgb; /* [H, W, 3] */
+    float *latents; /* [n] */
+    void *scratch;
+    size_t n;
+};
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* What the phase before gave back goes to the system: the allocator would keep about 70 MiB of
+ * small pieces of the embedded transformer while the VAE needs its own (peak 167 MiB instead of
+ * 102). */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
+{
+    give_back();
+    j->begin = seconds_now();
+    j->progress = (struct ditgen_progress){.phase = phase, .total = total};
+}
+
+/* Nonzero: the caller wants to stop. */
+static int report(struct job *j)
+{
+    if (!j->calls->progress) return 0;
+    j->progress.seconds = seconds_now() - j->begin;
+    return j->calls->progress(j->calls->ctx, &j->progress);
+}
+
+static void log_write(void *ctx, int level, const char *line)
+{
+    const struct ditgen_callbacks *c = ctx;
+    if (c->log) c->log(c->ctx, level, line);
+}
+
+static int text_progress(void *ctx, int done, int total)
+{
+    struct job *j = ctx;
+    int branches = j->run.clip.guided ? 2 : 1;
+    j->n_layers = total;
+    j->progress.done = j->layers_done + done;
+    j->progress.total = total * branches;
+    return report(j);
+}
+
+static int encode_texts(struct job *j, const struct ditgen_settings *s, struct err *e)
+{
+    const char *texts[2] = {s->prompt, s->negative_prompt ? s->negative_prompt : ""};
+    static const char *const names[2] = {"prompt", "negative prompt"};
+    phase_begin(j, DITGEN_TEXT, 1);
+    for (int b = 0; b < (j->run.clip.guided ? 2 : 1); b++) {
+        struct model_text info = {0};
+        if (model_encode_text(j->model, b, texts[b], &info, text_progress, j, e) < 0) return -1;
+        j->layers_done += j->n_layers;
+        j->progress.done = j->layers_done;
+        if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled while reading the text");
+        if (info.truncated)
+            log_line(j->run.params.log, 0,
+                     "the %s is too long: what follows its first %d tokens is ignored", names[b],
+                     info.n_tokens - 1);
+    }
+    return 0;
+}
+
+static int block_progress(void *ctx, int done, int total)
+{
+    struct job *j = ctx;
+    int branches = j->run.clip.guided ? 2 : 1;
+    j->progress.blocks = total * branches;
+    j->progress.block = j->layers_done + done;
+    if (done == total) j->layers_done = j->layers_done + total == total * branches ? 0 : total;
+    return report(j);
+}
+
+static int ask_velocity(void *ctx, float *velocity, const float *latents, int step, int branch,
+                        float timestep, struct err *e)
+{
+    struct job *j = ctx;
+    return model_velocity(j->model, velocity, latents, step, branch, timestep, block_progress, j,
+                          e);
+}
+
+static int after_step(void *ctx, int step, int num_steps, const float *latents)
+{
+    struct job *j = ctx;
+    (void)latents;
+    j->progress.done = step + 1;
+    j->progress.total = num_steps;
+    j->progress.block = 0;
+    j->layers_done = 0;
+    return report(j);
+}
+
+static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
+{
+    struct run *r = &j->run;
+    struct noise_rng rng;
+    noise_seed(&rng, seed);
+    noise_randn(&rng, j->latents, j->n);
+    struct denoise_params p = {.solver = r->solver,
+                               .schedule = &r->schedule,
+                               .guidance_scale = (float)r->guidance_scale,
+                               .round = r->params.precision != PRECISION_FP32,
+                               .n = j->n,
+                               .after_step = after_step,
+                               .ctx = j};
+    struct denoise_model m = {.ctx = j, .velocity = ask_velocity};
+    phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
+    j->layers_done = 0;
+    if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
+    return denoise(j->latents, &p, &m, j->scratch, e);
+}
+
+/* fp32 in [-1, 1] → bytes. To nearest (half to even, as the reference's image path), or truncated,
+ * as its video export (wan.md 7). */
+static void to_bytes(uint8_t *out, const float *x, size_t n, bool truncate)
+{
+    for (size_t i = 0; i < n; i++) {
+        float y = x[i] * 0.5f + 0.5f;
+        y = y > 0 ? (y < 1 ? y : 1) : 0; /* NaN becomes 0 */
+        out[i] = (uint8_t)(truncate ? y * 255.0f : nearbyintf(y * 255.0f));
+    }
+}
+
+static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
+{
+    struct job *j = ctx;
+    size_t len = (size_t)height * (size_t)width * 3;
+    for (int i = 0; i < n; i++, j->frame++) {
+        to_bytes(j->rgb, rgb + (size_t)i * len, len, j->run.truncate_frames);
+        if (j->calls->frame && j->calls->frame(j->calls->ctx, j->frame, j->rgb, width, height))
+            return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
+        j->progress.done = j->frame + 1;
+        if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
+    }
+    return 0;
+}
+
+static int job_run(struct job *j, struct ditgen *d, const struct ditgen_settings *s, struct err *e)
+{
+    const struct model_clip *clip = &j->run.clip;
+    if (model_open(&j->model, &d->info, &j->run.params, e) < 0) return -1;
+    if (encode_texts(j, s, e) < 0) return -1;
+    if (model_denoise_begin(j->model, clip, e) < 0) return -1;
+
+    j->n = model_latents_len(j->model, clip);
+    size_t bytes = denoise_bytes(j->run.solver, j->n, clip->guided);
+    j->latents = malloc(j->n * sizeof *j->latents);
+    j->scratch = malloc(bytes ? bytes : 1);
+    j->rgb = malloc((size_t)clip->width * (size_t)clip->height * 3);
+    if (!j->latents || !j->scratch || !j->rgb)
+        return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
+                       bytes + j->n * sizeof *j->latents);
+    if (denoise_clip(j, s->seed, e) < 0) return -1;
+    struct attn_stats stats;
+    model_denoise_end(j->model, &stats);
+    log_line(j->run.params.log, 1, "attention: %s, kernel %s, density %.3f",
+             j->run.params.attn.method->name, stats.kernel ? stats.kernel : "none", stats.density);
+    free(j->scratch);
+    j->scratch = NULL;
+
+    struct dit_grid g = run_grid(d, clip);
+    const int shape[4] = {d->info.dit.out_channels, g.frames, g.height, g.width};
+    if (j->calls->latents && j->calls->latents(j->calls->ctx, j->latents, shape))
+        return err_set(e, ERR_CANCELLED, "cancelled before decoding");
+    phase_begin(j, DITGEN_DECODE, clip->frames);
+    if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before decoding");
+    return model_decode(j->model, j->latents, clip, take_frames, j, e);
+}
+
+int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
+                    const struct ditgen_callbacks *c, struct ditgen_error *error)
+{
+    static const struct ditgen_callbacks silent;
+    struct err e = {0};
+    struct job j = {.calls = c ? c : &silent};
+    struct log log = {.level = c && c->log ? c->log_level : -1,
+                      .write = log_write,
+                      .ctx = (void *)(c ? c : &silent)};
+    int rc = -1;
+    if (!s->prompt)
+        err_set(&e, ERR_USAGE, "no prompt");
+    else
+        rc = run_init(&j.run, d, s, &log, &e);
+    if (rc == 0) {
+        rc = job_run(&j, d, s, &e);
+        model_close(j.model);
+        run_fini(&j.run);
+    }
+    free(j.latents);
+    free(j.scratch);
+    free(j.rgb);
+    return rc < 0 ? give(error, &e) : 0;
+}

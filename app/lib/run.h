@@ -1,0 +1,41 @@
+/* One generation, checked and chosen: settings of the public API → what the rooms below want.
+ *
+ * Everything that can be refused without reading weights is refused here, so that --plan and a real
+ * run say the same. Owner: run_init → run_fini. Errors: ERR_USAGE with the setting's flag. */
+#ifndef DITGEN_APP_RUN_H
+#define DITGEN_APP_RUN_H
+
+#include "app/lib/defaults.h"
+#include "app/lib/ditgen.h"
+#include "model/model.h"
+#include "sched/sched.h"
+
+struct ditgen { /* the public handle */
+    struct model_info info;
+    struct defaults defaults;
+    struct sched_config scheduler;
+    struct cpu cpu;
+    int probed_threads; /* 0: not probed yet */
+    double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
+    int probed_flops_threads;
+};
+
+struct run {
+    struct model_clip clip;
+    struct model_params params; /* attn.options is owned by the run */
+    const struct solver *solver;
+    struct schedule schedule;
+    double guidance_scale, flow_shift;
+    bool truncate_frames;
+    void *attn_options;
+    char lora[4096 + 64];
+};
+
+int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
+             const struct log *log, struct err *e);
+void run_fini(struct run *r);
+
+/* Latent grid and tokens of the clip. */
+struct dit_grid run_grid(const struct ditgen *d, const struct model_clip *c);
+
+#endif

@@ -1,0 +1,143 @@
+/* Profiles: what is accepted, and that every refusal names file and line or section. */
+#include "app/lib/ini.h"
+#include "app/cli/profile.h"
+#include "tests/check.h"
+
+#include <unistd.h>
+
+static char path[256];
+
+static void put(const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    CHECK(f != NULL);
+    if (!f) exit(1);
+    fputs(text, f);
+    fclose(f);
+}
+
+static int load(struct settings *s, const char *text, struct err *e)
+{
+    put(text);
+    memset(e, 0, sizeof *e);
+    if (settings_init(s, e) < 0) return -1;
+    return profile_load_file(s, LAYER_CONFIG, path, e);
+}
+
+static void accepted(void)
+{
+    struct settings s;
+    struct err e;
+    CHECK_OK(load(&s,
+                  "# comment\n; another\n\n[ditgen]\nsteps = 7\nGuidance_Scale = 2.5 # tail\n"
+                  "prompt = \"a \\x22red\\x22 fox; # = [x]\\nruns\"\nnegative = \"\"\nsize = "
+                  "64x48\nturbo = no\n",
+                  &e));
+    CHECK(s.steps == 7 && s.guidance_scale == 2.5 && s.width == 64 && s.height == 48 && !s.turbo);
+    CHECK_STR(s.prompt, "a \"red\" fox; # = [x]\nruns");
+    CHECK_STR(s.negative, "");
+    settings_fini(&s);
+    CHECK_OK(load(&s, "steps = 5\n", &e)); /* no section is needed */
+    CHECK(s.steps == 5);
+    settings_fini(&s);
+    CHECK_OK(load(&s, "", &e));
+    settings_fini(&s);
+}
+
+static void refused(void)
+{
+    static const struct {
+        const char *text, *words;
+    } rows[] = {
+        {"[ditgen]\nstesp = 7\n", ":2: unknown key 'stesp', did you mean 'steps'"},
+        {"\n\nsteps = many\n", ":3: steps is 'many'"},
+        {"steps = 0\n", ":1: steps is '0'"},
+        {"[other]\nsteps = 7\n", "section"},
+        {"[other]\n", "[other]"},
+        {"size = 64x64\nwidth = 64\n", "contradict"},
+        {"solver = heun\n", "unipc"},
+        {"what is this\n", ":1: wanted [section] or key = value"},
+        {"prompt = \"\\q\"\n", "escape"},
+        {"output = x.mp4\n", "unknown key 'output'"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct settings s;
+        struct err e;
+        int rc = load(&s, rows[i].text, &e);
+        CHECK_MSG(rc < 0 && e.code == ERR_INPUT && strstr(e.msg, rows[i].words) &&
+                      strstr(e.msg, path),
+                  "'%s' gave %d '%s'", rows[i].text, rc, e.msg);
+        settings_fini(&s);
+    }
+    struct settings s;
+    struct err e = {0};
+    CHECK_OK(settings_init(&s, &e));
+    CHECK(profile_load_file(&s, LAYER_CONFIG, "/nonexistent.ini", &e) < 0 && e.code == ERR_INPUT);
+    CHECK(profile_load_file(&s, LAYER_CONFIG, "/", &e) < 0 && strstr(e.msg, "folder"));
+    CHECK(profile_load(&s, "no-such-profile", &e) < 0 && strstr(e.msg, "draft"));
+    CHECK(profile_load(&s, "../profiles/draft", &e) < 0 && e.code == ERR_USAGE);
+    settings_fini(&s);
+}
+
+/* Every profile that ships is good. */
+static void shipped(void)
+{
+    static const char *const names[] = {"draft", "fine", "reference", "still"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct settings s;
+        struct err e = {0};
+        CHECK_OK(settings_init(&s, &e));
+        CHECK_OK(profile_load(&s, names[i], &e));
+        settings_fini(&s);
+    }
+}
+
+/* The text of --dump-config means the same to iniparser and to the small reader. */
+static void both_readers(void)
+{
+    struct settings a, b, c;
+    struct err e = {0};
+    CHECK_OK(settings_init(&a, &e));
+    CHECK_OK(settings_set(&a, LAYER_FLAG, "prompt", "it's \"odd\" \\ ; # = \t\n done", &e));
+    CHECK_OK(settings_set(&a, LAYER_FLAG, "negative", "", &e));
+    CHECK_OK(settings_set(&a, LAYER_FLAG, "compat", "diffusers-0.36, truncate", &e));
+    char *text = settings_text(&a, false);
+    CHECK_OK(settings_init(&c, &e));
+    /* zero means "from the model" in a struct that no model has filled; such rows are not for
+     * reading */
+    char kept[1024] = "[ditgen]\n", *line = strtok(text, "\n");
+    for (; line; line = strtok(NULL, "\n"))
+        if (strstr(line, "prompt") || strstr(line, "negative") || strstr(line, "compat"))
+            strcat(strcat(kept, line), "\n");
+    CHECK_OK(load(&b, kept, &e));
+    CHECK_OK(profile_from_clip(&c, LAYER_CONFIG, kept, "text", &e));
+    CHECK_STR(b.prompt, a.prompt);
+    CHECK_STR(c.prompt, a.prompt);
+    CHECK_STR(b.negative, "");
+    CHECK_STR(c.negative, "");
+    CHECK_STR(b.compat, a.compat);
+    free(text);
+    settings_fini(&a), settings_fini(&b), settings_fini(&c);
+}
+
+int main(void)
+{
+    if (!profile_supported()) {
+        struct settings s;
+        struct err e = {0};
+        CHECK_OK(settings_init(&s, &e));
+        CHECK(profile_load(&s, "draft", &e) < 0 && e.code == ERR_USAGE &&
+              strstr(e.msg, "iniparser"));
+        CHECK(!strchr(e.msg, '\n'));
+        settings_fini(&s);
+        return TEST_RESULT();
+    }
+    snprintf(path, sizeof path, "/tmp/ditgen-test-%ld.ini", (long)getpid());
+    setenv("DITGEN_ASSETS", TEST_SOURCE_DIR "/assets", 1);
+    accepted();
+    refused();
+    shipped();
+    both_readers();
+    unlink(path);
+    return TEST_RESULT();
+}
