@@ -141,14 +141,18 @@ size_t model_latents_len(const struct model *m, const struct model_clip *c)
     return (size_t)m->info.vae.z_dim * (size_t)g.frames * (size_t)g.height * (size_t)g.width;
 }
 
-int model_velocity(struct model *m, float *velocity, const float *latents, int step, int branch,
-                   float timestep, model_progress progress, void *ctx, struct err *e)
+int model_velocity(struct model *m, float *const *velocity, const float *latents,
+                   const struct model_ask *a, struct err *e)
 {
-    struct dit_call c = {.branch = branch,
-                         .step = step,
-                         .timestep = timestep,
-                         .progress = progress,
-                         .progress_ctx = ctx};
+    struct dit_call c = {.step = a->step,
+                         .n_branches = a->n_branches,
+                         .sigma = a->sigma,
+                         .timestep = a->timestep,
+                         .frame_timesteps = a->frame_timesteps,
+                         .progress = a->progress,
+                         .progress_ctx = a->ctx};
+    if (a->expert)
+        return err_set(e, ERR_BUG, "expert %d of a model that has one transformer", a->expert);
     return dit_velocity(m->dit, velocity, latents, &c, e);
 }
 

@@ -74,8 +74,17 @@ int model_encode_text(struct model *m, int branch, const char *prompt, struct mo
 /* Phase 2. Opens the transformer for the clip; then velocities; then closes it. */
 int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e);
 size_t model_latents_len(const struct model *m, const struct model_clip *c); /* elements */
-int model_velocity(struct model *m, float *velocity, const float *latents, int step, int branch,
-                   float timestep, model_progress progress, void *ctx, struct err *e);
+struct model_ask { /* what a velocity is asked for: sched's denoise_ask, without its memory */
+    int step, n_branches;
+    int expert; /* 0; 1: the low-noise one of a model that has two */
+    float sigma, timestep;
+    const float *frame_timesteps; /* one a latent frame, or NULL */
+    model_progress progress; /* blocks done of all, both branches; may be NULL */
+    void *ctx;
+};
+/* velocity[b] [n] of branches 0 .. n_branches - 1 ← latents [n]. */
+int model_velocity(struct model *m, float *const *velocity, const float *latents,
+                   const struct model_ask *a, struct err *e);
 void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may be NULL */
 
 /* Phase 3. */

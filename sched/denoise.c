@@ -1,78 +1,99 @@
 /* The loop: noise → num_steps velocities → latents. */
 #include "sched/sched.h"
 
-#include <math.h>
-#include <string.h>
-
-#define MAX_HISTORY 8
 #define ALIGN 64 /* widest vector load */
+#define BUFFERS (BUFFER_HISTORY + SOLVER_MAX_HISTORY)
+#define MAX_FRAMES 1024 /* latent frames that may have timesteps of their own: 4,093 frames */
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
 
-struct buffers {
-    float *velocity, *negative; /* negative: NULL without guidance */
-    float *history[MAX_HISTORY];
-    void *state;
-    size_t bytes;
-};
-
-/* Places the buffers at base; with base NULL only counts. */
-static struct buffers carve(const struct solver *s, size_t n, bool guided, char *base)
+/* Places the buffers at base, BUFFER_NEGATIVE only with guidance; with base NULL only counts. */
+static size_t carve(float *buffers[BUFFERS], const struct solver *s, size_t n, bool guided,
+                    char *base)
 {
-    struct buffers b = {0};
     size_t one = aligned(n * sizeof(float)), at = 0;
-    if (base) at = aligned((size_t)(uintptr_t)base) - (size_t)(uintptr_t)base;
-    char *start = base ? base + at : NULL;
-    at = 0;
-#define TAKE(size) (at += (size), start ? start + at - (size) : NULL)
-    b.velocity = (float *)(void *)TAKE(one);
-    if (guided) b.negative = (float *)(void *)TAKE(one);
-    for (int i = 0; i < s->history; i++)
-        b.history[i] = (float *)(void *)TAKE(one);
-    b.state = TAKE(aligned(s->state_size));
-#undef TAKE
-    b.bytes = at + ALIGN; /* the scratch may start anywhere */
-    return b;
+    char *start = base ? base + (aligned((size_t)(uintptr_t)base) - (size_t)(uintptr_t)base) : NULL;
+    for (int i = BUFFER_VELOCITY; i < BUFFER_HISTORY + s->history; i++) {
+        if (i == BUFFER_NEGATIVE && !guided) continue;
+        if (start) buffers[i] = (float *)(void *)(start + at);
+        at += one;
+    }
+    return at + ALIGN; /* the scratch may start anywhere */
 }
 
 size_t denoise_bytes(const struct solver *s, size_t n, bool guided)
 {
-    return carve(s, n, guided, NULL).bytes;
+    return carve(NULL, s, n, guided, NULL);
 }
 
-static bool all_finite(const float *x, size_t n)
+static int add_up(const struct denoise_params *p, float *const *buffers, const struct lincomb *sums,
+                  int n, bool bf16, struct err *e)
 {
-    float sum = 0; /* 0 * x is 0, or NaN when x is infinite or NaN */
-    for (size_t i = 0; i < n; i++)
-        sum += 0 * x[i];
-    return sum == 0;
+    for (int i = 0; i < n; i++)
+        if (p->place->run(p->place->ctx, buffers, &sums[i], p->n, bf16, e) < 0) return -1;
+    return 0;
 }
 
-int denoise(float *latents, const struct denoise_params *p, const struct denoise_model *m,
-            void *scratch, struct err *e)
+/* The velocity of one step, guided, in BUFFER_VELOCITY. */
+static int ask(const struct denoise_params *p, const struct denoise_model *m, float *const *buffers,
+               float *frame_timesteps, int step, struct err *e)
 {
     const struct schedule *s = p->schedule;
-    bool guided = p->guidance_scale > 1;
-    if (p->solver->history > MAX_HISTORY)
-        return err_set(e, ERR_BUG, "solver %s wants %d buffers, at most %d exist", p->solver->name,
-                       p->solver->history, MAX_HISTORY);
-    struct buffers b = carve(p->solver, p->n, guided, scratch);
-    memset(b.state, 0, p->solver->state_size);
+    float t = s->timestep[step];
+    int expert = t < p->boundary; /* t >= boundary is high noise: wan.md 3.10 */
+    float scale = p->guidance_scale[expert];
+    struct denoise_ask a = {
+        .step = step,
+        .num_steps = s->num_steps,
+        .n_branches = scale > 1 ? 2 : 1,
+        .expert = expert,
+        .sigma = s->sigma[step],
+        .timestep = t,
+        .latents = buffers[BUFFER_LATENTS],
+        .velocity = {buffers[BUFFER_VELOCITY], scale > 1 ? buffers[BUFFER_NEGATIVE] : NULL}};
+    if (p->frame_noise) {
+        for (int i = 0; i < p->n_frames; i++)
+            frame_timesteps[i] = t * p->frame_noise[i];
+        a.frame_timesteps = frame_timesteps;
+        a.n_frames = p->n_frames;
+    }
+    if (m->velocity(m->ctx, &a, e) < 0) return -1;
+    if (scale > 1) {
+        struct lincomb sums[2];
+        guidance_sums(sums, scale);
+        if (add_up(p, buffers, sums, 2, p->round, e) < 0) return -1;
+    }
+    bool finite;
+    if (p->place->finite(p->place->ctx, buffers[BUFFER_VELOCITY], p->n, &finite, e) < 0) return -1;
+    if (finite) return 0;
+    return err_set(e, ERR_INPUT,
+                   "step %d of %d: the model's velocity is not finite; its weights are broken, or "
+                   "made for another precision",
+                   step + 1, s->num_steps);
+}
+
+int denoise(float *latents, const struct denoise_params *params, const struct denoise_model *m,
+            void *scratch, struct err *e)
+{
+    struct denoise_params p = *params;
+    const struct schedule *s = p.schedule;
+    float *buffers[BUFFERS] = {latents}, frame_timesteps[MAX_FRAMES];
+    bool guided = p.guidance_scale[0] > 1 || (p.boundary > 0 && p.guidance_scale[1] > 1);
+    if (!p.place) p.place = &lincomb_host;
+    if (p.solver->history > SOLVER_MAX_HISTORY)
+        return err_set(e, ERR_BUG, "solver %s wants %d buffers, at most %d exist", p.solver->name,
+                       p.solver->history, SOLVER_MAX_HISTORY);
+    if (p.frame_noise && (p.n_frames < 1 || p.n_frames > MAX_FRAMES))
+        return err_set(e, ERR_USAGE, "%d latent frames with timesteps of their own, at most %d",
+                       p.n_frames, MAX_FRAMES);
+    carve(buffers, p.solver, p.n, guided, scratch);
 
     for (int step = 0; step < s->num_steps; step++) {
-        float t = s->timestep[step];
-        if (m->velocity(m->ctx, b.velocity, latents, step, 0, t, e) < 0) return -1;
-        if (guided) {
-            if (m->velocity(m->ctx, b.negative, latents, step, 1, t, e) < 0) return -1;
-            guidance_apply(b.velocity, b.negative, p->guidance_scale, p->n, p->round);
-        }
-        if (!all_finite(b.velocity, p->n))
-            return err_set(e, ERR_INPUT,
-                           "step %d of %d: the model's velocity is not finite; its weights are "
-                           "broken, or made for another precision",
-                           step + 1, s->num_steps);
-        p->solver->step(b.state, b.history, s, step, latents, b.velocity, p->n);
-        if (p->after_step && p->after_step(p->ctx, step, s->num_steps, latents) != 0)
+        struct lincomb sums[SOLVER_MAX_SUMS];
+        if (ask(&p, m, buffers, frame_timesteps, step, e) < 0) return -1;
+        int n = p.solver->step(sums, s, step);
+        if (add_up(&p, buffers, sums, n, false, e) < 0) return -1;
+        if (p.after_step && p.after_step(p.ctx, step, s->num_steps, latents) != 0)
             return err_set(e, ERR_CANCELLED, "cancelled after step %d of %d", step + 1,
                            s->num_steps);
     }

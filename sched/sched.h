@@ -6,6 +6,7 @@
 #define DITGEN_SCHED_SCHED_H
 
 #include "model/base/err.h"
+#include "model/base/lincomb.h"
 #include "model/base/log.h"
 
 #include <stdbool.h>
@@ -45,15 +46,19 @@ struct schedule { /* one solver's grid */
     float timestep[MAX_STEPS]; /* what the model is conditioned on, 0..1000 */
 };
 
+/* The buffers of a run, as its sums (lincomb.h) name them. */
+enum { BUFFER_LATENTS, BUFFER_VELOCITY, BUFFER_NEGATIVE, BUFFER_HISTORY };
+#define SOLVER_MAX_SUMS 4
+#define SOLVER_MAX_HISTORY 8
+
 struct solver { /* plug-in: solvers/NAME.c ends in one constant, solvers.def holds one line */
     const char *name, *summary, *paper;
     int (*schedule)(struct schedule *s, int num_steps, double flow_shift, enum sched_compat compat,
                     struct err *e);
-    int history; /* latents-sized fp32 buffers that it keeps */
-    size_t state_size; /* bytes of its own counters, zeroed before the first step */
-    /* latents [n] are advanced from step to step+1; history [history][n]. */
-    void (*step)(void *state, float *const *history, const struct schedule *s, int step,
-                 float *latents, const float *velocity, size_t n);
+    int history; /* latents-sized fp32 buffers that it keeps, from BUFFER_HISTORY on */
+    /* What advances the latents from step to step + 1: sums over buffers, done in this order; the
+     * velocity may be used up. Returns how many. */
+    int (*step)(struct lincomb sums[SOLVER_MAX_SUMS], const struct schedule *s, int step);
 };
 int solver_count(void);
 const struct solver *solver_at(int i);
@@ -61,23 +66,38 @@ const struct solver *solver_find(const char *name); /* NULL: none */
 
 /* --- guidance ----------------------------------------------------------------------------------
  */
-/* velocity = negative + scale * (velocity - negative), in place; round: to bf16 three times. */
-void guidance_apply(float *velocity, const float *negative, float scale, size_t n, bool round);
+/* velocity = negative + scale * (velocity - negative), in two sums. */
+void guidance_sums(struct lincomb sums[2], float scale);
 
 /* --- the loop ----------------------------------------------------------------------------------
  */
+#define DENOISE_BRANCHES 2 /* 0: the prompt; 1: the negative prompt, only with guidance */
+
+struct denoise_ask { /* one step of one model, all branches at once */
+    int step, num_steps;
+    int n_branches;
+    int expert; /* 0: the model; of two, the one for high noise. 1: that for low noise */
+    float sigma, timestep;
+    const float *frame_timesteps; /* [n_frames], or NULL: every latent frame is at timestep */
+    int n_frames;
+    const float *latents; /* [n], where denoise_params.place is */
+    float *velocity[DENOISE_BRANCHES]; /* [n] each, to be filled */
+};
 struct denoise_model { /* what is asked: filled by whoever owns the model */
     void *ctx;
-    /* branch 0 conditional, 1 unconditional */
-    int (*velocity)(void *ctx, float *velocity, const float *latents, int step, int branch,
-                    float timestep, struct err *e);
+    int (*velocity)(void *ctx, const struct denoise_ask *ask, struct err *e);
 };
 struct denoise_params {
     const struct solver *solver;
     const struct schedule *schedule;
-    float guidance_scale; /* > 1: two branches */
+    float guidance_scale[2]; /* of each expert; > 1: two branches */
+    float boundary; /* timesteps below it are the second expert's; 0: there is one */
+    /* of each latent frame: 1 if it is noise, 0 if it is given and so at timestep 0. NULL: all 1 */
+    const float *frame_noise;
+    int n_frames;
     bool round; /* bf16 runs: guidance rounds as the reference does */
     size_t n; /* latents elements */
+    const struct lincomb_place *place; /* whose memory latents and scratch are; NULL: the host's */
     /* after each step; nonzero cancels with ERR_CANCELLED. May be NULL. */
     int (*after_step)(void *ctx, int step, int num_steps, const float *latents);
     void *ctx;

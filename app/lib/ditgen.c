@@ -205,19 +205,23 @@ static int encode_texts(struct job *j, const struct ditgen_settings *s, struct e
 static int block_progress(void *ctx, int done, int total)
 {
     struct job *j = ctx;
-    int branches = j->run.clip.guided ? 2 : 1;
-    j->progress.blocks = total * branches;
-    j->progress.block = j->layers_done + done;
-    if (done == total) j->layers_done = j->layers_done + total == total * branches ? 0 : total;
+    j->progress.blocks = total;
+    j->progress.block = done;
     return report(j);
 }
 
-static int ask_velocity(void *ctx, float *velocity, const float *latents, int step, int branch,
-                        float timestep, struct err *e)
+static int ask_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
 {
     struct job *j = ctx;
-    return model_velocity(j->model, velocity, latents, step, branch, timestep, block_progress, j,
-                          e);
+    struct model_ask m = {.step = a->step,
+                          .n_branches = a->n_branches,
+                          .expert = a->expert,
+                          .sigma = a->sigma,
+                          .timestep = a->timestep,
+                          .frame_timesteps = a->frame_timesteps,
+                          .progress = block_progress,
+                          .ctx = j};
+    return model_velocity(j->model, a->velocity, a->latents, &m, e);
 }
 
 static int after_step(void *ctx, int step, int num_steps, const float *latents)
@@ -227,7 +231,6 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     j->progress.done = step + 1;
     j->progress.total = num_steps;
     j->progress.block = 0;
-    j->layers_done = 0;
     return report(j);
 }
 
@@ -239,14 +242,13 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     noise_randn(&rng, j->latents, j->n);
     struct denoise_params p = {.solver = r->solver,
                                .schedule = &r->schedule,
-                               .guidance_scale = (float)r->guidance_scale,
+                               .guidance_scale = {(float)r->guidance_scale},
                                .round = r->params.precision != PRECISION_FP32,
                                .n = j->n,
                                .after_step = after_step,
                                .ctx = j};
     struct denoise_model m = {.ctx = j, .velocity = ask_velocity};
     phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
-    j->layers_done = 0;
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
     return denoise(j->latents, &p, &m, j->scratch, e);
 }

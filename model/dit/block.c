@@ -42,7 +42,7 @@ static void round_if(const struct dit_run *r, float *x)
 /* q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting
  * one apart costs what a single product saves (README, "Measured"). */
 static int self_attention(struct dit *d, const struct dit_block *b, const struct mods *s, int layer,
-                          const struct dit_call *c, struct err *e)
+                          int branch, const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
     int L = r->tokens, D = r->width, head = d->config.head_dim;
@@ -59,7 +59,7 @@ static int self_attention(struct dit *d, const struct dit_block *b, const struct
                              .o = r->n,
                              .step = c->step,
                              .layer = layer,
-                             .branch = c->branch};
+                             .branch = branch};
     if (attn_run(r->attn, &call, e) < 0) return -1;
     if (linear_run(b->o, r->q, r->n, L, r->scratch, e) < 0) return -1;
     add_gated(r, r->q, s, GATE_SA);
@@ -131,7 +131,15 @@ int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err
     const struct dit_block *b = &d->blocks[layer];
     struct mods s = {r->mod, r->width, MODS * r->width, r->time_rows > 1 ? r->tokens_a_frame : 0};
     dit_add_table(r->mod, r->time6, b->table, r->time_rows, MODS * r->width);
-    if (self_attention(d, b, &s, layer, c, e) < 0) return -1;
-    if (cross_attention(d, b, layer, c->branch, e) < 0) return -1;
-    return feed_forward(d, b, &s, e);
+    for (int i = 0; i < c->n_branches; i++) {
+        int n_layers = d->config.n_layers, branch = c->branch + i;
+        dit_stream(r, i);
+        if (self_attention(d, b, &s, layer, branch, c, e) < 0) return -1;
+        if (cross_attention(d, b, layer, branch, e) < 0) return -1;
+        if (feed_forward(d, b, &s, e) < 0) return -1;
+        if (c->progress &&
+            c->progress(c->progress_ctx, layer * c->n_branches + i + 1, n_layers * c->n_branches))
+            return err_set(e, ERR_CANCELLED, "cancelled in block %d of %d", layer + 1, n_layers);
+    }
+    return 0;
 }

@@ -65,21 +65,22 @@ size_t dit_bytes(const struct dit_config *c, enum precision precision,
 int dit_set_context(struct dit *d, int branch, const float *text, int n, const float *image,
                     struct err *e);
 
-/* Called after each block; nonzero cancels. */
-typedef int (*dit_progress)(void *ctx, int layer, int n_layers);
+/* Called after each block of each branch: done of total. Nonzero cancels. */
+typedef int (*dit_progress)(void *ctx, int done, int total);
 
-/* velocity [out_channels, F, H, W] fp32 ← latents [in_channels, F, H, W] fp32 at `timestep`
- * (0..1000). frame_timesteps: NULL, or one timestep a latent frame (expand_timesteps, wan.md 3.9).
- * step counts from 0 and is what attention methods key their state on. */
+/* velocity[i] [out_channels, F, H, W] fp32 of branch + i ← latents [in_channels, F, H, W] fp32, the
+ * same for all, at `timestep` (0..1000). Each block is visited once: it runs all branches, in their
+ * order, before the next. frame_timesteps: NULL, or one timestep a latent frame (expand_timesteps,
+ * wan.md 3.9). step counts from 0 and is what attention methods key their state on. */
 struct dit_call {
-    int branch, step;
-    float timestep;
+    int step, branch, n_branches; /* branches [branch, branch + n_branches) of those prepared */
+    float sigma, timestep;
     const float *frame_timesteps;
     dit_progress progress;
     void *progress_ctx;
 };
-int dit_velocity(struct dit *d, float *velocity, const float *latents, const struct dit_call *c,
-                 struct err *e);
+int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e);
 
 /* What the self-attention of this run did so far; {.density = 1} before dit_prepare. */
 void dit_attn_stats(const struct dit *d, struct attn_stats *s);

@@ -82,11 +82,16 @@ void unpatchify(float *latents, const float *cols, const struct dit_config *c,
     threads_run(g->frames * (g->height / c->patch_h), scatter_row, &s);
 }
 
-int dit_embed_latents(struct dit *d, const float *latents, struct err *e)
+int dit_embed_latents(struct dit *d, const float *latents, int n_streams, struct err *e)
 {
     struct dit_run *r = &d->run;
+    size_t len = (size_t)r->tokens * (size_t)r->width;
+    dit_stream(r, 0);
     patchify(r->cols, latents, &d->config, &r->p.grid);
-    return linear_run(d->top.patch, r->x, r->cols, r->tokens, r->scratch, e);
+    if (linear_run(d->top.patch, r->x, r->cols, r->tokens, r->scratch, e) < 0) return -1;
+    for (int i = 1; i < n_streams; i++)
+        memcpy(r->streams + (size_t)i * len, r->x, len * sizeof(float));
+    return 0;
 }
 
 /* --- Time --- */

@@ -88,7 +88,8 @@ struct dit_run {
     float *temb; /* [frames, D] */
     float *time6; /* [frames, 6 * D] */
     float *mod; /* [frames, 6 * D]: time6 + a block's table */
-    float *x, *n; /* [L, D] residual stream; what a layer reads, and attention's output */
+    float *streams; /* [branch][L, D]: residual streams */
+    float *x, *n; /* [L, D] the stream under way; what a layer reads, and attention's output */
     void *scratch; /* of linear layers and cross-attention */
     size_t scratch_bytes;
 
@@ -114,6 +115,8 @@ struct dit {
     struct dit_run run; /* arena.base NULL: not prepared */
 };
 
+/* Makes x the stream of branch c->branch + i. */
+void dit_stream(struct dit_run *r, int i);
 float *dit_text_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
 float *dit_image_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
 
@@ -132,7 +135,8 @@ void patchify(float *cols, const float *latents, const struct dit_config *c,
 void unpatchify(float *latents, const float *cols, const struct dit_config *c,
                 const struct dit_grid *g);
 
-int dit_embed_latents(struct dit *d, const float *latents, struct err *e); /* → x */
+/* → x, and copies of it for the other streams */
+int dit_embed_latents(struct dit *d, const float *latents, int n_streams, struct err *e);
 int dit_embed_time(struct dit *d, const struct dit_call *c, struct err *e); /* → temb, time6 */
 int dit_embed_text(struct dit *d, const float *text, int n, struct err *e); /* → text */
 int dit_embed_image(struct dit *d, const float *image, struct err *e); /* → image */
@@ -140,6 +144,7 @@ int dit_head(struct dit *d, float *velocity, struct err *e); /* x → velocity *
 
 /* --- The block: block.c --- */
 
+/* All branches of c through one block; stream i is that of branch c->branch + i. */
 int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err *e);
 /* dst [rows, 6D or 2D] = m [rows, ...] + table. */
 void dit_add_table(float *dst, const float *m, const float *table, int rows, int n);

@@ -218,7 +218,7 @@ static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena
     r->temb = take(a, frames, D);
     r->time6 = take(a, frames, 6 * D);
     r->mod = take(a, frames, 6 * D);
-    r->x = take(a, L, D);
+    r->streams = take(a, mul3((size_t)r->p.n_branches, L, 1), D);
     r->n = take(a, L, D);
     r->scratch = arena_take(a, r->scratch_bytes);
     r->work_bytes = carve_work(r, c, NULL, 0);
@@ -347,22 +347,29 @@ int dit_set_context(struct dit *d, int branch, const float *text, int n, const f
 
 /* --- Velocity --- */
 
-int dit_velocity(struct dit *d, float *velocity, const float *latents, const struct dit_call *c,
-                 struct err *e)
+void dit_stream(struct dit_run *r, int i)
+{
+    r->x = r->streams + (size_t)i * (size_t)r->tokens * (size_t)r->width;
+}
+
+int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
-    if (!r->arena.base || c->branch < 0 || c->branch >= r->p.n_branches ||
-        !r->context[c->branch].set)
-        return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", c->branch);
+    if (c->n_branches < 1)
+        return err_set(e, ERR_BUG, "dit_velocity: %d branches are asked for", c->n_branches);
+    for (int b = c->branch; b < c->branch + c->n_branches; b++)
+        if (!r->arena.base || b < 0 || b >= r->p.n_branches || !r->context[b].set)
+            return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", b);
     if (dit_embed_time(d, c, e) < 0) return -1;
-    if (dit_embed_latents(d, latents, e) < 0) return -1;
-    for (int i = 0; i < d->config.n_layers; i++) {
+    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
+    for (int i = 0; i < d->config.n_layers; i++)
         if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
-        if (c->progress && c->progress(c->progress_ctx, i + 1, d->config.n_layers))
-            return err_set(e, ERR_CANCELLED, "cancelled in block %d of %d", i + 1,
-                           d->config.n_layers);
+    for (int i = 0; i < c->n_branches; i++) {
+        dit_stream(r, i);
+        if (dit_head(d, velocity[i], e) < 0) return -1;
     }
-    return dit_head(d, velocity, e);
+    return 0;
 }
 
 void dit_attn_stats(const struct dit *d, struct attn_stats *s)

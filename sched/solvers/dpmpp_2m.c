@@ -12,17 +12,15 @@ static int dpmpp_schedule(struct schedule *s, int num_steps, double flow_shift,
     return schedule_flow(s, num_steps, flow_shift, false, e);
 }
 
-static void dpmpp_step(void *state, float *const *history, const struct schedule *s, int step,
-                       float *latents, const float *velocity, size_t n)
+static int dpmpp_step(struct lincomb *sums, const struct schedule *s, int step)
 {
-    (void)state;
-    float *m0 = history[step & 1]; /* x0 seen from here */
-    const float *m1 = history[(step + 1) & 1]; /* and from the step before */
+    int m0 = BUFFER_HISTORY + (step & 1); /* x0 seen from here */
+    int m1 = BUFFER_HISTORY + ((step + 1) & 1); /* and from the step before */
     float sigma = s->sigma[step], next = s->sigma[step + 1];
     if (next <= 0) {
-        for (size_t i = 0; i < n; i++)
-            latents[i] -= sigma * velocity[i];
-        return;
+        sums[0] =
+            (struct lincomb){BUFFER_LATENTS, 2, {BUFFER_LATENTS, BUFFER_VELOCITY}, {1, -sigma}};
+        return 1;
     }
     double here = schedule_lambda(s, step), h = schedule_lambda(s, step + 1) - here;
     double em1 = expm1(-h), alpha = 1 - (double)next;
@@ -31,11 +29,16 @@ static void dpmpp_step(void *state, float *const *history, const struct schedule
         double r0 = (here - schedule_lambda(s, step - 1)) / h;
         slope = (float)(0.5 * alpha * em1 / r0);
     }
-    for (size_t i = 0; i < n; i++) {
-        m0[i] = latents[i] - sigma * velocity[i];
-        float x = keep * latents[i] - a * m0[i];
-        latents[i] = step > 0 ? x - slope * (m0[i] - m1[i]) : x;
+    sums[0] = (struct lincomb){m0, 2, {BUFFER_LATENTS, BUFFER_VELOCITY}, {1, -sigma}};
+    sums[1] = (struct lincomb){BUFFER_VELOCITY, 2, {m0, m1}, {1, -1}}; /* the slope, times h */
+    sums[2] = (struct lincomb){
+        BUFFER_LATENTS, 3, {BUFFER_LATENTS, m0, BUFFER_VELOCITY}, {keep, -a, -slope}};
+    if (step == 0) { /* m1 holds nothing yet */
+        sums[1] = sums[2];
+        sums[1].n = 2;
+        return 2;
     }
+    return 3;
 }
 
 const struct solver solver_dpmpp_2m = {

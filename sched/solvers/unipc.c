@@ -58,42 +58,33 @@ static struct line predictor(const struct schedule *s, int step)
     };
 }
 
-static void unipc_step(void *state, float *const *history, const struct schedule *s, int step,
-                       float *latents, const float *velocity, size_t n)
+static int unipc_step(struct lincomb *sums, const struct schedule *s, int step)
 {
-    (void)state;
-    float *last = history[0]; /* the sample before the last prediction, corrected */
-    float *m_now = history[1 + step % 2]; /* x0 of this step, over that of step - 2 */
-    const float *m_before = history[1 + (step + 1) % 2];
+    const int x = BUFFER_LATENTS;
+    int last = BUFFER_HISTORY; /* the sample before the last prediction, corrected */
+    int m_now = BUFFER_HISTORY + 1 + step % 2; /* x0 of this step, over that of step - 2 */
+    int m_before = BUFFER_HISTORY + 1 + (step + 1) % 2;
     float sigma = s->sigma[step];
+    int n = 0;
 
     if (step == 0) {
-        for (size_t i = 0; i < n; i++) {
-            m_now[i] = latents[i] - sigma * velocity[i];
-            last[i] = latents[i];
-        }
+        sums[n++] = (struct lincomb){last, 1, {x}, {1}};
+        sums[n++] = (struct lincomb){x, 2, {x, BUFFER_VELOCITY}, {1, -sigma}};
     } else {
         struct line c = corrector(s, step);
         bool second = order_at(s, step - 1) == 2;
-        for (size_t i = 0; i < n; i++) {
-            float x0 = latents[i] - sigma * velocity[i];
-            float x = c.last * last[i] + c.m0 * m_before[i] + c.now * x0;
-            if (second) x += c.m1 * m_now[i]; /* still that of step - 2 */
-            m_now[i] = x0;
-            last[i] = x;
-        }
+        sums[n++] = (struct lincomb){x, 2, {x, BUFFER_VELOCITY}, {1, -sigma}}; /* x0 */
+        sums[n++] = (struct lincomb){last,
+                                     second ? 4 : 3,
+                                     {last, m_before, x, m_now}, /* m_now: that of step - 2 yet */
+                                     {c.last, c.m0, c.now, c.m1}};
     }
-    if (s->sigma[step + 1] <= 0) {
-        for (size_t i = 0; i < n; i++)
-            latents[i] = m_now[i];
-        return;
-    }
+    sums[n++] = (struct lincomb){m_now, 1, {x}, {1}};
+    if (s->sigma[step + 1] <= 0) return n; /* x0 is the answer */
     struct line p = predictor(s, step);
-    bool second = order_at(s, step) == 2;
-    for (size_t i = 0; i < n; i++) {
-        float x = p.last * last[i] + p.m0 * m_now[i];
-        latents[i] = second ? x + p.m1 * m_before[i] : x;
-    }
+    sums[n++] = (struct lincomb){
+        x, order_at(s, step) == 2 ? 3 : 2, {last, m_now, m_before}, {p.last, p.m0, p.m1}};
+    return n;
 }
 
 const struct solver solver_unipc = {

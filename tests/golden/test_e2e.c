@@ -26,11 +26,12 @@ struct run {
     double square, count, off; /* sum of squares; bytes; bytes that differ */
 };
 
-static int velocity(void *ctx, float *v, const float *latents, int step, int branch, float timestep,
-                    struct err *e)
+static int velocity(void *ctx, const struct denoise_ask *a, struct err *e)
 {
     struct run *r = ctx;
-    return model_velocity(r->model, v, latents, step, branch, timestep, NULL, NULL, e);
+    struct model_ask m = {
+        .step = a->step, .n_branches = a->n_branches, .sigma = a->sigma, .timestep = a->timestep};
+    return model_velocity(r->model, a->velocity, a->latents, &m, e);
 }
 
 static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
@@ -64,7 +65,7 @@ static int denoise_run(struct run *r, float *latents, size_t n, const struct sch
     struct denoise_params p = {
         .solver = solver,
         .schedule = &schedule,
-        .guidance_scale = r->guidance_scale,
+        .guidance_scale = {r->guidance_scale},
         .round = round,
         .n = n,
     };

@@ -4,6 +4,7 @@
 #include "model/base/dtype.h"
 #include "model/base/file_map.h"
 #include "model/base/json.h"
+#include "model/base/lincomb.h"
 #include "model/base/option.h"
 #include "model/base/threads.h"
 #include "tests/check.h"
@@ -164,11 +165,46 @@ static void rest(void)
     CHECK(file_read(&text, &len, "/nowhere", 9, &e) < 0);
 }
 
+/* Sums from the left, each step rounded to fp32, or to bf16; `to` among the terms; 1 and -1 exact.
+ */
+static void sums(void)
+{
+    enum { N = 21 };
+    struct test_rng r = {5};
+    struct err e = {0};
+    float data[5][N], *x[5], want[N];
+    for (int n = 1; n <= LINCOMB_TERMS; n++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            for (int k = 0; k < 5; k++) {
+                x[k] = data[k];
+                for (int i = 0; i < N; i++)
+                    data[k][i] = bf16 ? bf16_round(rng_normal(&r)) : rng_normal(&r);
+            }
+            struct lincomb l = {2, n, {3, 2, 0, 2}, {0.3f, -1, 1.7f, 1}};
+            for (int i = 0; i < N; i++) {
+                float t = l.c[0] * x[3][i];
+                want[i] = bf16 ? bf16_round(t) : t;
+                for (int k = 1; k < n; k++) {
+                    t = l.c[k] * x[l.from[k]][i];
+                    want[i] += bf16 ? bf16_round(t) : t;
+                    if (bf16) want[i] = bf16_round(want[i]);
+                }
+            }
+            CHECK_OK(lincomb_host.run(NULL, x, &l, N, bf16, &e));
+            CHECK(memcmp(x[2], want, sizeof want) == 0);
+        }
+    bool yes;
+    CHECK(lincomb_host.finite(NULL, x[2], N, &yes, &e) == 0 && yes);
+    x[2][N - 1] = (float)INFINITY;
+    CHECK(lincomb_host.finite(NULL, x[2], N, &yes, &e) == 0 && !yes);
+}
+
 int main(void)
 {
     dtypes();
     options();
     jsons();
     rest();
+    sums();
     return TEST_RESULT();
 }

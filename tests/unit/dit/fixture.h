@@ -101,11 +101,13 @@ static inline float *velocity_of(struct dit *d, const struct clip *c)
     float *image =
         c->image_rows ? drawn("dit.image", (size_t)c->image_rows * (size_t)cfg->image_dim) : NULL;
     float *velocity = calloc(velocity_len(d, c), sizeof *velocity);
-    struct dit_call call = {
-        .branch = 1, .timestep = c->timestep, .frame_timesteps = c->frame_timesteps};
+    struct dit_call call = {.branch = 1,
+                            .n_branches = 1,
+                            .timestep = c->timestep,
+                            .frame_timesteps = c->frame_timesteps};
     CHECK_OK(dit_prepare(d, &p, &e));
     CHECK_OK(dit_set_context(d, 1, text, c->rows, image, &e));
-    CHECK_OK(dit_velocity(d, velocity, latents, &call, &e));
+    CHECK_OK(dit_velocity(d, &velocity, latents, &call, &e));
     free(latents);
     free(text);
     free(image);

@@ -80,9 +80,9 @@ static void check_inside(const struct golden *g)
     check_close("last block", d->run.x, want, n, 1e-5);
     /* the first block alone */
     float *latents = drawn("dit.latents", velocity_len(d, &c));
-    struct dit_call call = {.branch = 1, .timestep = 999};
+    struct dit_call call = {.branch = 1, .n_branches = 1, .timestep = 999};
     struct err e;
-    CHECK_OK(dit_embed_latents(d, latents, &e));
+    CHECK_OK(dit_embed_latents(d, latents, 1, &e));
     CHECK_OK(dit_block_run(d, 0, &call, &e));
     want = golden_f32(g, "t2v.block0", &n);
     check_close("first block", d->run.x, want, n, 1e-5);

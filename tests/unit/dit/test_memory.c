@@ -76,13 +76,13 @@ static void check_loop(struct dit *d, const struct clip *c)
     float *latents =
         drawn("dit.latents", (size_t)cfg->in_channels * (size_t)(c->frames * c->height * c->width));
     float *v = calloc(velocity_len(d, c), sizeof *v);
-    struct dit_call call = {.branch = 1, .timestep = 500};
-    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+    struct dit_call call = {.branch = 1, .n_branches = 1, .timestep = 500};
+    CHECK_OK(dit_velocity(d, &v, latents, &call, &e));
     size_t before = live;
     ours = others = 0;
     for (int step = 0; step < 2; step++) {
         call.step = step;
-        CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+        CHECK_OK(dit_velocity(d, &v, latents, &call, &e));
     }
     CHECK_MSG(ours == 0, "%ld allocations of ours", ours);
     CHECK_MSG(live == before, "%zu bytes before, %zu after", before, live);

@@ -103,15 +103,45 @@ static void check_reuse(void)
     /* branch 0 gets another prompt; branch 1 still answers as before */
     float *text = drawn("dit.other", (size_t)3 * (size_t)dit_config_of(d)->text_dim);
     float *latents = drawn("dit.latents", n), *v = calloc(n, sizeof *v);
-    struct dit_call call = {.branch = 0, .timestep = 999};
-    CHECK(dit_velocity(d, v, latents, &call, &e) < 0 && e.code == ERR_BUG); /* no context yet */
+    struct dit_call call = {.branch = 0, .n_branches = 1, .timestep = 999};
+    CHECK(dit_velocity(d, &v, latents, &call, &e) < 0 && e.code == ERR_BUG); /* no context yet */
     CHECK_OK(dit_set_context(d, 0, text, 3, NULL, &e));
-    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+    CHECK_OK(dit_velocity(d, &v, latents, &call, &e));
     CHECK(rel_l2(v, first, n) > 1e-3);
     call.branch = 1;
-    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+    CHECK_OK(dit_velocity(d, &v, latents, &call, &e));
     CHECK(memcmp(first, v, n * sizeof *first) == 0);
     free(first), free(other), free(again), free(text), free(latents), free(v);
+    dit_close(d);
+}
+
+/* Both branches in one visit of each block give the bytes of two visits; a branch without a text,
+ * or past the last, is refused. */
+static void check_branches(enum precision precision)
+{
+    struct clip c = {3, 6, 10, 5, 999, 0, NULL, false, 0};
+    struct dit *d = open_tiny("t2v", precision);
+    struct err e = {0};
+    if (!d) return;
+    float *negative = velocity_of(d, &c); /* branch 1 has its text */
+    size_t n = velocity_len(d, &c);
+    float *text = drawn("dit.other", (size_t)3 * (size_t)dit_config_of(d)->text_dim);
+    float *latents = drawn("dit.latents", n), *alone = calloc(n, sizeof *alone);
+    float *v[2] = {calloc(n, sizeof **v), calloc(n, sizeof **v)};
+    struct dit_call one = {.n_branches = 1, .timestep = 999}, both = one;
+    both.n_branches = 2;
+    CHECK(dit_velocity(d, v, latents, &both, &e) < 0 && e.code == ERR_BUG);
+    CHECK_OK(dit_set_context(d, 0, text, 3, NULL, &e));
+    CHECK_OK(dit_velocity(d, &alone, latents, &one, &e));
+    CHECK_OK(dit_velocity(d, v, latents, &both, &e));
+    CHECK(memcmp(v[0], alone, n * sizeof *alone) == 0);
+    CHECK(memcmp(v[1], negative, n * sizeof *negative) == 0);
+    CHECK(rel_l2(v[0], v[1], n) > 1e-3);
+    both.n_branches = 3;
+    CHECK(dit_velocity(d, v, latents, &both, &e) < 0 && e.code == ERR_BUG);
+    both.n_branches = 0;
+    CHECK(dit_velocity(d, v, latents, &both, &e) < 0 && e.code == ERR_BUG);
+    free(negative), free(text), free(latents), free(alone), free(v[0]), free(v[1]);
     dit_close(d);
 }
 
@@ -133,11 +163,11 @@ static void check_progress(void)
     float *latents = drawn("dit.latents", velocity_len(d, &c)), *v = calloc(velocity_len(d, &c), 4);
     int calls[2] = {0, 99};
     struct dit_call call = {
-        .branch = 1, .timestep = 500, .progress = stop_at, .progress_ctx = calls};
-    CHECK_OK(dit_velocity(d, v, latents, &call, &e));
+        .branch = 1, .n_branches = 1, .timestep = 500, .progress = stop_at, .progress_ctx = calls};
+    CHECK_OK(dit_velocity(d, &v, latents, &call, &e));
     CHECK(calls[0] == 2);
     calls[0] = 0, calls[1] = 1;
-    CHECK(dit_velocity(d, v, latents, &call, &e) < 0 && e.code == ERR_CANCELLED && calls[0] == 1);
+    CHECK(dit_velocity(d, &v, latents, &call, &e) < 0 && e.code == ERR_CANCELLED && calls[0] == 1);
     free(latents), free(v);
     dit_close(d);
 }
@@ -156,6 +186,8 @@ int main(void)
         printf("native bf16 not tested: this build or processor does not multiply it\n");
     check_embedded(&g);
     check_reuse();
+    check_branches(PRECISION_FP32);
+    check_branches(PRECISION_BF16_EMULATED);
     check_progress();
     golden_close(&g);
     return TEST_RESULT();

@@ -21,24 +21,33 @@ void *malloc(size_t size)
 enum { N = 37 };
 
 struct fake {
-    int calls, last_step, last_branch, fail_at, nan_at, steps_seen, cancel_after;
+    int calls, last_step, branches, fail_at, nan_at, steps_seen, cancel_after;
     const struct schedule *schedule;
     float target[2]; /* x0 that a branch predicts everywhere */
+    float boundary; /* of two experts; 0: one */
+    const float *frame_noise; /* [2], or NULL */
 };
 
-static int fake_velocity(void *ctx, float *velocity, const float *latents, int step, int branch,
-                         float timestep, struct err *e)
+static int fake_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
 {
     struct fake *f = ctx;
-    CHECK(timestep == f->schedule->timestep[step]);
-    CHECK((branch == 0 && step == f->last_step + 1) || (branch == 1 && step == f->last_step));
-    CHECK(branch == 0 || f->last_branch == 0);
-    f->last_step = step;
-    f->last_branch = branch;
+    CHECK(a->step == f->last_step + 1 && a->num_steps == f->schedule->num_steps);
+    CHECK(a->timestep == f->schedule->timestep[a->step]);
+    CHECK(a->sigma == f->schedule->sigma[a->step]);
+    CHECK(a->expert == (a->timestep < f->boundary));
+    CHECK((a->frame_timesteps != NULL) == (f->frame_noise != NULL));
+    if (f->frame_noise) {
+        CHECK(a->n_frames == 2 && a->frame_timesteps[0] == 0);
+        CHECK(a->frame_timesteps[1] == a->timestep);
+    }
+    f->last_step = a->step;
+    f->branches += a->n_branches;
     if (f->calls++ == f->fail_at) return err_set(e, ERR_DEVICE, "the model broke");
-    for (int i = 0; i < N; i++)
-        velocity[i] = (latents[i] - f->target[branch]) / f->schedule->sigma[step];
-    if (f->calls - 1 == f->nan_at) velocity[N - 1] = NAN;
+    for (int b = 0; b < a->n_branches; b++)
+        for (int i = 0; i < N; i++)
+            a->velocity[b][i] = (a->latents[i] - f->target[b]) / a->sigma;
+    CHECK(a->n_branches == 2 || !a->velocity[1]);
+    if (f->calls - 1 == f->nan_at) a->velocity[a->n_branches - 1][N - 1] = NAN;
     return 0;
 }
 
@@ -50,11 +59,12 @@ static int fake_after(void *ctx, int step, int num_steps, const float *latents)
     return f->steps_seen == f->cancel_after;
 }
 
-static int run(const struct solver *s, float scale, struct fake *f, float *x, struct err *e)
+static int run_two(const struct solver *s, float scale, float low_scale, struct fake *f, float *x,
+                   struct err *e)
 {
     static struct schedule schedule;
     struct noise_rng r;
-    bool guided = scale > 1;
+    bool guided = scale > 1 || low_scale > 1;
     size_t bytes = denoise_bytes(s, N, guided);
     char *scratch = malloc(bytes + 3);
     CHECK(s->schedule(&schedule, 6, 3, COMPAT_DIFFUSERS_037, e) == 0);
@@ -66,7 +76,10 @@ static int run(const struct solver *s, float scale, struct fake *f, float *x, st
     struct denoise_params p = {
         .solver = s,
         .schedule = &schedule,
-        .guidance_scale = scale,
+        .guidance_scale = {scale, low_scale},
+        .boundary = f->boundary,
+        .frame_noise = f->frame_noise,
+        .n_frames = f->frame_noise ? 2 : 0,
         .n = N,
         .after_step = fake_after,
         .ctx = f,
@@ -79,6 +92,11 @@ static int run(const struct solver *s, float scale, struct fake *f, float *x, st
     return rc;
 }
 
+static int run(const struct solver *s, float scale, struct fake *f, float *x, struct err *e)
+{
+    return run_two(s, scale, scale, f, x, e);
+}
+
 static void loops(void)
 {
     struct err e;
@@ -88,18 +106,18 @@ static void loops(void)
         /* a model that always names the same x0 is followed there */
         struct fake f = {.fail_at = -1, .nan_at = -1, .target = {0.5f, -3}};
         CHECK_OK(run(s, 1, &f, x, &e));
-        CHECK(f.calls == 6 && f.steps_seen == 6);
+        CHECK(f.calls == 6 && f.branches == 6 && f.steps_seen == 6);
         for (int k = 0; k < N; k++)
             CHECK_MSG(fabsf(x[k] - 0.5f) < 1e-4f, "%s: %g", s->name, (double)x[k]);
         /* negative + 4 * (conditional - negative), also in x0 */
         f = (struct fake){.fail_at = -1, .nan_at = -1, .target = {0.5f, 0.25f}};
         CHECK_OK(run(s, 4, &f, x, &e));
-        CHECK(f.calls == 12);
+        CHECK(f.calls == 6 && f.branches == 12);
         for (int k = 0; k < N; k++)
             CHECK_MSG(fabsf(x[k] - 1.25f) < 1e-4f, "%s: %g", s->name, (double)x[k]);
-        f = (struct fake){.fail_at = 7, .nan_at = -1};
+        f = (struct fake){.fail_at = 3, .nan_at = -1};
         CHECK(run(s, 4, &f, x, &e) < 0 && e.code == ERR_DEVICE);
-        CHECK(f.calls == 8 && f.steps_seen == 3);
+        CHECK(f.calls == 4 && f.steps_seen == 3);
         f = (struct fake){.fail_at = -1, .nan_at = 3};
         CHECK(run(s, 1, &f, x, &e) < 0 && e.code == ERR_INPUT);
         CHECK(strstr(e.msg, "step 4 of 6") != NULL);
@@ -109,16 +127,46 @@ static void loops(void)
     }
 }
 
+/* Two experts with scales of their own: each answers its own steps, and a scale of 1 asks one
+ * branch only. A given frame stands at timestep 0. */
+static void experts(void)
+{
+    static const float noise[2] = {0, 1};
+    const struct solver *s = solver_find("euler");
+    struct err e;
+    float x[N];
+    struct fake f = {.fail_at = -1, .nan_at = -1, .boundary = 800, .frame_noise = noise};
+    CHECK_OK(run_two(s, 1, 4, &f, x, &e));
+    int low = 0;
+    for (int i = 0; i < 6; i++)
+        low += f.schedule->timestep[i] < 800;
+    CHECK(low > 0 && low < 6 && f.calls == 6 && f.branches == 6 + low);
+    f = (struct fake){.fail_at = -1, .nan_at = -1}; /* one expert: the second's scale is unused */
+    CHECK_OK(run_two(s, 1, 4, &f, x, &e));
+    CHECK(f.branches == 6);
+}
+
+/* velocity of one element by guidance */
+static float guided(float velocity, float negative, float scale, bool bf16)
+{
+    struct lincomb sums[2];
+    struct err e;
+    float latents = 0, *x[] = {&latents, &velocity, &negative};
+    guidance_sums(sums, scale);
+    for (int i = 0; i < 2; i++)
+        CHECK_OK(lincomb_host.run(NULL, x, &sums[i], 1, bf16, &e));
+    return velocity;
+}
+
 static void guidance(void)
 {
-    float c[3] = {1, 0.10009765625f, -3}, u[3] = {0.5f, 0.0999755859375f, -3}, v[3];
-    memcpy(v, c, sizeof v);
-    guidance_apply(v, u, 5, 3, false);
-    CHECK(v[0] == 3 && v[1] == u[1] + 5 * (c[1] - u[1]) && v[2] == -3);
+    float c[3] = {1, 0.10009765625f, -3}, u[3] = {0.5f, 0.0999755859375f, -3};
+    CHECK(guided(c[0], u[0], 5, false) == 3 && guided(c[2], u[2], 5, false) == -3);
+    CHECK(guided(c[1], u[1], 5, false) == u[1] + 5 * (c[1] - u[1]));
     struct test_rng r = {9};
     for (int i = 0; i < 1000; i++) {
-        float a = bf16_round(rng_normal(&r)), b = bf16_round(rng_normal(&r)), x = a;
-        guidance_apply(&x, &b, 4.3f, 1, true);
+        float a = bf16_round(rng_normal(&r)), b = bf16_round(rng_normal(&r));
+        float x = guided(a, b, 4.3f, true);
         CHECK(x == bf16_round(x));
         CHECK(x == bf16_round(b + bf16_round(4.3f * bf16_round(a - b))));
         CHECK(fabsf(x - (b + 4.3f * (a - b))) <= 0.02f * (fabsf(b) + 4.3f * fabsf(a - b)));
@@ -133,6 +181,7 @@ int main(void)
     CHECK(allocations == before + 1);
 #endif
     loops();
+    experts();
     guidance();
     return TEST_RESULT();
 }

@@ -5,7 +5,7 @@
 #include "tests/golden/golden.h"
 #include "tests/golden/tiny.h"
 
-enum { WIDTH = 16, MAX_BUFFERS = 8 };
+enum { WIDTH = 16, MAX_BUFFERS = BUFFER_HISTORY + SOLVER_MAX_HISTORY };
 
 struct column {
     const char *name, *solver;
@@ -39,22 +39,31 @@ static const float *find(const struct golden *g, const char *what, const char *n
     return golden_f32(g, key, n);
 }
 
+static void advance(const struct solver *solver, float *const *x, const struct schedule *s,
+                    int step, size_t width)
+{
+    struct lincomb sums[SOLVER_MAX_SUMS];
+    struct err e;
+    int n = solver->step(sums, s, step);
+    CHECK(n >= 1 && n <= SOLVER_MAX_SUMS);
+    for (int i = 0; i < n; i++)
+        CHECK_OK(lincomb_host.run(NULL, x, &sums[i], width, false, &e));
+}
+
 /* From the latents that make_sched.py starts from. path [num_steps, WIDTH] may be NULL. */
 static void run(const struct solver *solver, const struct schedule *s, const float *start,
                 float *end, float *path)
 {
     static float buffers[MAX_BUFFERS][WIDTH];
-    static char state[1024];
-    float *history[MAX_BUFFERS], v[WIDTH];
-    CHECK(solver->history <= MAX_BUFFERS && solver->state_size <= sizeof state);
-    for (int i = 0; i < MAX_BUFFERS; i++)
-        history[i] = buffers[i];
+    float *x[MAX_BUFFERS] = {end};
+    CHECK(BUFFER_HISTORY + solver->history <= MAX_BUFFERS);
+    for (int i = 1; i < MAX_BUFFERS; i++)
+        x[i] = buffers[i];
     memset(buffers, 0xff, sizeof buffers); /* NaN: nothing may be read before it is written */
-    memset(state, 0, sizeof state);
     memcpy(end, start, WIDTH * sizeof *end);
     for (int i = 0; i < s->num_steps; i++) {
-        velocity(v, end, s->timestep[i]);
-        solver->step(state, history, s, i, end, v, WIDTH);
+        velocity(x[BUFFER_VELOCITY], end, s->timestep[i]);
+        advance(solver, x, s, i, WIDTH);
         if (path) memcpy(path + (size_t)i * WIDTH, end, WIDTH * sizeof *end);
     }
 }
@@ -104,6 +113,68 @@ static void check_column(const struct golden *g, const struct column *c, double 
     }
 }
 
+/* The order of the sums, written out: whoever moves or merges them changes bytes of frames. */
+static void by_hand(const char *name, const struct schedule *s, int step, float *x, float v,
+                    float h[3])
+{
+    float sigma = s->sigma[step], next = s->sigma[step + 1];
+    struct lincomb l[SOLVER_MAX_SUMS];
+    int n = solver_find(name)->step(l, s, step);
+    if (strcmp(name, "unipc") == 0) {
+        float *now = &h[1 + step % 2], before = h[1 + (step + 1) % 2], x0 = *x - sigma * v;
+        if (step > 0) { /* the coefficients are the solver's, the order is ours */
+            float c = l[1].c[0] * h[0] + l[1].c[1] * before + l[1].c[2] * x0;
+            if (l[1].n == 4) c += l[1].c[3] * *now;
+            h[0] = c;
+        } else {
+            h[0] = *x;
+        }
+        *now = x0;
+        if (next <= 0) {
+            *x = x0;
+            return;
+        }
+        float p = l[n - 1].c[0] * h[0] + l[n - 1].c[1] * *now;
+        *x = l[n - 1].n == 3 ? p + l[n - 1].c[2] * before : p;
+    } else if (strcmp(name, "dpmpp") == 0) {
+        float *m0 = &h[step & 1], m1 = h[(step + 1) & 1];
+        if (next <= 0) {
+            *x -= sigma * v;
+            return;
+        }
+        *m0 = *x - sigma * v;
+        float keep = l[n - 1].c[0] * *x + l[n - 1].c[1] * *m0;
+        *x = step > 0 ? keep + l[n - 1].c[2] * (*m0 - m1) : keep;
+    } else {
+        *x += (next - sigma) * v;
+    }
+}
+
+static void check_bytes(struct test_rng *r)
+{
+    static struct schedule s;
+    struct err e;
+    for (int i = 0; i < solver_count(); i++) {
+        const struct solver *solver = solver_at(i);
+        for (int steps = 1; steps <= 30; steps += 7) {
+            float buffer[MAX_BUFFERS], *at[MAX_BUFFERS], h[3] = {0}, x = rng_normal(r);
+            for (int k = 0; k < MAX_BUFFERS; k++)
+                at[k] = &buffer[k];
+            CHECK_OK(solver->schedule(&s, steps, 3, COMPAT_DIFFUSERS_037, &e));
+            buffer[BUFFER_LATENTS] = x;
+            for (int k = 0; k < steps; k++) {
+                float v = rng_normal(r);
+                buffer[BUFFER_VELOCITY] = v;
+                advance(solver, at, &s, k, 1);
+                by_hand(solver->name, &s, k, &x, v, h);
+                CHECK_MSG(memcmp(&x, &buffer[BUFFER_LATENTS], sizeof x) == 0,
+                          "%s, step %d of %d: %.9g, wanted %.9g", solver->name, k, steps,
+                          (double)buffer[BUFFER_LATENTS], (double)x);
+            }
+        }
+    }
+}
+
 /* Data from a normal distribution (mean m, deviation d) has a velocity and a path in closed form:
  * x = alpha m + c(sigma) z with c^2 = (alpha d)^2 + sigma^2, and v = dx / dsigma. */
 static const double data_mean = 0.7, data_deviation = 0.5;
@@ -113,10 +184,9 @@ static double spread(double sigma) { return hypot((1 - sigma) * data_deviation, 
 static double error_of(const struct solver *solver, int num_steps, double z)
 {
     static struct schedule s;
-    float buffer[MAX_BUFFERS], *history[MAX_BUFFERS];
-    char state[1024] = {0};
+    float buffer[MAX_BUFFERS], *at[MAX_BUFFERS];
     for (int i = 0; i < MAX_BUFFERS; i++)
-        history[i] = &buffer[i];
+        at[i] = &buffer[i];
     /* from 0.9 to 0.2, and one step more than is taken: the last may be of lower order */
     s.num_steps = num_steps + 1;
     for (int i = 0; i <= num_steps; i++)
@@ -124,11 +194,13 @@ static double error_of(const struct solver *solver, int num_steps, double z)
     s.sigma[num_steps + 1] = 0.1f;
     double first = (double)s.sigma[0], last = (double)s.sigma[num_steps];
     float x = (float)((1 - first) * data_mean + spread(first) * z);
+    at[BUFFER_LATENTS] = &x;
     for (int i = 0; i < num_steps; i++) {
         double sigma = (double)s.sigma[i], c = spread(sigma);
         double slope = (sigma - (1 - sigma) * data_deviation * data_deviation) / c;
-        float v = (float)(-data_mean + slope * ((double)x - (1 - sigma) * data_mean) / c);
-        solver->step(state, history, &s, i, &x, &v, 1);
+        *at[BUFFER_VELOCITY] =
+            (float)(-data_mean + slope * ((double)x - (1 - sigma) * data_mean) / c);
+        advance(solver, at, &s, i, 1);
     }
     return fabs((double)x - ((1 - last) * data_mean + spread(last) * z));
 }
@@ -181,8 +253,9 @@ static void check_limits(void)
     CHECK(strstr(e.msg, "no noise between steps") != NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    struct test_rng r = test_seed(argc, argv);
     struct golden g = golden_open("sched.safetensors");
     float start[WIDTH];
     double worst = 0;
@@ -197,5 +270,6 @@ int main(void)
     check_order("dpmpp", 2);
     check_order("unipc", 2);
     check_limits();
+    check_bytes(&r);
     return TEST_RESULT();
 }
