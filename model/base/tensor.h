@@ -6,6 +6,7 @@
 
 #include "model/base/dtype.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define TENSOR_MAX_DIMS 8
@@ -23,6 +24,39 @@ static inline size_t tensor_len(const struct tensor *t)
     for (int i = 0; i < t->n_dims; i++)
         n *= (size_t)t->shape[i];
     return n;
+}
+
+/* In whose memory. */
+enum place { PLACE_HOST, PLACE_DEVICE };
+
+/* [len, n, dim]: what attention calls q, k, v and o. A view owns nothing; channels are contiguous. */
+struct heads {
+    void *at; /* of token 0, head 0; NULL: no such tensor */
+    enum dtype type;
+    enum place where;
+    int len, n, dim; /* tokens, heads, channels a head */
+    int64_t token, head; /* elements from one token to the next, from one head to the next */
+};
+
+/* Element [token, head, 0], of a host or a device. */
+static inline void *heads_at(const struct heads *h, int token, int head)
+{
+    return (char *)h->at +
+           ((int64_t)token * h->token + (int64_t)head * h->head) * (int64_t)dtype_size(h->type);
+}
+
+/* fp32 of the host as the model keeps it: [len, n, dim] without gaps. */
+static inline struct heads heads_f32(const float *at, int len, int n, int dim)
+{
+    struct heads h = {0};
+    h.at = (void *)(uintptr_t)at;
+    h.type = DTYPE_F32;
+    h.len = len;
+    h.n = n;
+    h.dim = dim;
+    h.token = (int64_t)n * dim;
+    h.head = dim;
+    return h;
 }
 
 #endif
