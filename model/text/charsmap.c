@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_OUT ((size_t)16 << 20) /* a hostile map may blow a prompt of 1 MiB up */
+
 static int digit64(char c)
 {
     if (c >= 'A' && c <= 'Z') return c - 'A';
@@ -39,28 +41,43 @@ static int decode64(unsigned char **out, size_t *len, const char *s, struct err 
     return 0;
 }
 
+/* m->bytes [len] is there: what lies where in it. */
+static int divide(struct charsmap *m, size_t len, struct err *e)
+{
+    const unsigned char *b = m->bytes;
+    size_t trie =
+        len >= 4 ? (size_t)b[0] | (size_t)b[1] << 8 | (size_t)b[2] << 16 | (size_t)b[3] << 24 : 0;
+    if (len < 4 || trie % 4 || trie < 4 || trie > len - 4)
+        return err_set(e, ERR_INPUT, "precompiled_charsmap has %zu bytes and claims a trie of %zu",
+                       len, trie);
+    m->units = b + 4;
+    m->n_units = trie / 4;
+    m->text = (const char *)b + 4 + trie;
+    m->text_len = len - 4 - trie;
+    if (!utf8_valid(m->text, m->text_len))
+        return err_set(e, ERR_INPUT, "precompiled_charsmap has replacements that are not UTF-8");
+    return 0;
+}
+
 int charsmap_open(struct charsmap *m, const char *base64, struct err *e)
 {
     size_t len = 0;
     memset(m, 0, sizeof *m);
     if (decode64(&m->bytes, &len, base64, e) < 0) return -1;
-    const unsigned char *b = m->bytes;
-    size_t trie =
-        len >= 4 ? (size_t)b[0] | (size_t)b[1] << 8 | (size_t)b[2] << 16 | (size_t)b[3] << 24 : 0;
-    if (len < 4 || trie % 4 || trie < 4 || trie > len - 4) {
-        charsmap_close(m);
-        return err_set(e, ERR_INPUT, "precompiled_charsmap has %zu bytes and claims a trie of %zu",
-                       len, trie);
-    }
-    m->units = b + 4;
-    m->n_units = trie / 4;
-    m->text = (const char *)b + 4 + trie;
-    m->text_len = len - 4 - trie;
-    if (!utf8_valid(m->text, m->text_len)) {
-        charsmap_close(m);
-        return err_set(e, ERR_INPUT, "precompiled_charsmap has replacements that are not UTF-8");
-    }
-    return 0;
+    if (divide(m, len, e) == 0) return 0;
+    charsmap_close(m);
+    return -1;
+}
+
+int charsmap_copy(struct charsmap *m, const void *bytes, size_t len, struct err *e)
+{
+    memset(m, 0, sizeof *m);
+    m->bytes = malloc(len ? len : 1);
+    if (!m->bytes) return err_set(e, ERR_RESOURCE, "no memory for precompiled_charsmap");
+    memcpy(m->bytes, bytes, len);
+    if (divide(m, len, e) == 0) return 0;
+    charsmap_close(m);
+    return -1;
 }
 
 void charsmap_close(struct charsmap *m)
@@ -106,6 +123,9 @@ int charsmap_apply(const struct charsmap *m, struct bytes *out, const char *s, s
     for (size_t i = 0; i < n;) {
         size_t cluster = cluster_len(s + i, n - i), len;
         const char *to = cluster < 6 ? find(m, s + i, cluster, &len) : NULL;
+        if (out->len > MAX_OUT)
+            return err_set(e, ERR_INPUT,
+                           "precompiled_charsmap makes more than %zu bytes of the text", MAX_OUT);
         if (to) {
             if (bytes_add(out, to, len, e) < 0) return -1;
             i += cluster;

@@ -15,6 +15,8 @@ struct charsmap {
 
 /* base64: the "precompiled_charsmap" string. */
 int charsmap_open(struct charsmap *m, const char *base64, struct err *e);
+/* The same, as bytes. */
+int charsmap_copy(struct charsmap *m, const void *bytes, size_t len, struct err *e);
 void charsmap_close(struct charsmap *m);
 /* Grapheme cluster by cluster, with the reference's quirk: the shortest hit replaces a whole
  * cluster of less than 6 bytes. out is appended to. */

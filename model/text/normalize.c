@@ -3,9 +3,16 @@
 
 #include "model/text/unicode.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#define MAX_NORMALIZED ((size_t)64 << 20) /* a hostile charsmap may blow text up */
+#define MAX_NORMALIZED ((size_t)16 << 20) /* a hostile file may blow a prompt of 1 MiB up */
+
+static int too_long(struct err *e)
+{
+    return err_set(e, ERR_INPUT, "the tokenizer's normalizers make more than %zu bytes of the text",
+                   MAX_NORMALIZED);
+}
 
 static void strip(struct bytes *b, bool left, bool right, bool *shifted)
 {
@@ -33,18 +40,21 @@ static int replace(struct bytes *out, const struct bytes *in, const struct norm_
                    struct err *e)
 {
     size_t len = strlen(s->content);
-    for (size_t i = 0; i < in->len;) {
-        size_t k = pattern_match(&s->pattern, in->at, in->len, i);
-        if (k) {
-            if (bytes_add(out, s->content, len, e) < 0) return -1;
+    uint32_t *match = malloc((in->len ? in->len : 1) * sizeof *match);
+    if (!match) return err_set(e, ERR_RESOURCE, "no memory for a text of %zu bytes", in->len);
+    int status = pattern_matches(&s->pattern, match, in->at, in->len, e);
+    for (size_t i = 0; i < in->len && status == 0;) {
+        if (match[i]) {
+            status = bytes_add(out, s->content, len, e);
+            i += match[i];
         } else {
-            uint32_t c;
-            k = utf8_read(&c, in->at + i, in->len - i);
-            if (bytes_add(out, in->at + i, k, e) < 0) return -1;
+            status = bytes_add(out, in->at + i, 1, e);
+            i++;
         }
-        i += k;
+        if (status == 0 && out->len > MAX_NORMALIZED) status = too_long(e);
     }
-    return 0;
+    free(match);
+    return status;
 }
 
 static int nfc(struct bytes *out, const struct bytes *in, struct err *e)
@@ -91,11 +101,7 @@ int tokenizer_normalize(const struct tokenizer *t, struct bytes *b, bool *shifte
         }
         struct bytes out = {0};
         int status = apply(&out, b, s, e);
-        if (status == 0 && out.len > MAX_NORMALIZED)
-            status = err_set(e, ERR_INPUT,
-                             "the tokenizer's normalizers make more than %zu bytes of the "
-                             "text",
-                             MAX_NORMALIZED);
+        if (status == 0 && out.len > MAX_NORMALIZED) status = too_long(e);
         if (status < 0) {
             bytes_free(&out);
             return -1;

@@ -102,18 +102,17 @@ static int metaspace(struct run *r, struct span x, int step)
     return status;
 }
 
-/* Cuts at white space, which goes, or at matches, which stay on their own. */
-static int cut(struct run *r, struct span x, int step)
+/* Cuts at white space, which goes, or at matches, which stay on their own; match: bytes of the one
+ * that begins at each byte, or NULL. */
+static int cut_at(struct run *r, struct span x, int step, const uint32_t *match)
 {
-    const struct pre_step *p = &r->t->pre[step];
     size_t first = 0;
     for (size_t i = 0; i <= x.n;) {
         size_t k = 0;
         uint32_t c = 0;
         if (i < x.n) {
             k = utf8_read(&c, x.s + i, x.n - i);
-            size_t hit = p->type == PRE_WHITESPACE ? (rune_is_white_space(c) ? k : 0)
-                                                   : pattern_match(&p->pattern, x.s, x.n, i);
+            size_t hit = match ? match[i] : rune_is_white_space(c) ? k : 0;
             if (!hit) {
                 i += k;
                 continue;
@@ -124,7 +123,7 @@ static int cut(struct run *r, struct span x, int step)
             pre_tokenize(r, (struct span){x.s + first, i - first, x.at_start && first == 0},
                          step + 1) < 0)
             return -1;
-        if (k && p->type == PRE_ISOLATE &&
+        if (k && match &&
             pre_tokenize(r, (struct span){x.s + i, k, x.at_start && i == 0}, step + 1) < 0)
             return -1;
         i += k;
@@ -134,9 +133,21 @@ static int cut(struct run *r, struct span x, int step)
     return 0;
 }
 
+static int cut(struct run *r, struct span x, int step)
+{
+    const struct pre_step *p = &r->t->pre[step];
+    if (p->type == PRE_WHITESPACE) return cut_at(r, x, step, NULL);
+    uint32_t *match = malloc(x.n * sizeof *match);
+    if (!match) return err_set(r->e, ERR_RESOURCE, "no memory for a text of %zu bytes", x.n);
+    int status = pattern_matches(&p->pattern, match, x.s, x.n, r->e);
+    if (status == 0) status = cut_at(r, x, step, match);
+    free(match);
+    return status;
+}
+
 static int pre_tokenize(struct run *r, struct span x, int step)
 {
-    if (!x.n) return 0;
+    if (!x.n || r->ids.n > (size_t)r->ids.max) return 0; /* what follows is cut off anyway */
     if (step == r->t->n_pre)
         return unigram_encode(&r->t->model, &r->ids, x.s, x.n, &r->scratch, r->e);
     return r->t->pre[step].type == PRE_METASPACE ? metaspace(r, x, step) : cut(r, x, step);

@@ -90,7 +90,9 @@ fail:
 
 /* ---- added tokens ---- */
 
-static int read_added_token(struct tokenizer *t, const struct json *o, int *next, struct err *e)
+/* first: among contents, each with how far from the end of the list it stands, for the earliest */
+static int read_added_token(struct tokenizer *t, const struct json *o, const struct pieces *first,
+                            int n, int *next, struct err *e)
 {
     struct added_token *a = &t->added[t->n_added];
     const char *content = json_string(json_get(o, "content"));
@@ -109,8 +111,8 @@ static int read_added_token(struct tokenizer *t, const struct json *o, int *next
         return -1;
     /* the id follows from the content; the reference warns when the file says otherwise */
     a->id = pieces_find(&t->model.pieces, content, strlen(content));
-    for (int i = 0; i < t->n_added && a->id < 0; i++)
-        if (strcmp(t->added[i].content, content) == 0) a->id = t->added[i].id;
+    int earliest = n - 1 - pieces_find(first, content, strlen(content));
+    if (a->id < 0 && earliest < t->n_added) a->id = t->added[earliest].id;
     if (a->id < 0) a->id = (*next)++;
     if (a->id != id)
         return err_set(e, ERR_INPUT, "\"%.40s\" claims id %d, where the vocabulary gives it %d",
@@ -125,13 +127,28 @@ static int read_added_token(struct tokenizer *t, const struct json *o, int *next
 
 static int read_added(struct tokenizer *t, const struct json *list, struct err *e)
 {
-    int n = json_count(list), next = t->n_ids, i = 0;
+    int n = json_count(list), next = t->n_ids, i = 0, kept = 0, status = 0;
     if (!n) return 0;
+    struct pieces first = {0};
+    struct piece *items = malloc((size_t)n * sizeof *items);
     t->added = calloc((size_t)n, sizeof *t->added);
-    if (!t->added) return err_set(e, ERR_RESOURCE, "no memory for %d added tokens", n);
-    for (const struct json *o = json_first(list); o; o = json_next(o), i++)
-        if (read_added_token(t, o, &next, e) < 0) return err_wrap(e, "added_tokens[%d]", i);
-    return 0;
+    if (!items || !t->added) {
+        free(items);
+        return err_set(e, ERR_RESOURCE, "no memory for %d added tokens", n);
+    }
+    for (const struct json *o = json_first(list); o; o = json_next(o), i++) {
+        const char *content = json_string(json_get(o, "content"));
+        size_t len = content ? strlen(content) : 0;
+        if (len && len <= MAX_PIECE)
+            items[kept++] = (struct piece){.text = content, .len = (uint32_t)len, .id = n - 1 - i};
+    }
+    pieces_build(&first, items, kept);
+    i = 0;
+    for (const struct json *o = json_first(list); o && status == 0; o = json_next(o), i++)
+        if (read_added_token(t, o, &first, n, &next, e) < 0)
+            status = err_wrap(e, "added_tokens[%d]", i);
+    pieces_free(&first);
+    return status;
 }
 
 /* The sets to search for, once the normalizers are known. */
@@ -155,7 +172,7 @@ static int index_added(struct tokenizer *t, struct err *e)
         bool shifted = false;
         status = bytes_add(&b, a->content, len, e);
         if (status == 0) status = tokenizer_normalize(t, &b, &shifted, e);
-        if (status == 0 && b.len > (size_t)MAX_PIECE * 64)
+        if (status == 0 && b.len > (size_t)MAX_PIECE * 4)
             status = err_set(e, ERR_INPUT, "\"%.40s\" becomes %zu bytes when normalized",
                              a->content, b.len);
         t->normalized_text[i] = b.at;
