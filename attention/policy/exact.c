@@ -1,0 +1,161 @@
+/* Scores that look at every token: antidiagonal sums, exact mass, probed rows. Streamed: never more
+ * than a strip of the map. */
+#include "attention/policy/score.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum { STRIP = 32 }; /* rows of the map at a time: a strip of 32 x 8,192 floats stays in L2 */
+
+static int min(int a, int b) { return a < b ? a : b; }
+
+static size_t round64(size_t n) { return (n + 63) / 64 * 64; }
+
+static float row_top(const float *z, int wide)
+{
+    float top = -INFINITY;
+    for (int i = 0; i < wide; i++)
+        if (z[i] > top) top = z[i];
+    return top;
+}
+
+static double row_lse(const float *z, int wide)
+{
+    float top = row_top(z, wide);
+    double sum = 0;
+    if (!(top > -INFINITY)) return (double)-INFINITY;
+    for (int i = 0; i < wide; i++)
+        sum += (double)expf(z[i] - top);
+    return (double)top + log(sum);
+}
+
+/* ---- antidiagonals ---- */
+
+/* Groups of `stride` tokens inside each block: first place and length of each, and its block. */
+static int groups(int *first, int *count, int *block, const struct blocks *b, int stride)
+{
+    int n = 0;
+    for (int i = 0; i < b->n; i++)
+        for (int p = blocks_begin(b, i), end = blocks_begin(b, i + 1); p < end; p += stride, n++) {
+            if (!first) continue;
+            first[n] = p;
+            count[n] = end - p < stride ? end - p : stride;
+            block[n] = i;
+        }
+    return n;
+}
+
+size_t score_antidiagonal_scratch(const struct blocks *q, const struct blocks *k, int stride)
+{
+    size_t nq = (size_t)groups(NULL, NULL, NULL, q, stride),
+           nk = (size_t)groups(NULL, NULL, NULL, k, stride), deep = (size_t)stride * (size_t)k->dim;
+    return round64(3 * (nq + nk) * sizeof(int)) + round64(nk * deep * sizeof(float)) +
+           round64(STRIP * deep * sizeof(float)) + round64(STRIP * nk * sizeof(float));
+}
+
+/* One group as one long row: its tokens one after the other, those of queries last to first, so that
+ * the product of two rows is the sum along an antidiagonal; a short group is filled up with zeros. */
+static void long_row(float *row, const struct blocks *b, int first, int count, int stride,
+                     bool back)
+{
+    size_t dim = (size_t)b->dim;
+    for (int j = 0; j < count; j++)
+        memcpy(row + (size_t)j * dim, blocks_row(b, first + (back ? count - 1 - j : j)),
+               dim * sizeof *row);
+    memset(row + (size_t)count * dim, 0, (size_t)(stride - count) * dim * sizeof *row);
+}
+
+void score_antidiagonal(float *mass, const struct blocks *q, const struct blocks *k, int stride,
+                        float scale, void *scratch, dots_fn *dots)
+{
+    int nq = groups(NULL, NULL, NULL, q, stride), nk = groups(NULL, NULL, NULL, k, stride);
+    int deep = stride * k->dim;
+    int *first = scratch, *count = first + nq + nk, *block = count + nq + nk;
+    float *keys = (float *)((char *)scratch + round64(3 * (size_t)(nq + nk) * sizeof(int)));
+    float *rows = keys + round64((size_t)nk * (size_t)deep * sizeof(float)) / sizeof(float);
+    float *z = rows + round64(STRIP * (size_t)deep * sizeof(float)) / sizeof(float);
+    groups(first, count, block, q, stride);
+    groups(first + nq, count + nq, block + nq, k, stride);
+    memset(mass, 0, (size_t)q->n * (size_t)k->n * sizeof *mass);
+    for (int u = 0; u < nk; u++)
+        long_row(keys + (size_t)u * (size_t)deep, k, first[nq + u], count[nq + u], stride, false);
+    for (int t0 = 0; t0 < nq; t0 += STRIP) {
+        int n = nq - t0 < STRIP ? nq - t0 : STRIP;
+        for (int t = 0; t < n; t++)
+            long_row(rows + (size_t)t * (size_t)deep, q, first[t0 + t], count[t0 + t], stride,
+                     true);
+        dots(z, nk, rows, deep, keys, deep, n, nk, deep, scale / (float)stride);
+        for (int t = 0; t < n; t++) {
+            float *s = z + (size_t)t * (size_t)nk;
+            for (int u = 0; u < nk; u++) { /* fewer pairs were added: as if there had been all */
+                int pairs = min(count[t0 + t], count[nq + u]);
+                if (pairs < stride) s[u] *= (float)stride / (float)pairs;
+            }
+            float lse = (float)row_lse(s, nk);
+            float *to = mass + (size_t)block[t0 + t] * (size_t)k->n;
+            for (int u = 0; u < nk; u++)
+                to[block[nq + u]] += expf(s[u] - lse);
+        }
+    }
+}
+
+/* ---- exact mass ---- */
+
+size_t score_mass_scratch(const struct blocks *q, const struct blocks *k)
+{
+    return round64((size_t)k->len * (size_t)k->dim * sizeof(float)) +
+           round64(STRIP * (size_t)q->dim * sizeof(float)) +
+           round64(STRIP * (size_t)k->len * sizeof(float));
+}
+
+void score_mass(float *mass, const struct blocks *q, const struct blocks *k, int step, float scale,
+                const float *lse, float *lse_out, void *scratch, dots_fn *dots)
+{
+    size_t dim = (size_t)q->dim;
+    float *keys = scratch, *rows = keys + round64((size_t)k->len * dim * 4) / 4;
+    float *z = rows + round64(STRIP * dim * 4) / 4;
+    memset(mass, 0, (size_t)q->n * (size_t)k->n * sizeof *mass);
+    for (int p = 0; p < k->len; p++)
+        memcpy(keys + (size_t)p * dim, blocks_row(k, p), dim * sizeof *keys);
+    for (int a = 0; a < q->n; a++) {
+        int p = blocks_begin(q, a), end = blocks_begin(q, a + 1),
+            looked = (end - p + step - 1) / step;
+        float *to = mass + (size_t)a * (size_t)k->n;
+        float weight = looked ? (float)(end - p) / (float)looked : 0;
+        while (p < end) {
+            int32_t token[STRIP];
+            int n = 0;
+            for (; n < STRIP && p < end; p += step, n++) {
+                token[n] = q->order ? q->order[p] : p;
+                memcpy(rows + (size_t)n * dim, blocks_row(q, p), dim * sizeof *rows);
+            }
+            dots(z, k->len, rows, q->dim, keys, q->dim, n, k->len, q->dim, scale);
+            for (int i = 0; i < n; i++) {
+                const float *s = z + (size_t)i * (size_t)k->len;
+                float sum = lse ? lse[token[i]] : (float)row_lse(s, k->len);
+                if (lse_out) lse_out[token[i]] = sum;
+                if (!(sum > -INFINITY)) continue;
+                for (int b = 0; b < k->n; b++) {
+                    float part = 0;
+                    for (int c = blocks_begin(k, b); c < blocks_begin(k, b + 1); c++)
+                        part += expf(s[c] - sum);
+                    to[b] += part * weight;
+                }
+            }
+        }
+    }
+}
+
+/* ---- probes ---- */
+
+void score_probe(float *p, const struct blocks *q, const int32_t *token, int n,
+                 const struct blocks *k, float scale, dots_fn *dots)
+{
+    for (int i = 0; i < n; i++) {
+        float *row = p + (size_t)i * (size_t)k->len;
+        const float *x = q->x + (int64_t)token[i] * q->stride;
+        dots(row, k->len, x, q->stride, k->x, k->stride, 1, k->len, q->dim, scale);
+    }
+    score_softmax(p, n, k->len);
+}
