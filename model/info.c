@@ -2,7 +2,7 @@
 #include "model/model.h"
 
 #include "model/base/json.h"
-#include "model/ops/ops.h"
+#include "model/ops/linear.h"
 
 #include <dirent.h>
 #include <stdio.h>

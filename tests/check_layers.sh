@@ -20,9 +20,9 @@ for f in $files; do
     model/base/*) allowed='^model/base/' ;;
     model/weights/*) allowed='^model/(base|weights)/' ;;
     model/ops/*) allowed='^model/(base|ops)/' ;;
-    model/text/*) allowed='^model/(base|weights|ops|text)/' ;;
-    model/dit/*) allowed='^(model/(base|weights|ops|dit)/|attention/attention\.h)' ;;
-    model/vae/*) allowed='^model/(base|weights|ops|vae)/' ;;
+    model/text/*) allowed='^model/(base/|weights/|ops/[a-z]+\.h|text/)' ;;
+    model/dit/*) allowed='^(model/(base/|weights/|ops/[a-z]+\.h|dit/)|attention/attention\.h)' ;;
+    model/vae/*) allowed='^model/(base/|weights/|ops/[a-z]+\.h|vae/)' ;;
     model/*) allowed='^(model/|attention/attention\.h)' ;;
     attention/*) allowed='^(attention/|model/base/)' ;;
     esac
@@ -35,7 +35,7 @@ compiles() { # text of a C file; what is wrong with it goes to standard output
 }
 for h in $(echo "$files" | grep '\.h$'); do
     case $h in *_simd.h | *_body.h | attention/kernels/cpu_*.h | model/vae/kernels/*.h) continue ;; esac # one file a processor level, with its flags
-    optional=$(grep -E '^#include <(libav|iniparser|cuda|cudnn|sentencepiece)' "$h" || true)
+    optional=$(grep -E '^#include <(libav|iniparser|cuda|cudnn|dnnl|sentencepiece)' "$h" || true)
     if [ -n "$optional" ] && ! compiles "$optional" >/dev/null; then
         echo "$h: not compiled alone, its library is not installed"
         continue

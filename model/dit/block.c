@@ -1,6 +1,6 @@
 /* One transformer block; wan.md 3.5, in its order and with its names. Rounding to bf16 happens
  * inside the steps, where the reference stores bf16 (wan.md 3.2). */
-#include "model/dit/parts.h"
+#include "model/dit/dit_internal.h"
 
 enum { SHIFT_SA, SCALE_SA, GATE_SA, SHIFT_FF, SCALE_FF, GATE_FF, MODS };
 
@@ -31,7 +31,15 @@ static void norm_modulate(struct dit *d, const struct mods *s, int shift, int sc
 /* x = x + y * gate */
 static void add_gated(struct dit_run *r, const float *y, const struct mods *s, int gate)
 {
-    residual_gate(r->x, y, r->tokens, r->width, mod(s, gate), s->stride, s->rows, r->round);
+    struct gate_params p = {
+        .gate = mod(s, gate), .mod_stride = s->stride, .rows_per_mod = s->rows, .round = r->round};
+    residual_gate(r->x, y, r->tokens, r->width, &p);
+}
+
+/* x = x + y */
+static void add(const struct dit_run *r, float *x, const float *y)
+{
+    residual_gate(x, y, r->tokens, r->width, &(struct gate_params){.round = r->round});
 }
 
 static void round_if(const struct dit_run *r, float *x)
@@ -45,14 +53,20 @@ static int self_attention(struct dit *d, const struct dit_block *b, const struct
                           int branch, const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
-    int L = r->tokens, D = r->width, head = d->config.head_dim;
-    float eps = (float)d->config.eps;
+    int L = r->tokens, D = r->width;
     norm_modulate(d, s, SHIFT_SA, SCALE_SA);
     struct linear *const layers[] = {b->q, b->k, b->v};
     float *const out[] = {r->q, r->k, r->v};
     if (linear_run_several(layers, out, 3, r->n, L, r->scratch, e) < 0) return -1;
-    rms_norm_rope(r->q, L, D, D, b->norm_q, eps, r->cos_t, r->sin_t, head, r->round);
-    rms_norm_rope(r->k, L, D, D, b->norm_k, eps, r->cos_t, r->sin_t, head, r->round);
+    struct rms_rope_params p = {.eps = (float)d->config.eps,
+                                .cos_t = r->cos_t,
+                                .sin_t = r->sin_t,
+                                .head_dim = d->config.head_dim,
+                                .round = r->round};
+    p.weight = b->norm_q;
+    rms_norm_rope(r->q, L, D, &p);
+    p.weight = b->norm_k;
+    rms_norm_rope(r->k, L, D, &p);
     struct attn_call call = {.q = r->q,
                              .k = r->k,
                              .v = r->v,
@@ -94,8 +108,9 @@ static int cross_attention(struct dit *d, const struct dit_block *b, int layer, 
         in = r->n;
     }
     if (linear_run(b->xq, r->q, in, L, r->scratch, e) < 0) return -1;
-    rms_norm_rope(r->q, L, D, D, b->xnorm_q, (float)d->config.eps, NULL, NULL, d->config.head_dim,
-                  r->round);
+    struct rms_rope_params norm = {
+        .eps = (float)d->config.eps, .weight = b->xnorm_q, .round = r->round};
+    rms_norm_rope(r->q, L, D, &norm);
     if (attn_cross_run(&r->attn_params, &text, r->scratch, e) < 0) return -1;
     if (r->p.image_rows) {
         round_if(r, r->n); /* alone, the layer below would round its input anyway */
@@ -107,10 +122,10 @@ static int cross_attention(struct dit *d, const struct dit_block *b, int layer, 
         image.o = r->k;
         if (attn_cross_run(&r->attn_params, &image, r->scratch, e) < 0) return -1;
         round_if(r, r->k);
-        residual_gate(r->n, r->k, L, D, NULL, 0, 0, r->round);
+        add(r, r->n, r->k);
     }
     if (linear_run(b->xo, r->q, r->n, L, r->scratch, e) < 0) return -1;
-    residual_gate(r->x, r->q, L, D, NULL, 0, 0, r->round);
+    add(r, r->x, r->q);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* What goes into the blocks and what comes out: latents to tokens and back, time, text and image.
  * wan.md 3.3, 3.4. */
-#include "model/dit/parts.h"
+#include "model/dit/dit_internal.h"
 
 #include "model/base/threads.h"
 

@@ -1,6 +1,6 @@
 /* Names, shapes and kinds of every tensor of WanTransformer3DModel (wan.md 3.1), and opening them.
  */
-#include "model/dit/parts.h"
+#include "model/dit/dit_internal.h"
 
 #include "model/dit/lora.h"
 

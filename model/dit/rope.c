@@ -1,6 +1,6 @@
 /* Rotary position tables in three axes; wan.md 3.7. Angles in double, cosines and sines narrowed.
  */
-#include "model/dit/parts.h"
+#include "model/dit/dit_internal.h"
 
 #include <math.h>
 #include <string.h>

@@ -34,7 +34,5 @@ void conv3d_close(struct conv3d *c); /* takes NULL */
 int conv3d_run(struct conv3d *c, float *y, const void *x, void *scratch, struct err *e);
 /* 0 where the convolution cannot be. Asks the library: about a millisecond. */
 size_t conv3d_scratch_bytes(const struct conv3d_params *p);
-/* The kernel that oneDNN picked, for logs. */
-const char *conv3d_kernel(const struct conv3d *c);
 
 #endif

@@ -3,7 +3,7 @@
 #include "model/text/text.h"
 
 #include "model/base/threads.h"
-#include "model/ops/ops.h"
+#include "model/ops/linear.h"
 #include "model/text/umt5.h"
 #include "model/weights/weights.h"
 
@@ -275,6 +275,12 @@ static void spread_bias(const struct umt5 *u, struct work *w, const struct tenso
             w->bias[h * span + i] = w->weight[(size_t)w->bucket[i] * heads + h];
 }
 
+static void residual(const struct umt5 *u, struct work *w, int n)
+{
+    struct gate_params p = {.round = u->precision != PRECISION_FP32};
+    residual_gate(w->x, w->norm, n, u->c.d_model, &p);
+}
+
 static int attention(struct umt5 *u, struct work *w, const struct layer *l, int n, struct err *e)
 {
     small_weight(u, w->weight, &l->norm1);
@@ -294,7 +300,7 @@ static int attention(struct umt5 *u, struct work *w, const struct layer *l, int 
                                     .round = u->precision != PRECISION_FP32,
                                     .scratch = w->attn});
     if (linear(u, LINEAR_O, &l->o, w->norm, w->q, n, w->scratch, e) < 0) return -1;
-    residual_gate(w->x, w->norm, n, u->c.d_model, NULL, 0, 0, u->precision != PRECISION_FP32);
+    residual(u, w, n);
     return 0;
 }
 
@@ -306,7 +312,7 @@ static int feed_forward(struct umt5 *u, struct work *w, const struct layer *l, i
     if (linear(u, LINEAR_UP, &l->up, w->up, w->norm, n, w->scratch, e) < 0) return -1;
     multiply(u, w->gate, w->up, (size_t)n * (size_t)u->c.d_ff);
     if (linear(u, LINEAR_DOWN, &l->down, w->norm, w->gate, n, w->scratch, e) < 0) return -1;
-    residual_gate(w->x, w->norm, n, u->c.d_model, NULL, 0, 0, u->precision != PRECISION_FP32);
+    residual(u, w, n);
     return 0;
 }
 

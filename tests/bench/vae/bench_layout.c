@@ -6,8 +6,8 @@
  *
  * Best of the rounds; "Winograd" where this processor has oneDNN's. */
 #include "model/base/threads.h"
-#include "model/ops/onednn.h"
-#include "model/ops/ops.h"
+#include "model/ops/cpu/onednn.h"
+#include "model/ops/linear.h"
 
 #include <stdio.h>
 #include <stdlib.h>

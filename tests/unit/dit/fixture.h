@@ -5,7 +5,7 @@
 
 #include "model/base/file_map.h"
 #include "model/base/threads.h"
-#include "model/dit/parts.h"
+#include "model/dit/dit_internal.h"
 #include "tests/check.h"
 #include "tests/golden/golden.h"
 #include "tests/golden/tiny.h"

@@ -1,5 +1,5 @@
 /* Linear layers against double sums: every precision that runs here, packed and borrowed. */
-#include "model/ops/ops.h"
+#include "model/ops/linear.h"
 
 #include "model/base/threads.h"
 #include "tests/check.h"

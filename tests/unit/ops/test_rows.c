@@ -1,5 +1,5 @@
 /* Vector row steps against the plain C row, all variants this processor runs. */
-#include "model/ops/backend.h"
+#include "model/ops/cpu/row_ops.h"
 
 #include "model/base/cpu.h"
 #include "tests/check.h"

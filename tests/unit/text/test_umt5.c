@@ -2,7 +2,7 @@
  * and the embedded model's; fp32, bf16 rules, bad folders. */
 #include "model/text/text.h"
 
-#include "model/ops/ops.h"
+#include "model/ops/linear.h"
 #include "model/text/umt5.h"
 #include "model/base/threads.h"
 #include "text_test.h"

@@ -1,21 +1,17 @@
-/* Linear layers: y = act(x · Wᵀ + b), optionally merged into a residual; and row-wise helpers.
+/* Linear layers: y = act(x · Wᵀ + b).
  *
  * All activations are fp32 [rows, features] row-major. With PRECISION_BF16* the inputs and weights
  * are rounded to bf16, sums are fp32, and the result is rounded to bf16 where `round_out` says so
  * (wan.md 3.2). Weights are packed once at open (or borrowed as they lie in the file). Results do
  * not depend on the number of threads.
- * Backend: oneDNN when built with it, else plain C (slow). ref_* is the judge of all.
+ * Products: oneDNN when built with it, else plain C (slow). ref_linear() is the judge of both.
  * Owner: linear_open → linear_close. Threads: one call at a time a layer. */
-#ifndef DITGEN_OPS_OPS_H
-#define DITGEN_OPS_OPS_H
+#ifndef DITGEN_OPS_LINEAR_H
+#define DITGEN_OPS_LINEAR_H
 
-#include "model/base/arena.h"
-#include "model/base/dtype.h"
+#include "model/base/err.h"
 #include "model/base/tensor.h"
-
-#include <stdbool.h>
-
-enum activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF, ACT_SILU };
+#include "model/ops/rows.h"
 
 struct linear; /* opaque */
 
@@ -41,8 +37,7 @@ int linear_open_staged(struct linear **out, const struct linear_params *p,
                        const struct tensor *weight, const struct tensor *bias,
                        struct linear_stage *stage, struct err *e);
 void linear_close(struct linear *l); /* takes NULL */
-/* borrow only: points the layer at another weight of the same shape (next layer, same primitive).
- */
+/* borrow only: points the layer at another weight of the same shape (next layer, same primitive). */
 int linear_rebind(struct linear *l, const struct tensor *weight, const struct tensor *bias,
                   struct err *e);
 
@@ -76,36 +71,10 @@ size_t linear_bytes(const struct linear_params *p);
 /* The judge: double accumulation, any precision rule as above. */
 void ref_linear(float *y, const float *x, const float *w, const float *b, int rows, int in, int out,
                 enum activation act);
-float act_apply(enum activation a, float x);
 
 /* "oneDNN 2.6.3 (avx2)" or "plain C (slow: built without oneDNN)"; static storage. */
 const char *ops_backend(void);
 /* true when this build and this processor multiply bf16 natively (AVX512-BF16 or AMX). */
 bool ops_has_bf16(void);
-
-/* Row-wise steps of a DiT block, fp32 in and out, several threads. round: result narrowed to bf16.
- * y may be x. */
-/* y = LN(x) * (1 + scale) + shift; scale/shift [features] or NULL; weight/bias as affine. eps
- * inside the root; mean and variance in fp32 (double sums). wan.md 3.5 */
-struct norm_params {
-    float eps;
-    const float *weight, *bias; /* affine, or NULL */
-    const float *scale, *shift; /* modulation, or NULL */
-    int mod_stride,
-        rows_per_mod; /* row r uses scale + (r / rows_per_mod) * mod_stride; 0: one for all */
-    bool round;
-};
-void layer_norm(float *y, const float *x, int rows, int features, const struct norm_params *p);
-/* y = x * rsqrt(mean(x²) + eps) * weight over the whole row; then, if cos_t is not NULL, rotary
- * over adjacent pairs in each head: row r uses table row r of cos_t/sin_t [rows, head_dim/2]. in
- * place; x rows are `stride` apart. round: x is rounded first, so it may be sums that were not.
- * wan.md 3.5, 3.7 */
-void rms_norm_rope(float *x, int rows, int features, int stride, const float *weight, float eps,
-                   const float *cos_t, const float *sin_t, int head_dim, bool round);
-/* x = x + y * gate (gate [features] or NULL = 1; rows_per_mod/mod_stride as above). round: y is
- * rounded first, too. */
-void residual_gate(float *x, const float *y, int rows, int features, const float *gate,
-                   int mod_stride, int rows_per_mod, bool round);
-void round_rows(float *x, size_t n); /* to bf16 */
 
 #endif

@@ -2,7 +2,6 @@
  * ways to describe memory and primitives differ. For the files of this room that call it. */
 #ifndef DITGEN_OPS_ONEDNN_H
 #define DITGEN_OPS_ONEDNN_H
-#ifdef DITGEN_HAVE_ONEDNN
 
 #include "model/base/err.h"
 
@@ -89,5 +88,4 @@ static inline int onednn_fail(struct err *e, const char *what, dnnl_status_t r)
                    "oneDNN: %s failed (code %d)", what, (int)r);
 }
 
-#endif
 #endif

@@ -3,4 +3,4 @@
 #error "build this file with -mavx512f -mavx512bw -mavx512dq -mavx512vl"
 #endif
 #define ROWS_TABLE row_ops_avx512
-#include "model/ops/rows_simd.h"
+#include "model/ops/cpu/rows_simd.h"

@@ -1,7 +1,7 @@
 /* Row steps in C that a compiler turns into vectors: no branches, sums in lanes. Included by one
  * file a processor level, built with that level's flags; ROWS_TABLE names the table it defines.
  * Accuracy: exp to 2 ulp, sums of 32 lanes; compared with rows_ref.c by tests. */
-#include "model/ops/backend.h"
+#include "model/ops/cpu/row_ops.h"
 
 #include <math.h>
 

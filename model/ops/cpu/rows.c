@@ -1,6 +1,5 @@
-/* Row-wise steps of a DiT block over many rows and threads; the arithmetic of one row is in
- * rows_*.c, picked once by processor. See ops.h. */
-#include "model/ops/backend.h"
+/* rows.h over many rows and threads; the arithmetic of one row is row_ops.h. */
+#include "model/ops/cpu/row_ops.h"
 
 #include "model/base/cpu.h"
 #include "model/base/threads.h"
@@ -26,12 +25,10 @@ struct rows_job {
     const struct row_ops *ops;
     float *y;
     const float *x;
-    int rows, features, stride, chunk;
-    const struct norm_params *norm;
-    const float *weight, *cos_t, *sin_t, *gate;
-    float eps;
-    int head_dim, mod_stride, rows_per_mod;
-    bool round;
+    int rows, features, chunk;
+    const struct norm_params *norm; /* of the one that runs */
+    const struct rms_rope_params *rope;
+    const struct gate_params *gate;
 };
 
 /* Rows of about 64 KB a task: large against the hand-out, small against the cache. */
@@ -77,53 +74,37 @@ void layer_norm(float *y, const float *x, int rows, int features, const struct n
 static void rope_task(void *ctx, int task, int worker)
 {
     const struct rows_job *j = ctx;
+    const struct rms_rope_params *p = j->rope;
     (void)worker;
-    size_t half = (size_t)j->head_dim / 2;
+    size_t pairs = (size_t)p->head_dim / 2;
     for (int r = task * j->chunk; r < chunk_end(j, task); r++)
-        j->ops->rms_rope_row(j->y + (size_t)r * (size_t)j->stride, j->features, j->weight, j->eps,
-                             j->cos_t ? j->cos_t + (size_t)r * half : NULL,
-                             j->sin_t ? j->sin_t + (size_t)r * half : NULL, j->head_dim, j->round);
+        j->ops->rms_rope_row(j->y + (size_t)r * (size_t)j->features, j->features, p->weight, p->eps,
+                             p->cos_t ? p->cos_t + (size_t)r * pairs : NULL,
+                             p->sin_t ? p->sin_t + (size_t)r * pairs : NULL, p->head_dim, p->round);
 }
 
-void rms_norm_rope(float *x, int rows, int features, int stride, const float *weight, float eps,
-                   const float *cos_t, const float *sin_t, int head_dim, bool round)
+void rms_norm_rope(float *x, int rows, int features, const struct rms_rope_params *p)
 {
-    struct rows_job j = {.y = x,
-                         .rows = rows,
-                         .features = features,
-                         .stride = stride,
-                         .weight = weight,
-                         .eps = eps,
-                         .cos_t = cos_t,
-                         .sin_t = sin_t,
-                         .head_dim = head_dim,
-                         .round = round};
+    struct rows_job j = {.y = x, .rows = rows, .features = features, .rope = p};
     each(&j, rope_task);
 }
 
 static void residual_task(void *ctx, int task, int worker)
 {
     const struct rows_job *j = ctx;
+    const struct gate_params *p = j->gate;
     (void)worker;
     for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
         size_t at = (size_t)r * (size_t)j->features;
         j->ops->residual_row(j->y + at, j->x + at,
-                             modulation(j->gate, r, j->rows_per_mod, j->mod_stride), j->features,
-                             j->round);
+                             modulation(p->gate, r, p->rows_per_mod, p->mod_stride), j->features,
+                             p->round);
     }
 }
 
-void residual_gate(float *x, const float *y, int rows, int features, const float *gate,
-                   int mod_stride, int rows_per_mod, bool round)
+void residual_gate(float *x, const float *y, int rows, int features, const struct gate_params *p)
 {
-    struct rows_job j = {.y = x,
-                         .x = y,
-                         .rows = rows,
-                         .features = features,
-                         .gate = gate,
-                         .mod_stride = mod_stride,
-                         .rows_per_mod = rows_per_mod,
-                         .round = round};
+    struct rows_job j = {.y = x, .x = y, .rows = rows, .features = features, .gate = p};
     each(&j, residual_task);
 }
 

@@ -2,11 +2,11 @@
  *
  * Shape letters: L tokens, D width (n_heads * head_dim), F ffn_dim, T time rows (1, or one a latent
  * frame). All activations are fp32 in the run's arena. Only files of this room include this. */
-#ifndef DITGEN_DIT_PARTS_H
-#define DITGEN_DIT_PARTS_H
+#ifndef DITGEN_DIT_INTERNAL_H
+#define DITGEN_DIT_INTERNAL_H
 
 #include "model/dit/dit.h"
-#include "model/ops/ops.h"
+#include "model/ops/linear.h"
 #include "model/weights/weights.h"
 
 /* --- The model: layers.c --- */

@@ -1,8 +1,11 @@
-/* What a linear layer's backend must do; linear.c owns everything around it. */
-#ifndef DITGEN_OPS_BACKEND_H
-#define DITGEN_OPS_BACKEND_H
+/* What a library of matrix products must do for linear layers: gemm_onednn.c, or gemm_plain.c in
+ * builds without it. linear.c owns everything around it. */
+#ifndef DITGEN_OPS_GEMM_H
+#define DITGEN_OPS_GEMM_H
 
-#include "model/ops/ops.h"
+#include "model/base/err.h"
+
+#include <stdbool.h>
 
 enum gemm_type { GEMM_F32, GEMM_BF16 }; /* of x and weight; sums and y are fp32 */
 
@@ -33,18 +36,5 @@ int gemm_run(const struct gemm *g, float *y, const void *x, int rows, void *scra
 int gemm_fail(int code, struct err *e);
 const char *gemm_backend(void);
 bool gemm_has_bf16(void);
-
-/* rows.c: vector variants picked once by processor; table of one ISA. */
-struct row_ops {
-    void (*norm_row)(float *y, const float *x, int n, float eps, const float *weight,
-                     const float *bias, const float *scale, const float *shift, bool round);
-    void (*rms_rope_row)(float *x, int n, const float *weight, float eps, const float *cos_t,
-                         const float *sin_t, int head_dim, bool round);
-    void (*residual_row)(float *x, const float *y, const float *gate, int n, bool round);
-    void (*act_row)(float *x, int n, enum activation act, bool round);
-    void (*to_bf16)(uint16_t *y, const float *x, size_t n);
-};
-extern const struct row_ops row_ops_ref, row_ops_avx2, row_ops_avx512;
-const struct row_ops *row_ops_pick(void);
 
 #endif

@@ -7,8 +7,8 @@
  * (its table of arguments), and 2.6's fp32 product for AVX2 a packing buffer of about 0.7 MB, which
  * it gives back. The primitive reports 0 bytes of scratchpad for that, and its inner product shares
  * the code: neither can be avoided from here. */
-#include "model/ops/backend.h"
-#include "model/ops/onednn.h"
+#include "model/ops/cpu/gemm.h"
+#include "model/ops/cpu/onednn.h"
 
 #include "model/base/threads.h"
 

@@ -1,20 +1,17 @@
 /* conv.h by oneDNN's convolution primitive: channels last, weights in the layout it likes best for
  * this picture, reordered once. */
 #include "model/ops/conv.h"
-#include "model/ops/ops.h"
-
-#include "model/ops/onednn.h"
+#include "model/ops/cpu/onednn.h"
+#include "model/ops/linear.h"
 
 #include <stdlib.h>
 
-#ifdef DITGEN_HAVE_ONEDNN
 struct conv3d {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     dnnl_primitive_t prim;
     dnnl_memory_t x, weight, y, pad; /* pad: scratch, or NULL */
     void *own; /* packed weights that did not fit the caller's room */
-    char kernel[48];
 };
 
 bool conv3d_available(bool bf16) { return !bf16 || ops_has_bf16(); }
@@ -133,6 +130,35 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
         r = dnnl_memory_create(&c->pad,
                                dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0),
                                c->engine, DNNL_MEMORY_NONE);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    descs_free(&m);
+    dnnl_engine_destroy(engine);
+    return bytes;
+}
+
+int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *weight,
+                void *packed, struct err *e)
+{
+    *out = NULL;
+    if (!conv3d_available(p->bf16))
+        return err_set(e, ERR_DEVICE, "this processor does not multiply bf16");
+    struct conv3d *c = calloc(1, sizeof *c);
+    if (!c) return err_set(e, ERR_RESOURCE, "no memory for a convolution");
+    struct descs m = {NO_DESC, NO_DESC, NO_DESC, NO_DESC};
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_status_t r = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
+    if (!r) r = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
+    if (!r) r = describe(&pd, &m, p, c->engine);
+    if (!r)
+        r = pack(c, REF(m.plain), dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
+                 weight, packed, conv3d_packed_bytes(p));
+    if (!r) r = dnnl_primitive_create(&c->prim, pd);
+    if (!r) r = dnnl_memory_create(&c->x, REF(m.x), c->engine, DNNL_MEMORY_NONE);
+    if (!r) r = dnnl_memory_create(&c->y, REF(m.y), c->engine, DNNL_MEMORY_NONE);
+    if (!r && scratch_of(pd))
+        r = dnnl_memory_create(&c->pad,
+                               dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0),
+                               c->engine, DNNL_MEMORY_NONE);
     const char *name = NULL;
     if (!r && !dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) && name)
         for (size_t i = 0; name[i] && i + 1 < sizeof c->kernel; i++)
@@ -176,30 +202,3 @@ int conv3d_run(struct conv3d *c, float *y, const void *x, void *scratch, struct 
     if (!r) r = dnnl_stream_wait(c->stream);
     return r ? onednn_fail(e, "a convolution", r) : 0;
 }
-
-const char *conv3d_kernel(const struct conv3d *c) { return c->kernel; }
-#else
-bool conv3d_available(bool bf16) { return (void)bf16, false; }
-
-size_t conv3d_packed_bytes(const struct conv3d_params *p) { return (void)p, (size_t)0; }
-
-int conv3d_open(struct conv3d **c, const struct conv3d_params *p, const void *weight, void *packed,
-                struct err *e)
-{
-    (void)p, (void)weight, (void)packed;
-    *c = NULL;
-    return err_set(e, ERR_DEVICE, "this build has no oneDNN convolutions");
-}
-
-void conv3d_close(struct conv3d *c) { (void)c; }
-
-size_t conv3d_scratch_bytes(const struct conv3d_params *p) { return (void)p, (size_t)0; }
-
-int conv3d_run(struct conv3d *c, float *y, const void *x, void *scratch, struct err *e)
-{
-    (void)c, (void)y, (void)x, (void)scratch;
-    return err_set(e, ERR_BUG, "a convolution that was never opened");
-}
-
-const char *conv3d_kernel(const struct conv3d *c) { return (void)c, "none"; }
-#endif

@@ -1,7 +1,6 @@
 /* Matrix products in plain C, for builds without oneDNN: right and slow. Panels of 16 outputs, so
  * that a compiler can keep the sums in registers; fp32 sums in blocks of 256 terms. */
-#ifndef DITGEN_HAVE_ONEDNN
-#include "model/ops/backend.h"
+#include "model/ops/cpu/gemm.h"
 
 #include <stdlib.h>
 
@@ -119,6 +118,3 @@ int gemm_fail(int code, struct err *e)
 const char *gemm_backend(void) { return "plain C (slow: built without oneDNN)"; }
 
 bool gemm_has_bf16(void) { return false; }
-#else
-typedef int linear_ref_is_unused; /* ISO C wants a declaration in every file */
-#endif

@@ -3,4 +3,4 @@
 #error "build this file with -mavx2 -mfma"
 #endif
 #define ROWS_TABLE row_ops_avx2
-#include "model/ops/rows_simd.h"
+#include "model/ops/cpu/rows_simd.h"
