@@ -47,7 +47,7 @@ struct attend {
     const struct attention *at;
     const struct attention_space *sp;
     const struct stage *s;
-    const struct run *u;
+    const struct clip_work *u;
     float *o; /* frame */
 };
 
@@ -128,7 +128,7 @@ static void attend_task(void *ctx, int task, int worker)
 }
 
 void attention_run(struct attention *at, struct attention_space *sp, struct stage *s, int n,
-                   const float *next_gamma, const struct run *u)
+                   const float *next_gamma, const struct clip_work *u)
 {
     const struct conv *parts[] = {&at->q, &at->k, &at->v};
     float *dst[] = {sp->q, sp->k, sp->v};

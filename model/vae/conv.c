@@ -16,8 +16,7 @@ static int round_up(int v, int to) { return (v + to - 1) / to * to; }
 
 static int min_int(int a, int b) { return a < b ? a : b; }
 
-/* ---- weights
- * -------------------------------------------------------------------------------------- */
+/* --- weights --- */
 
 void conv_carve(struct conv *c, const struct conv_shape *s, const struct vae_kernels *k,
                 struct direct_set *set, struct arena *a)
@@ -121,8 +120,7 @@ int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *
     return 0;
 }
 
-/* ---- blocking
- * ------------------------------------------------------------------------------------- */
+/* --- blocking --- */
 
 struct block {
     int tiles, wide; /* 4x4 tiles of the picture; a row of them */
@@ -178,8 +176,7 @@ size_t conv_scratch(const struct conv *c, const struct frame_size *out, int fram
     return most;
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------- */
+/* --- running --- */
 
 struct job {
     const struct conv *c;

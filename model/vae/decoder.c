@@ -3,7 +3,6 @@
 #include "model/base/threads.h"
 #include "model/vae/vae_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -16,10 +15,12 @@ static double seconds(void)
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-/* ---- memory
- * --------------------------------------------------------------------------------------- */
+#define MAX_SIDE 2048 /* latents */
+#define MAX_CLIP (1 << 20) /* latent frames */
 
-static size_t level_carve(struct decoding *d, struct half *net, const struct vae_config *c, int i,
+/* --- memory --- */
+
+static size_t level_carve(struct decoding *d, struct net *net, const struct vae_config *c, int i,
                           int threads, struct arena *a)
 {
     struct level *l = &net->levels[i];
@@ -42,7 +43,7 @@ static size_t level_carve(struct decoding *d, struct half *net, const struct vae
     return larger(most, conv_scratch(&l->space, &next, cap, threads));
 }
 
-void decoding_carve(struct decoding *d, struct half *net, const struct vae_config *c, int frames,
+void decoding_carve(struct decoding *d, struct net *net, const struct vae_config *c, int frames,
                     int h, int w, int threads, struct arena *a)
 {
     size_t most;
@@ -82,12 +83,36 @@ void decoding_carve(struct decoding *d, struct half *net, const struct vae_confi
     d->run.scratch = arena_take(a, d->run.stride * (size_t)threads * sizeof(float));
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------- */
+size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, int frames, int h,
+                        int w)
+{
+    struct arena a = {0};
+    struct cpu cpu;
+    struct err e;
+    if (frames < 1 || frames > MAX_CLIP || h < 1 || w < 1 || h > MAX_SIDE || w > MAX_SIDE) return 0;
+    struct net *net = calloc(1, sizeof *net);
+    struct decoding *d = calloc(1, sizeof *d);
+    size_t bytes = 0;
+    if (net && d) {
+        cpu_detect(&cpu);
+        struct vae_choice choice = vae_choose(precision);
+        struct direct_set set = {.products = choice.products, .least = choice.least};
+        struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
+                               &set};
+        net_decoder(net, c, &s, &e);
+        decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
+        bytes = a.used + sizeof *net + sizeof *d;
+    }
+    free(net);
+    free(d);
+    return bytes;
+}
+
+/* --- running --- */
 
 struct decode {
     struct vae *v;
-    struct half *net;
+    struct net *net;
     struct decoding *d;
     vae_sink sink;
     void *ctx;
@@ -160,10 +185,10 @@ static int double_time(struct decode *j, int i, int n)
         g = n - f < pairs ? n - f : pairs;
         int missing = 2 - l->past.n - (f - first);
         double t0 = j->v->watch ? seconds() : 0;
-        for (int half = 0; half < 2; half++) {
+        for (int later = 0; later < 2; later++) {
             float *dst[MAX_FRAMES];
             for (int q = 0; q < g; q++)
-                dst[q] = d->u[i][2 * q + half];
+                dst[q] = d->u[i][2 * q + later];
             struct conv_call call = {.src = src + f - first,
                                      .missing = missing > 0 ? missing : 0,
                                      .in = s->out,
@@ -171,7 +196,7 @@ static int double_time(struct decode *j, int i, int n)
                                      .frames = g,
                                      .x = dst,
                                      .round = d->run.round};
-            conv_run(&l->time[half], &call, d->run.scratch, d->run.stride, d->run.threads);
+            conv_run(&l->time[later], &call, d->run.scratch, d->run.stride, d->run.threads);
         }
         if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
         if (double_space(j, i, d->u[i], 2 * g, s->x_in + f, 2, 0) < 0) return -1;
@@ -182,7 +207,7 @@ static int double_time(struct decode *j, int i, int n)
 
 static int level_run(struct decode *j, int i, int n)
 {
-    struct half *net = j->net;
+    struct net *net = j->net;
     struct level *l = &net->levels[i];
     struct decoding *d = j->d;
     struct stage *s = &d->stages[i];
@@ -220,11 +245,11 @@ static int level_run(struct decode *j, int i, int n)
 /* n latent frames from frame t of the clip through post_quant_conv, conv_in and the mid block. */
 static void enter(struct decode *j, const float *latents, int frames, int t, int n)
 {
-    struct half *net = j->net;
+    struct net *net = j->net;
     struct decoding *d = j->d;
     struct stage *s = &d->stages[0];
     const struct vae_config *c = &j->v->config;
-    const struct run *u = &d->run;
+    const struct clip_work *u = &d->run;
     double t0 = j->v->watch ? seconds() : 0;
     for (int f = 0; f < n; f++)
         for (int z = 0; z < c->z_dim; z++)
@@ -284,7 +309,7 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
     if (!vae_decode_bytes(&v->config, v->precision, frames, h, w)) {
         err_set(e, ERR_USAGE,
                 "%d latent frames of %dx%d cannot be decoded; 1 to %d and sides of 1 to %d can",
-                frames, w, h, 1 << 20, 2048);
+                frames, w, h, MAX_CLIP, MAX_SIDE);
         goto done;
     }
     decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &count);

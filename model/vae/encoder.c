@@ -8,7 +8,7 @@
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-void encoding_carve(struct encoding *d, struct half *net, const struct vae_config *c, int h, int w,
+void encoding_carve(struct encoding *d, struct net *net, const struct vae_config *c, int h, int w,
                     int threads, struct arena *a)
 {
     int n = net->n_levels, cap = c->scale_temporal;
@@ -32,7 +32,7 @@ void encoding_carve(struct encoding *d, struct half *net, const struct vae_confi
         struct frame_size next = frame_size(lh, lw, l->next);
         most = larger(most, conv_scratch(&l->space, &next, cap, threads));
         if (l->in_time) {
-            frames_take(d->half[i], cap, &next, a);
+            frames_take(d->halved[i], cap, &next, a);
             frames_take(&l->last, 1, &next, a);
             most = larger(most, conv_scratch(&l->time[0], &next, cap, threads));
             cap /= 2;
@@ -62,7 +62,7 @@ void encoding_carve(struct encoding *d, struct half *net, const struct vae_confi
 
 struct encode {
     struct vae *v;
-    struct half *net;
+    struct net *net;
     struct encoding *d;
     bool first; /* the clip's frame 0 */
 };
@@ -105,7 +105,7 @@ static int halve(struct encode *j, int i, int n)
     struct encoding *d = j->d;
     struct level *l = &j->net->levels[i];
     struct stage *s = &d->stages[i], *next = &d->stages[i + 1];
-    const struct run *u = &d->run;
+    const struct clip_work *u = &d->run;
     int n_out = l->in_time && !j->first ? n / 2 : n;
     bool shortcut = j->v->config.is_residual;
     if (shortcut) average(j, i, next->x_in, &next->in, n_out);
@@ -128,23 +128,24 @@ static int halve(struct encode *j, int i, int n)
         conv_run(&l->space, &end, u->scratch, u->stride, u->threads);
         return n;
     }
-    space.x = d->half[i];
+    space.x = d->halved[i];
     conv_run(&l->space, &space, u->scratch, u->stride, u->threads);
     if (j->first) {
-        settle(j, &next->in, l->next, d->half[i][0], shortcut ? next->x_in[0] : NULL, next->x_in[0],
-               next->a_in[0], end.gamma); /* skips the time convolution, but is its past */
+        settle(j, &next->in, l->next, d->halved[i][0], shortcut ? next->x_in[0] : NULL,
+               next->x_in[0], next->a_in[0],
+               end.gamma); /* skips the time convolution, but is its past */
     } else {
         const float *src[MAX_FRAMES + 1] = {l->last};
         for (int f = 0; f < n; f++)
-            src[1 + f] = d->half[i][f];
+            src[1 + f] = d->halved[i][f];
         end.src = src;
         end.in = next->in;
         end.frames = n_out;
         conv_run(&l->time[0], &end, u->scratch, u->stride, u->threads);
     }
     float *old = l->last;
-    l->last = d->half[i][n - 1];
-    d->half[i][n - 1] = old;
+    l->last = d->halved[i][n - 1];
+    d->halved[i][n - 1] = old;
     return n_out;
 }
 
@@ -152,9 +153,9 @@ static int halve(struct encode *j, int i, int n)
 static void piece(struct encode *j, float *latents, int frames, int t, const float *rgb, int n)
 {
     struct encoding *d = j->d;
-    struct half *net = j->net;
+    struct net *net = j->net;
     const struct vae_config *c = &j->v->config;
-    const struct run *u = &d->run;
+    const struct clip_work *u = &d->run;
     int p = c->patch_size;
     size_t one = (size_t)(d->rgb.h * p) * (size_t)(d->rgb.w * p) * 3;
     for (int f = 0; f < n; f++)

@@ -100,7 +100,7 @@ static int build_attention(struct attention *a, const struct net_source *s, int 
     return build_whole(&a->proj, s, one, true, proj, e);
 }
 
-static int build_mid(struct half *d, const struct net_source *s, const char *side, struct err *e)
+static int build_mid(struct net *d, const struct net_source *s, const char *side, struct err *e)
 {
     char a[NAME], r0[NAME], r1[NAME];
     int c = d->mid_channels;
@@ -114,8 +114,7 @@ static int build_mid(struct half *d, const struct net_source *s, const char *sid
                : 0;
 }
 
-/* ---- decoder
- * -------------------------------------------------------------------------------------- */
+/* --- decoder --- */
 
 static int build_up(struct level *l, const struct net_source *s, const char *prefix, struct err *e)
 {
@@ -130,7 +129,7 @@ static int build_up(struct level *l, const struct net_source *s, const char *pre
     return build_whole(&l->space, s, up, true, space, e);
 }
 
-int net_decoder(struct half *d, const struct vae_config *c, const struct net_source *s,
+int net_decoder(struct net *d, const struct vae_config *c, const struct net_source *s,
                 struct err *e)
 {
     char name[NAME / 2];
@@ -165,8 +164,7 @@ int net_decoder(struct half *d, const struct vae_config *c, const struct net_sou
                        "decoder.conv_out", e);
 }
 
-/* ---- encoder
- * -------------------------------------------------------------------------------------- */
+/* --- encoder --- */
 
 static int build_down(struct level *l, const struct net_source *s, const char *prefix,
                       struct err *e)
@@ -181,7 +179,7 @@ static int build_down(struct level *l, const struct net_source *s, const char *p
     return build_whole(&l->space, s, down, true, space, e);
 }
 
-int net_encoder(struct half *d, const struct vae_config *c, const struct net_source *s,
+int net_encoder(struct net *d, const struct vae_config *c, const struct net_source *s,
                 struct err *e)
 {
     char name[NAME / 2];

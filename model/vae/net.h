@@ -1,4 +1,4 @@
-/* The layers of both halves of the VAE: which there are, their names in the checkpoint, their
+/* The layers of the VAE's two nets, decoder and encoder: which there are, their names in the checkpoint, their
  * shapes. wan.md 4.3 (decoder), 4.4 (encoder). Weights and states live in arenas. */
 #ifndef DITGEN_VAE_NET_H
 #define DITGEN_VAE_NET_H
@@ -39,7 +39,7 @@ struct level {
     float *last; /* encoder: the frame before this chunk */
 };
 
-struct half {
+struct net {
     struct conv quant; /* decoder: post_quant_conv, first; encoder: quant_conv, last */
     struct causal conv_in, conv_out;
     struct resnet mid[2];
@@ -50,8 +50,7 @@ struct half {
     int mid_channels;
 };
 
-/* Lays out one half in the arena; with weights, binds and packs it too (the arena must be placed).
- */
+/* Lays out one net in the arena; with weights, binds and packs it too (the arena must be placed). */
 struct net_source {
     struct arena *arena;
     const struct vae_kernels *kernels;
@@ -59,9 +58,9 @@ struct net_source {
     bool round; /* weights to bf16 */
     struct direct_set *set; /* whose products; NULL: our own */
 };
-int net_decoder(struct half *d, const struct vae_config *c, const struct net_source *s,
+int net_decoder(struct net *d, const struct vae_config *c, const struct net_source *s,
                 struct err *e);
-int net_encoder(struct half *d, const struct vae_config *c, const struct net_source *s,
+int net_encoder(struct net *d, const struct vae_config *c, const struct net_source *s,
                 struct err *e);
 
 #endif

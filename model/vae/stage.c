@@ -64,7 +64,7 @@ struct conv_call causal_call(const struct causal *c, struct causal_src *src, flo
 }
 
 void resnet_run(struct resnet *r, struct stage *s, bool first, int n, const float *next_gamma,
-                bool next_silu, const struct run *u)
+                bool next_silu, const struct clip_work *u)
 {
     struct causal_src src;
     float **residual = first ? s->x_in : s->x, **a = first ? s->a_in : s->a;

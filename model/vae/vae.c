@@ -1,14 +1,10 @@
 /* Opening, closing and measuring a VAE. */
 #include "model/vae/vae.h"
 
-#include "model/base/threads.h"
 #include "model/vae/vae_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define MAX_SIDE 2048 /* latents */
-#define MAX_CLIP (1 << 20) /* latent frames */
 
 /* Both halves in the order of their parts; measures when s->weights is NULL. */
 static int build(struct vae *v, const struct net_source *s, struct err *e)
@@ -48,7 +44,7 @@ static const char *const products_text[] = {
 
 /* AMX multiplies bf16 16 times as fast as other units do fp32, Winograd saves a factor of 4; bf16
  * without AMX is twice as fast at best, and Winograd stays ahead. */
-static struct vae_choice choose(enum precision precision)
+struct vae_choice vae_choose(enum precision precision)
 {
     struct cpu cpu;
     cpu_detect(&cpu);
@@ -94,7 +90,7 @@ fail:
 int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
              const struct log *log, struct err *e)
 {
-    struct vae_choice choice = choose(precision);
+    struct vae_choice choice = vae_choose(precision);
     return vae_open_with(v, dir, parts, precision, &choice, log, e);
 }
 
@@ -109,28 +105,3 @@ void vae_close(struct vae *v)
 }
 
 const struct vae_config *vae_config_of(const struct vae *v) { return &v->config; }
-
-size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, int frames, int h,
-                        int w)
-{
-    struct arena a = {0};
-    struct cpu cpu;
-    struct err e;
-    if (frames < 1 || frames > MAX_CLIP || h < 1 || w < 1 || h > MAX_SIDE || w > MAX_SIDE) return 0;
-    struct half *net = calloc(1, sizeof *net);
-    struct decoding *d = calloc(1, sizeof *d);
-    size_t bytes = 0;
-    if (net && d) {
-        cpu_detect(&cpu);
-        struct vae_choice choice = choose(precision);
-        struct direct_set set = {.products = choice.products, .least = choice.least};
-        struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
-                               &set};
-        net_decoder(net, c, &s, &e);
-        decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
-        bytes = a.used + sizeof *net + sizeof *d;
-    }
-    free(net);
-    free(d);
-    return bytes;
-}

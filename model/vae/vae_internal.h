@@ -12,7 +12,7 @@ struct vae {
     int parts;
     const struct vae_kernels *kernels;
     struct arena weights;
-    struct half *decoder, *encoder; /* NULL when not opened */
+    struct net *decoder, *encoder; /* NULL when not opened */
     struct direct_set set; /* whose products the convolutions take */
     void (*watch)(void *ctx, int level,
                   double seconds); /* benchmarks: time spent in a level; or NULL */
@@ -25,6 +25,7 @@ struct vae_choice {
     enum products products;
     int least; /* of direct_set */
 };
+struct vae_choice vae_choose(enum precision precision);
 int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
                   const struct vae_choice *choice, const struct log *log, struct err *e);
 
@@ -38,9 +39,9 @@ struct decoding {
     int seen[VAE_MAX_LEVELS]; /* frames of the clip that have come to a level */
     float *packed; /* rgb [cap, H, W, 3] */
     float scale[VAE_MAX_Z], shift[VAE_MAX_Z];
-    struct run run;
+    struct clip_work run;
 };
-void decoding_carve(struct decoding *d, struct half *net, const struct vae_config *c, int frames,
+void decoding_carve(struct decoding *d, struct net *net, const struct vae_config *c, int frames,
                     int h, int w, int threads, struct arena *a);
 
 /* The same for an encode. */
@@ -49,11 +50,11 @@ struct encoding {
     struct attention_space attention;
     struct frame_size rgb, latent;
     float *pixels[MAX_FRAMES], *moments[MAX_FRAMES], *out[MAX_FRAMES];
-    float *half[VAE_MAX_LEVELS][MAX_FRAMES]; /* frames halved in space, not yet in time */
+    float *halved[VAE_MAX_LEVELS][MAX_FRAMES]; /* frames halved in space, not yet in time */
     float *zeros; /* a bias of nothing */
-    struct run run;
+    struct clip_work run;
 };
-void encoding_carve(struct encoding *d, struct half *net, const struct vae_config *c, int h, int w,
+void encoding_carve(struct encoding *d, struct net *net, const struct vae_config *c, int h, int w,
                     int threads, struct arena *a);
 
 #endif
