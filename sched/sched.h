@@ -15,8 +15,7 @@
 
 #define MAX_STEPS 1000
 
-/* --- noise: the same numbers as torch.randn on a CPU generator ---------------------------------
- */
+/* --- noise: the same numbers as torch.randn on a CPU generator --- */
 struct noise_rng { /* mt19937 plus the cached half of a pair, as torch keeps them */
     uint32_t state[624];
     int index;
@@ -27,8 +26,7 @@ void noise_seed(struct noise_rng *r, uint64_t seed); /* only the low 32 bits mat
 /* n values of torch.randn(n): one call here is one call there. */
 void noise_randn(struct noise_rng *r, float *x, size_t n);
 
-/* --- schedule ----------------------------------------------------------------------------------
- */
+/* --- schedule --- */
 enum sched_compat { COMPAT_DIFFUSERS_037, COMPAT_DIFFUSERS_036 };
 
 struct sched_config { /* scheduler/scheduler_config.json */
@@ -64,13 +62,11 @@ int solver_count(void);
 const struct solver *solver_at(int i);
 const struct solver *solver_find(const char *name); /* NULL: none */
 
-/* --- guidance ----------------------------------------------------------------------------------
- */
+/* --- guidance --- */
 /* velocity = negative + scale * (velocity - negative), in two sums. */
 void guidance_sums(struct lincomb sums[2], float scale);
 
-/* --- the loop ----------------------------------------------------------------------------------
- */
+/* --- the loop --- */
 #define DENOISE_BRANCHES 2 /* 0: the prompt; 1: the negative prompt, only with guidance */
 
 struct denoise_ask { /* one step of one model, all branches at once */

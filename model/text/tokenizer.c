@@ -66,7 +66,7 @@ const char *tokenizer_piece(const struct tokenizer *t, int id)
 }
 
 /* What one encode needs at hand. */
-struct run {
+struct encoding {
     const struct tokenizer *t;
     struct ids ids;
     struct unigram_scratch scratch;
@@ -80,9 +80,9 @@ struct span {
     bool at_start;
 };
 
-static int pre_tokenize(struct run *r, struct span x, int step);
+static int pre_tokenize(struct encoding *r, struct span x, int step);
 
-static int metaspace(struct run *r, struct span x, int step)
+static int metaspace(struct encoding *r, struct span x, int step)
 {
     const struct pre_step *p = &r->t->pre[step];
     size_t mark = strlen(p->mark);
@@ -104,7 +104,7 @@ static int metaspace(struct run *r, struct span x, int step)
 
 /* Cuts at white space, which goes, or at matches, which stay on their own; match: bytes of the one
  * that begins at each byte, or NULL. */
-static int cut_at(struct run *r, struct span x, int step, const uint32_t *match)
+static int cut_at(struct encoding *r, struct span x, int step, const uint32_t *match)
 {
     size_t first = 0;
     for (size_t i = 0; i <= x.n;) {
@@ -133,7 +133,7 @@ static int cut_at(struct run *r, struct span x, int step, const uint32_t *match)
     return 0;
 }
 
-static int cut(struct run *r, struct span x, int step)
+static int cut(struct encoding *r, struct span x, int step)
 {
     const struct pre_step *p = &r->t->pre[step];
     if (p->type == PRE_WHITESPACE) return cut_at(r, x, step, NULL);
@@ -145,7 +145,7 @@ static int cut(struct run *r, struct span x, int step)
     return status;
 }
 
-static int pre_tokenize(struct run *r, struct span x, int step)
+static int pre_tokenize(struct encoding *r, struct span x, int step)
 {
     if (!x.n || r->ids.n > (size_t)r->ids.max) return 0; /* what follows is cut off anyway */
     if (step == r->t->n_pre)
@@ -201,8 +201,8 @@ static size_t space_after(const char *s, size_t at, size_t n)
 }
 
 /* Text between added tokens goes to `rest`, the tokens to the ids. Leftmost, then longest. */
-static int split_added(struct run *r, const struct pieces *set, struct span x,
-                       int (*rest)(struct run *, struct span))
+static int split_added(struct encoding *r, const struct pieces *set, struct span x,
+                       int (*rest)(struct encoding *, struct span))
 {
     size_t done = 0;
     for (size_t i = 0; i < x.n && set->n;) {
@@ -230,9 +230,9 @@ static int split_added(struct run *r, const struct pieces *set, struct span x,
     return rest(r, (struct span){x.s + done, x.n - done, x.at_start && done == 0});
 }
 
-static int words(struct run *r, struct span x) { return pre_tokenize(r, x, 0); }
+static int words(struct encoding *r, struct span x) { return pre_tokenize(r, x, 0); }
 
-static int normalized(struct run *r, struct span x)
+static int normalized(struct encoding *r, struct span x)
 {
     struct bytes b = {0};
     bool shifted = false;
@@ -267,7 +267,7 @@ int tokenizer_encode(const struct tokenizer *t, int *ids, int max, int *n, bool 
     if (t->spiece) return spiece_encode(t->spiece, ids, max, n, truncated, text, e);
     int room = max - t->n_before - t->n_after;
     if (room < 0) return err_set(e, ERR_BUG, "%d ids cannot hold the tokenizer's template", max);
-    struct run r = {.t = t, .ids = {ids + t->n_before, room, 0}, .e = e};
+    struct encoding r = {.t = t, .ids = {ids + t->n_before, room, 0}, .e = e};
     struct bytes b = {0};
     int status = valid_copy(&b, text, e);
     if (status == 0)

@@ -16,7 +16,7 @@
 
 enum { MAX_CASES = 8 };
 
-struct run {
+struct golden_run {
     struct model *model;
     struct model_clip clip;
     int seed, stride, at; /* at: frames seen */
@@ -28,7 +28,7 @@ struct run {
 
 static int velocity(void *ctx, const struct denoise_ask *a, struct err *e)
 {
-    struct run *r = ctx;
+    struct golden_run *r = ctx;
     struct model_ask m = {
         .step = a->step, .n_branches = a->n_branches, .sigma = a->sigma, .timestep = a->timestep};
     return model_velocity(r->model, a->velocity, a->latents, &m, e);
@@ -36,7 +36,7 @@ static int velocity(void *ctx, const struct denoise_ask *a, struct err *e)
 
 static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
 {
-    struct run *r = ctx;
+    struct golden_run *r = ctx;
     size_t frame = (size_t)height * (size_t)width * 3;
     for (int i = 0; i < n; i++, r->at++) {
         if (r->at % r->stride) continue;
@@ -55,8 +55,8 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
     return 0;
 }
 
-static int denoise_run(struct run *r, float *latents, size_t n, const struct sched_config *config,
-                       int num_steps, bool round, struct err *e)
+static int denoise_run(struct golden_run *r, float *latents, size_t n,
+                       const struct sched_config *config, int num_steps, bool round, struct err *e)
 {
     static struct schedule schedule;
     const struct solver *solver = solver_find(config->solver);
@@ -95,7 +95,7 @@ static void one_case(const struct golden *g, int k, const struct model_info *inf
     const int32_t *s = golden_i32(g, key, &n);
     snprintf(key, sizeof key, "%d.latents", k);
     const float *want = golden_f32(g, key, &n_latents);
-    struct run r = {
+    struct golden_run r = {
         .clip = {.width = s[0],
                  .height = s[1],
                  .frames = s[2],
