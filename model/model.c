@@ -17,38 +17,6 @@ struct model {
     struct dit_grid grid;
 };
 
-static struct dit_grid grid_of(const struct model_info *m, const struct model_clip *c)
-{
-    return (struct dit_grid){(c->frames - 1) / m->vae.scale_temporal + 1,
-                             c->height / m->vae.scale_spatial, c->width / m->vae.scale_spatial};
-}
-
-static struct dit_run_params run_params(const struct model_info *m, const struct model_params *p,
-                                        const struct model_clip *c, int text_rows)
-{
-    return (struct dit_run_params){.grid = grid_of(m, c),
-                                   .n_steps = c->num_steps,
-                                   .n_branches = c->guided ? 2 : 1,
-                                   .max_text_rows = text_rows,
-                                   .text_len = MODEL_TEXT_LEN,
-                                   .collapse_pads = p->collapse_pads,
-                                   .attn = &p->attn};
-}
-
-int model_plan_bytes(const struct model_info *m, const struct model_params *p,
-                     const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e)
-{
-    int below, above;
-    model_frames_near(m, c->frames, &below, &above);
-    if (below != c->frames) return err_set(e, ERR_BUG, "%d frames were not checked", c->frames);
-    struct dit_grid g = grid_of(m, c);
-    struct dit_run_params r = run_params(m, p, c, text_rows);
-    bytes[0] = umt5_bytes(&m->text, p->precision, text_rows);
-    bytes[1] = dit_bytes(&m->dit, p->precision, &r);
-    bytes[2] = vae_decode_bytes(&m->vae, p->precision, g.frames, g.height, g.width);
-    return 0;
-}
-
 int model_open(struct model **out, const struct model_info *info, const struct model_params *p,
                struct err *e)
 {
@@ -127,7 +95,7 @@ int model_denoise_begin(struct model *m, const struct model_clip *c, struct err 
     if (dit_open_lora(&m->dit, path, m->p.lora, m->p.lora_strength, m->p.precision, m->p.log, e) <
         0)
         return -1;
-    struct dit_run_params r = run_params(&m->info, &m->p, c, rows);
+    struct dit_run_params r = model_run_params(&m->info, &m->p, c, rows);
     m->grid = r.grid;
     if (dit_prepare(m->dit, &r, e) < 0) return -1;
     for (int b = 0; b < r.n_branches; b++)
@@ -137,7 +105,7 @@ int model_denoise_begin(struct model *m, const struct model_clip *c, struct err 
 
 size_t model_latents_len(const struct model *m, const struct model_clip *c)
 {
-    struct dit_grid g = grid_of(&m->info, c);
+    struct dit_grid g = model_grid(&m->info, c);
     return (size_t)m->info.vae.z_dim * (size_t)g.frames * (size_t)g.height * (size_t)g.width;
 }
 
@@ -169,7 +137,7 @@ int model_decode(struct model *m, const float *latents, const struct model_clip 
 {
     char path[4352];
     struct vae *v;
-    struct dit_grid g = grid_of(&m->info, c);
+    struct dit_grid g = model_grid(&m->info, c);
     snprintf(path, sizeof path, "%s/vae", m->info.dir);
     if (vae_open(&v, path, VAE_DECODER, m->p.precision, m->p.log, e) < 0) return -1;
     int r = vae_decode(v, latents, g.frames, g.height, g.width, sink, ctx, e);

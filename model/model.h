@@ -52,10 +52,29 @@ struct model_clip { /* what one run makes */
     int width, height, frames, num_steps;
     bool guided; /* two branches */
 };
+
+/* --- Before a run: nothing here reads a weight; c must be legal (model_*_near). work.c --- */
+
+/* Latents of the clip, and what its transformer is prepared for with text of text_rows tokens at
+ * most; attn points into p. */
+struct dit_grid model_grid(const struct model_info *m, const struct model_clip *c);
+struct dit_run_params model_run_params(const struct model_info *m, const struct model_params *p,
+                                       const struct model_clip *c, int text_rows);
+/* Refuses a kernel that does not exist or cannot run here, and options that do not fit the clip. */
+int model_check_attention(const struct model_info *m, const struct model_params *p,
+                          const struct model_clip *c, struct err *e);
 /* Peak bytes of each phase (text, denoise, decode), maps of files not counted, for text of
- * text_rows tokens (MODEL_TEXT_LEN: the most). Reads no weights. c must be legal (model_*_near). */
+ * text_rows tokens (MODEL_TEXT_LEN: the most). */
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
                      const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e);
+struct model_work { /* floating-point operations */
+    int tokens; /* of the transformer */
+    double text; /* one branch */
+    double linear, attn; /* one branch of one step: linear layers; attention, all of it exact */
+    double decode;
+};
+void model_work(struct model_work *w, const struct model_info *m, const struct model_clip *c,
+                int text_rows);
 
 struct model;
 int model_open(struct model **m, const struct model_info *info, const struct model_params *p,

@@ -312,14 +312,14 @@ static int measure(struct report *r, struct bench *b, struct ditgen *d, struct e
                               .frames = r->g->frames,
                               .num_steps = r->g->steps,
                               .guided = r->plan.branches > 1};
-    struct cost work;
+    struct model_work work;
     if (alloc_samples(b, r->g->steps, e) < 0) return -1;
     cpu_detect(&r->cpu);
     threads_set(r->plan.threads);
     peak_measure(&r->peak, r->cpu.level);
-    cost_work(&work, d, &clip);
-    r->step_flops = r->plan.branches * (work.linear_flops + work.attn_flops);
-    r->decode_flops = work.decode_flops;
+    model_work(&work, &d->info, &clip, TEXT_ROWS);
+    r->step_flops = r->plan.branches * (work.linear + work.attn);
+    r->decode_flops = work.decode;
     for (b->run = 0; b->run < b->runs; b->run++)
         if (one_run(b, d, r->g, e) < 0) return -1;
     for (int i = 0; i < ROWS; i++)

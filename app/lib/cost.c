@@ -7,62 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TEXT_ROWS 32 /* tokens of a usual prompt: planning does not read the tokenizer */
-
-static double dit_linear_flops(const struct dit_config *c, double tokens)
-{
-    double d = (double)c->n_heads * c->head_dim;
-    double layer = 12 * tokens * d * d + 4 * tokens * d * c->ffn_dim; /* q k v o, cross q o, ffn */
-    double ends =
-        2 * tokens * d * (c->in_channels + c->out_channels) * c->patch_t * c->patch_h * c->patch_w;
-    return c->n_layers * layer + ends;
-}
-
-static double dit_attn_flops(const struct dit_config *c, double tokens)
-{
-    double d = (double)c->n_heads * c->head_dim;
-    return c->n_layers * (4 * tokens * tokens * d + 4 * tokens * TEXT_ROWS * d);
-}
-
-/* wan.md 4.3: every 3x3x3 convolution of the decoder, level by level */
-static double vae_decode_flops(const struct vae_config *c, double frames, double h, double w)
-{
-    int n = c->n_levels;
-    double base = c->decoder_base_dim;
-    double width = base * c->dim_mult[n - 1], voxels = frames * h * w, t = frames;
-    double sum = 54 * c->z_dim * width * voxels + 2 * 2 * 54 * width * width * voxels /* mid */ +
-                 8 * width * width * voxels + 4 * h * w * h * w * frames * width;
-    double in = width;
-    for (int i = 0; i < n; i++) {
-        double out = base * c->dim_mult[n - 1 - i];
-        sum += 54 * (in * out + out * out) * voxels + 108 * out * out * voxels * c->num_res_blocks;
-        in = out;
-        if (i == n - 1) break;
-        if (c->temporal_downsample[n - 2 - i]) {
-            sum += 2 * 3 * out * 2 * out * voxels; /* time_conv */
-            t = 1 + 2 * (t - 1);
-        }
-        h *= 2, w *= 2;
-        voxels = t * h * w;
-        double half = c->is_residual ? out : out / 2;
-        sum += 18 * out * half * voxels;
-        in = half;
-    }
-    return sum + 54 * in * c->out_channels * voxels;
-}
-
-void cost_work(struct cost *c, const struct ditgen *d, const struct model_clip *clip)
-{
-    const struct umt5_config *u = &d->info.text;
-    struct dit_grid g = run_grid(d, clip);
-    double tokens = dit_tokens(&d->info.dit, &g);
-    c->linear_flops = dit_linear_flops(&d->info.dit, tokens);
-    c->attn_flops = dit_attn_flops(&d->info.dit, tokens);
-    c->decode_flops = vae_decode_flops(&d->info.vae, g.frames, g.height, g.width);
-    c->text_flops = 2.0 * TEXT_ROWS * u->n_layers *
-                    (4.0 * u->d_model * u->n_heads * u->d_kv + 3.0 * u->d_model * u->d_ff);
-}
-
 static double seconds_now(void)
 {
     struct timespec t;
@@ -174,16 +118,16 @@ static bool linear_in_plain_c(void) { return strstr(model_backend(), "slow") != 
 
 static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r)
 {
-    struct cost c;
+    struct model_work w;
     double rate = cost_probe(d, &r->params.attn);
     if (rate <= 0) return;
     double linear = rate * (linear_in_plain_c() ? RATE_PLAIN_C : RATE_LINEAR);
-    cost_work(&c, d, &r->clip);
+    model_work(&w, &d->info, &r->clip, TEXT_ROWS);
     p->phase_seconds[DITGEN_TEXT] =
-        p->branches * c.text_flops / linear + (double)d->info.weight_bytes[0] / RATE_READ;
+        p->branches * w.text / linear + (double)d->info.weight_bytes[0] / RATE_READ;
     p->phase_seconds[DITGEN_DENOISE] =
-        (double)r->clip.num_steps * p->branches * (c.linear_flops / linear + c.attn_flops / rate);
-    p->phase_seconds[DITGEN_DECODE] = c.decode_flops / (rate * RATE_CONV);
+        (double)r->clip.num_steps * p->branches * (w.linear / linear + w.attn / rate);
+    p->phase_seconds[DITGEN_DECODE] = w.decode / (rate * RATE_CONV);
     for (int i = 0; i < DITGEN_PHASES; i++)
         p->seconds += p->phase_seconds[i];
 }
@@ -205,7 +149,7 @@ static const char *kernel_name(const struct attn_params *a)
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, struct err *e)
 {
     memset(p, 0, sizeof *p);
-    struct dit_grid g = run_grid(d, &r->clip);
+    struct dit_grid g = model_grid(&d->info, &r->clip);
     p->tokens = dit_tokens(&d->info.dit, &g);
     p->branches = r->clip.guided ? 2 : 1;
     p->threads = r->params.threads;

@@ -1,6 +1,6 @@
 /* What a run will take, before it: floating-point work, seconds, memory.
  *
- * Work follows wan.md 9 and 4.9. Seconds are "about": the work over the rate of a short attention
+ * Work and memory are the model's to say (model/work.c). Seconds are "about": the work over the rate of a short attention
  * run (two matrix products and an exponential), with one factor each for linear layers and
  * convolutions. */
 #ifndef DITGEN_APP_COST_H
@@ -8,13 +8,8 @@
 
 #include "app/lib/run.h"
 
-struct cost {
-    double linear_flops; /* one forward of one branch */
-    double attn_flops;
-    double decode_flops;
-    double text_flops; /* one branch */
-};
-void cost_work(struct cost *c, const struct ditgen *d, const struct model_clip *clip);
+/* Tokens of a usual prompt: planning does not read the tokenizer. */
+#define TEXT_ROWS 32
 
 /* Floating-point operations a second of the attention kernel that p picks, with the pool's threads
  * (about 20 ms); remembered in d. 0 when it could not be measured. */

@@ -301,7 +301,7 @@ static int job_run(struct job *j, struct ditgen *d, const struct ditgen_settings
     free(j->scratch);
     j->scratch = NULL;
 
-    struct dit_grid g = run_grid(d, clip);
+    struct dit_grid g = model_grid(&d->info, clip);
     const int shape[4] = {d->info.dit.out_channels, g.frames, g.height, g.width};
     if (j->calls->latents && j->calls->latents(j->calls->ctx, j->latents, shape))
         return err_set(e, ERR_CANCELLED, "cancelled before decoding");

@@ -131,22 +131,7 @@ static int choose_attention(struct run *r, struct ditgen *d, const struct ditgen
     a->threads = r->params.threads;
     a->log = r->params.log;
 
-    /* a counting open refuses a kernel that does not exist or cannot run here, before any work */
-    struct dit_grid g = run_grid(d, &r->clip);
-    const struct dit_config *c = &d->info.dit;
-    struct attn_shape shape = {.n_heads = c->n_heads,
-                               .head_dim = c->head_dim,
-                               .grid_t = g.frames / c->patch_t,
-                               .grid_h = g.height / c->patch_h,
-                               .grid_w = g.width / c->patch_w,
-                               .n_layers = c->n_layers,
-                               .n_branches = r->clip.guided ? 2 : 1,
-                               .n_steps = r->clip.num_steps};
-    struct arena count = {0};
-    struct attn *none = NULL;
-    int rc = attn_open(&none, a, &shape, &count, e);
-    attn_close(none);
-    return rc;
+    return model_check_attention(&d->info, &r->params, &r->clip, e);
 }
 
 static int choose_threads(struct ditgen *d, int wanted, struct err *e)
@@ -156,14 +141,6 @@ static int choose_threads(struct ditgen *d, int wanted, struct err *e)
     if (wanted > 0) return wanted;
     if (d->probed_threads == 0) d->probed_threads = threads_probe();
     return d->probed_threads;
-}
-
-struct dit_grid run_grid(const struct ditgen *d, const struct model_clip *c)
-{
-    const struct vae_config *v = &d->info.vae;
-    return (struct dit_grid){.frames = (c->frames - 1) / v->scale_temporal + 1,
-                             .height = c->height / v->scale_spatial,
-                             .width = c->width / v->scale_spatial};
 }
 
 int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,

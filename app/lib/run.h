@@ -35,7 +35,4 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
              const struct log *log, struct err *e);
 void run_fini(struct run *r);
 
-/* Latent grid and tokens of the clip. */
-struct dit_grid run_grid(const struct ditgen *d, const struct model_clip *c);
-
 #endif

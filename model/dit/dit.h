@@ -55,9 +55,11 @@ struct dit_run_params {
     const struct attn_params *attn;
 };
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
-/* Bytes of dit_prepare plus packed weights; reads no weights. */
-size_t dit_bytes(const struct dit_config *c, enum precision precision,
-                 const struct dit_run_params *p);
+/* Bytes of dit_prepare plus packed weights; reads no weights. Refuses what dit_prepare refuses. */
+int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+              const struct dit_run_params *p, struct err *e);
+/* What self-attention sees of such a run. */
+struct attn_shape dit_attn_shape(const struct dit_config *c, const struct dit_run_params *p);
 
 /* Projects text once a run and keeps every layer's cross-attention keys and values for `branch`.
  * text [n, text_dim] fp32: the encoder's real rows; the zero rows up to text_len are implied.

@@ -196,18 +196,23 @@ static size_t carve_work(struct dit_run *r, const struct dit_config *c, void *ba
     return most;
 }
 
+struct attn_shape dit_attn_shape(const struct dit_config *c, const struct dit_run_params *p)
+{
+    return (struct attn_shape){.n_heads = c->n_heads,
+                               .head_dim = c->head_dim,
+                               .grid_t = p->grid.frames / c->patch_t,
+                               .grid_h = p->grid.height / c->patch_h,
+                               .grid_w = p->grid.width / c->patch_w,
+                               .n_layers = c->n_layers,
+                               .n_branches = p->n_branches,
+                               .n_steps = p->n_steps};
+}
+
 static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena *a, struct err *e)
 {
     size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
     size_t kv = mul3((size_t)r->p.n_branches, (size_t)c->n_layers, 2);
-    struct attn_shape shape = {.n_heads = c->n_heads,
-                               .head_dim = c->head_dim,
-                               .grid_t = r->p.grid.frames / c->patch_t,
-                               .grid_h = r->p.grid.height / c->patch_h,
-                               .grid_w = r->p.grid.width / c->patch_w,
-                               .n_layers = c->n_layers,
-                               .n_branches = r->p.n_branches,
-                               .n_steps = r->p.n_steps};
+    struct attn_shape shape = dit_attn_shape(c, &r->p);
     r->context = arena_take(a, (size_t)r->p.n_branches * sizeof *r->context);
     r->cos_t = take(a, L, (size_t)c->head_dim / 2);
     r->sin_t = take(a, L, (size_t)c->head_dim / 2);
@@ -227,20 +232,21 @@ static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena
     return attn_open(&r->attn, &r->attn_params, &shape, a, e);
 }
 
-size_t dit_bytes(const struct dit_config *c, enum precision precision,
-                 const struct dit_run_params *p)
+int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+              const struct dit_run_params *p, struct err *e)
 {
     struct layer_row rows[DIT_MAX_ROWS];
     struct arena measure = {0};
     struct dit_run r = {0};
-    struct err e;
-    if (check_params(c, p, &e) < 0) return SIZE_MAX;
+    *bytes = 0;
+    if (check_params(c, p, e) < 0) return -1;
     sizes(&r, c, precision, p);
     ask_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
     ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
-    if (carve_run(&r, c, &measure, &e) < 0) return SIZE_MAX;
-    return dit_weight_bytes(c, precision) + measure.used;
+    if (carve_run(&r, c, &measure, e) < 0) return -1;
+    *bytes = dit_weight_bytes(c, precision) + measure.used;
+    return 0;
 }
 
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)

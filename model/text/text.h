@@ -41,7 +41,6 @@ struct umt5;
 int umt5_open(struct umt5 **u, const char *dir, enum precision precision, const struct log *log,
               struct err *e);
 void umt5_close(struct umt5 *u);
-const struct umt5_config *umt5_config_of(const struct umt5 *u);
 /* embeds [n, d_model] fp32 ← ids [n]; running on the n real tokens only is exact (wan.md 1.4).
  * progress may be NULL; returning nonzero cancels (ERR_CANCELLED). */
 int umt5_encode(struct umt5 *u, float *embeds, const int *ids, int n,

@@ -184,8 +184,6 @@ void umt5_close(struct umt5 *u)
     free(u);
 }
 
-const struct umt5_config *umt5_config_of(const struct umt5 *u) { return &u->c; }
-
 /* A small tensor as fp32, rounded as a bf16 model would hold it. */
 static void small_weight(const struct umt5 *u, float *to, const struct tensor *t)
 {

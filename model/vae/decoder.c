@@ -83,29 +83,42 @@ void decoding_carve(struct decoding *d, struct net *net, const struct vae_config
     d->run.scratch = arena_take(a, d->run.stride * (size_t)threads * sizeof(float));
 }
 
-size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, int frames, int h,
-                        int w)
+static int check_size(int frames, int h, int w, struct err *e)
+{
+    if (frames >= 1 && frames <= MAX_CLIP && h >= 1 && w >= 1 && h <= MAX_SIDE && w <= MAX_SIDE)
+        return 0;
+    return err_set(e, ERR_USAGE,
+                   "%d latent frames of %dx%d cannot be decoded; 1 to %d and sides of 1 to %d can",
+                   frames, w, h, MAX_CLIP, MAX_SIDE);
+}
+
+int vae_decode_bytes(size_t *bytes, const struct vae_config *c, enum precision precision,
+                     int frames, int h, int w, struct err *e)
 {
     struct arena a = {0};
     struct cpu cpu;
-    struct err e;
-    if (frames < 1 || frames > MAX_CLIP || h < 1 || w < 1 || h > MAX_SIDE || w > MAX_SIDE) return 0;
+    int rc = -1;
+    *bytes = 0;
+    if (check_size(frames, h, w, e) < 0) return -1;
     struct net *net = calloc(1, sizeof *net);
     struct decoding *d = calloc(1, sizeof *d);
-    size_t bytes = 0;
-    if (net && d) {
-        cpu_detect(&cpu);
-        struct vae_choice choice = vae_choose(precision);
-        struct direct_set set = {.products = choice.products, .least = choice.least};
-        struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
-                               &set};
-        net_decoder(net, c, &s, &e);
-        decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
-        bytes = a.used + sizeof *net + sizeof *d;
+    if (!net || !d) {
+        err_set(e, ERR_RESOURCE, "no memory for the decoder's state");
+        goto done;
     }
+    cpu_detect(&cpu);
+    struct vae_choice choice = vae_choose(precision);
+    struct direct_set set = {.products = choice.products, .least = choice.least};
+    struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
+                           &set};
+    if (net_decoder(net, c, &s, e) < 0) goto done;
+    decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
+    *bytes = a.used + sizeof *net + sizeof *d;
+    rc = 0;
+done:
     free(net);
     free(d);
-    return bytes;
+    return rc;
 }
 
 /* --- running --- */
@@ -306,12 +319,7 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
         err_set(e, ERR_RESOURCE, "no memory for the decoder's state");
         goto done;
     }
-    if (!vae_decode_bytes(&v->config, v->precision, frames, h, w)) {
-        err_set(e, ERR_USAGE,
-                "%d latent frames of %dx%d cannot be decoded; 1 to %d and sides of 1 to %d can",
-                frames, w, h, MAX_CLIP, MAX_SIDE);
-        goto done;
-    }
+    if (check_size(frames, h, w, e) < 0) goto done;
     decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &count);
     if (arena_open(&a, count.used, e) < 0) {
         err_wrap(e, "vae decoder, %dx%d latents", w, h);

@@ -53,8 +53,8 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
 int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int height, int width,
                struct err *e);
 /* Bytes held while decoding at this size: packed weights, states, buffers; with the threads set
- * now. Reads no weights. 0 when the size is impossible. */
-size_t vae_decode_bytes(const struct vae_config *c, enum precision precision, int frames, int h,
-                        int w);
+ * now. Reads no weights. Refuses what vae_decode refuses (ERR_USAGE). */
+int vae_decode_bytes(size_t *bytes, const struct vae_config *c, enum precision precision,
+                     int frames, int h, int w, struct err *e);
 
 #endif

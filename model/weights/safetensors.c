@@ -296,14 +296,6 @@ const struct tensor *weights_find(const struct weights *w, const char *name)
 
 const char *weights_path(const struct weights *w) { return w->path; }
 
-size_t weights_bytes(const struct weights *w)
-{
-    size_t n = 0;
-    for (int i = 0; i < w->n_entries; i++)
-        n += w->entries[i].end - w->entries[i].begin;
-    return n;
-}
-
 const char *weights_metadata(const struct weights *w, const char *key)
 {
     return json_string(json_get(json_get(w->metadata, "__metadata__"), key));

@@ -24,7 +24,6 @@ int weights_count(const struct weights *w);
 const struct tensor *weights_at(const struct weights *w, int i, const char **name);
 const struct tensor *weights_find(const struct weights *w, const char *name); /* NULL: none */
 const char *weights_path(const struct weights *w); /* for messages */
-size_t weights_bytes(const struct weights *w); /* all tensor data */
 /* The value of a key of __metadata__ (first file), or NULL. */
 const char *weights_metadata(const struct weights *w, const char *key);
 /* Tells the system the tensor's pages will not be needed soon. */

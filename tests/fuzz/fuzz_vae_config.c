@@ -17,8 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (c.n_levels < 2 || c.n_levels > VAE_MAX_LEVELS || c.z_dim < 1 || c.z_dim > VAE_MAX_Z ||
         c.base_dim < 1 || c.decoder_base_dim < 1 || c.num_res_blocks < 1)
         abort();
-    size_t one = vae_decode_bytes(&c, PRECISION_FP32, 1, 4, 4);
-    size_t more = vae_decode_bytes(&c, PRECISION_FP32, 5, 8, 8);
+    size_t one, more;
+    if (vae_decode_bytes(&one, &c, PRECISION_FP32, 1, 4, 4, &e) < 0 ||
+        vae_decode_bytes(&more, &c, PRECISION_FP32, 5, 8, 8, &e) < 0)
+        abort();
     if (one == 0 || more < one || more > (size_t)1 << 44) abort();
     return 0;
 }

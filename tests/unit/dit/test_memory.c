@@ -101,7 +101,8 @@ static void check_prediction(enum precision precision, const struct clip *c)
     size_t before = live;
     CHECK_OK(dit_open(&d, TEST_SOURCE_DIR "/assets/emoji/transformer", precision, NULL, &e));
     if (!d) return;
-    size_t want = dit_bytes(dit_config_of(d), precision, &p);
+    size_t want;
+    CHECK_OK(dit_bytes(&want, dit_config_of(d), precision, &p, &e));
     CHECK_OK(dit_prepare(d, &p, &e));
     size_t got = live - before;
     printf("%s: predicted %.2f MiB, taken %.2f MiB\n", precision_name(precision),

@@ -72,7 +72,11 @@ static void check_runs(void)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         e = (struct err){0};
         CHECK_MSG(dit_prepare(d, &bad[i], &e) == -1 && e.code == ERR_USAGE, "run %zu", i);
-        CHECK(dit_bytes(dit_config_of(d), PRECISION_FP32, &bad[i]) == SIZE_MAX);
+        size_t bytes;
+        char why[sizeof e.msg];
+        snprintf(why, sizeof why, "%s", e.msg);
+        CHECK(dit_bytes(&bytes, dit_config_of(d), PRECISION_FP32, &bad[i], &e) == -1);
+        CHECK_STR(e.msg, why);
     }
     CHECK_OK(dit_prepare(d, &p, &e));
     dit_close(d);
