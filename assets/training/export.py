@@ -8,10 +8,11 @@ from safetensors.torch import load_file, save_file
 from common import log, put
 from dit import ROWS, Transformer
 from sampling import SCHEDULER, Model
+from sizes import SHIFTS
 from vae import Codec, wan
 
 MADE_WITH = "0.42.1"  # the diffusers whose layout this is
-INI = """# What this model makes when nobody says otherwise: what it was trained at.
+INI = """# What this model makes when nobody says otherwise. It was trained at many sizes; larger clips want other defaults.
 [defaults]
 width = 256
 height = 256
@@ -19,7 +20,11 @@ frames = 33
 fps = 16
 steps = 30
 guidance_scale = 4
+flow_shift = {shift:g}
 negative_prompt = ""
+"""
+SIZE_INI = """[defaults from {tokens} tokens]
+flow_shift = {shift:g}
 """
 TURBO_INI = """[turbo]
 steps = {steps}
@@ -52,7 +57,7 @@ def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
                transformer=pair("diffusers", "WanTransformer3DModel"), transformer_2=pair(None, None),
                vae=pair("diffusers", "AutoencoderKLWan"))
     from diffusers import UniPCMultistepScheduler
-    UniPCMultistepScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    UniPCMultistepScheduler(**SCHEDULER, flow_shift=SHIFTS[0][1]).save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     save_dit(dit.state_dict(), folder / "transformer/diffusion_pytorch_model.safetensors")
     write_json(folder / "transformer/config.json", _class_name="WanTransformer3DModel", _diffusers_version=MADE_WITH,
@@ -67,7 +72,8 @@ def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
     if lora:
         (folder / "transformer_turbo").mkdir(exist_ok=True)
         save_file(lora, folder / "transformer_turbo/pytorch_lora_weights.safetensors", metadata=dict(format="pt"))
-    (folder / "ditgen.ini").write_text(INI + (TURBO_INI.format(steps=turbo_steps) if lora else ""))
+    ini = INI.format(shift=SHIFTS[0][1]) + "".join(SIZE_INI.format(tokens=n, shift=s) for n, s in SHIFTS[1:])
+    (folder / "ditgen.ini").write_text(ini + (TURBO_INI.format(steps=turbo_steps) if lora else ""))
 
 
 @torch.no_grad()
@@ -95,11 +101,15 @@ def check(folder, model, student=None):
         compare("transformer_turbo", student)
 
 
+def config_of(folder):
+    config = json.loads((Path(folder) / "transformer/config.json").read_text())
+    return {k: v for k, v in config.items() if k[0] != "_"}
+
+
 def read_dit(folder, device):
-    folder = Path(folder) / "transformer"
-    config = json.loads((folder / "config.json").read_text())
-    dit = Transformer({k: v for k, v in config.items() if k[0] != "_"})
-    dit.load_state_dict({k: v.float() for k, v in load_file(folder / "diffusion_pytorch_model.safetensors").items()})
+    dit = Transformer(config_of(folder))
+    path = Path(folder) / "transformer/diffusion_pytorch_model.safetensors"
+    dit.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     return dit.to(device)
 
 

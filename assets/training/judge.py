@@ -1,8 +1,10 @@
-"""The judge: two small classifiers trained on rendered clips alone, and the tables they give for a model's clips.
+"""The judge: three small classifiers trained on rendered clips alone, and the tables they give for a model's clips.
 
-Stills tells subjects from single frames (their answers are averaged over a clip); Moves tells the motion of each actor
-and the backdrop from 17 small frames. Neither ever sees a generated or even an encoded clip while it learns.
+Stills tells subjects from single frames (their answers are averaged over a clip), Counts how many there are, Moves the
+motion of each actor and the backdrop from 17 small frames. None ever sees a generated or even an encoded clip while it
+learns. Whatever the size of a clip, Stills and Counts see its shorter side as 256 pixels, Moves all of it as 96 x 96.
 """
+import math
 import random
 from functools import partial
 
@@ -10,12 +12,17 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import sizes
 import team
 from captions import ABSENT_SUBJECT, sample
 from common import HERE, Clock, Feed, adamw, half, log, rate, set_rate
-from world import BACKDROPS, MOTIONS
+from world import BACKDROPS, MOTIONS, Actor, Clip
 
 FRAMES, SIDE = 17, 96  # what Moves looks at
+SHORTER = 256          # what Stills and Counts look at
+ASPECTS = [(1, 1), (1, 1), (1, 1), (5, 3), (3, 5)]  # width, height of what they learn from: sizes.JUDGED's, and tall
+NETS = "stills", "counts", "moves"
+MOST = 4               # subjects; that many or more
 
 
 def conv(inside, outside, stride):
@@ -36,6 +43,23 @@ class Stills(nn.Module):
 
     def forward(self, x):
         return self.votes(self.body(x)).flatten(2).float().logsumexp(2)
+
+
+class Counts(nn.Module):
+    """[B, 3, H, W] -> 0, 1, 2, 3, MOST or more subjects, repeated ones too. What each place of a map finds is added up: it
+    sees some 290 pixels around, a huge subject whole."""
+
+    def __init__(self):
+        super().__init__()
+        widths, layers = [24, 48, 96, 128, 128], [nn.Conv2d(3, 24, 5, 2, 2), nn.BatchNorm2d(24), nn.ReLU()]
+        for a, b in zip(widths, widths[1:]):
+            layers += [conv(a, b, 2), conv(b, b, 1)]
+        self.body = nn.Sequential(*layers, conv(128, 128, 1), conv(128, 128, 1), nn.Conv2d(128, 64, 1), nn.Softplus())
+        self.mixed, self.last = nn.Linear(64, 64), nn.Linear(64, MOST + 1)
+
+    def forward(self, x):
+        found = self.body(x).flatten(2).float().sum(2) / 8
+        return self.last(F.relu(self.mixed(found)))
 
 
 class Layer(nn.Module):
@@ -88,6 +112,16 @@ def small(video):
     return x.view(b, t, c, SIDE, SIDE).transpose(1, 2)
 
 
+def seen(frames):
+    """[B, 3, 1, H, W] or [B, 3, H, W] -> what Stills and Counts look at."""
+    x = frames[:, :, 0] if frames.ndim == 5 else frames
+    h, w = x.shape[2:]
+    if min(h, w) != SHORTER:
+        size = [round(side * SHORTER / min(h, w)) for side in (h, w)]
+        x = F.interpolate(x, size, mode="area") if min(h, w) > SHORTER else F.interpolate(x, size, mode="bilinear")
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def spoil(x):
     """What a classifier must not mind: blur, brightness, noise."""
     chance = random.random()
@@ -101,65 +135,105 @@ def spoil(x):
     return x * (1 + gain) + shift + .04 * torch.rand(len(x), 1, 1, 1, 1, device=x.device) * torch.randn_like(x)
 
 
+def crowd(clip, rng, wide, tall):
+    """The clip with any number of subjects, many of them the same, none on another: what counting is learned from."""
+    if rng.random() < .4:
+        return clip
+    actors, sort = [], rng.choice(clip.actors).subject
+    for _ in range(rng.choice([0, 1, 2, 2, 3, 3, 4, 5, 6])):
+        size = rng.choice([rng.uniform(.1, .25), rng.uniform(.2, .5), rng.uniform(.4, .74)])
+        for _ in range(20):
+            x, y = rng.uniform(.08, .92), rng.uniform(.08, .92)
+            if all(((x - a.x) * wide) ** 2 + ((y - a.y) * tall) ** 2 > (.42 * (size + a.size)) ** 2 for a in actors):
+                subject = sort if rng.random() < .6 else rng.randrange(ABSENT_SUBJECT)
+                actors.append(Actor(subject, "sway" if rng.random() < .3 else "still", size, x, y))
+                break
+            size *= .9
+    return Clip(clip.backdrop, actors, clip.chance)
+
+
 def cast(stills, moves, rng):
-    """-> clips for single frames and their times, clips for motion, whether to draw them large. Two subjects at once
-    are the hard case: half of the single frames."""
+    """-> clips for single frames and their times, for counting and theirs, their aspect, clips for motion, whether to draw
+    them large. Two subjects at once are the hard case: half of the single frames."""
+    aspect = rng.choice(ASPECTS)
+    wide, tall = (side / min(aspect) for side in aspect)
     still = [sample(rng, two=rng.random() < .5) for _ in range(stills)]
-    return still, [rng.random() for _ in still], [sample(rng) for _ in range(moves)], rng.random() < .25
+    many = [crowd(sample(rng, two=rng.random() < .5), rng, wide, tall) for _ in range(stills)]
+    times = [[rng.random() for _ in range(stills)] for _ in range(2)]
+    return still, times[0], many, times[1], aspect, [sample(rng) for _ in range(moves)], rng.random() < .25
 
 
 class Judge:
     def __init__(self, device):
-        self.device = torch.device(device)
-        self.stills, self.moves = Stills().to(device), Moves().to(device)
+        self.device, self.counting = torch.device(device), True
+        self.stills, self.counts, self.moves = Stills().to(device), Counts().to(device), Moves().to(device)
 
     def save(self, path):
         from safetensors.torch import save_file
-        save_file({f"{net}.{k}": v.half() if v.is_floating_point() else v for net in ("stills", "moves")
+        save_file({f"{net}.{k}": v.half() if v.is_floating_point() else v for net in NETS
                    for k, v in getattr(self, net).state_dict().items()}, path)
 
     def load(self, path):
         from safetensors.torch import load_file
         state = load_file(path)
-        for net in ("stills", "moves"):
-            getattr(self, net).load_state_dict({k[len(net) + 1:]: v for k, v in state.items() if k.startswith(net)})
+        for net in NETS:
+            mine = {k[len(net) + 1:]: v for k, v in state.items() if k.startswith(net)}
+            if mine or net != "counts":  # the judge of version 2 did not count: it must be trained further
+                getattr(self, net).load_state_dict(mine)
+            else:
+                self.counting = False
             getattr(self, net).eval()
         return self
 
-    def train(self, world, seed, seconds, max_steps=None, smoke=False, pool=None):
-        """Both nets, from wherever they are; Stills gets every second step."""
-        nets = nn.ModuleList([self.stills, self.moves]).train()
-        optimizer, clock = adamw(nets.parameters(), 2e-3, .01), Clock(seconds, max_steps)
+    def train(self, world, seed, seconds, max_steps=None, smoke=False, pool=None, lr=2e-3):
+        """All nets, from wherever they are; Stills and Counts take turns."""
+        nets, self.counting = nn.ModuleList([self.stills, self.counts, self.moves]).train(), True
+        optimizer, clock = adamw(nets.parameters(), lr, .01), Clock(seconds, max_steps)
         feed = Feed(partial(cast, *((4, 2) if smoke else (128, 48))), seed, pool)
+        shown = dict(stills=0., counts=0.)
         while (passed := clock.passed()) < 1:
             set_rate([optimizer], rate(clock.step, passed, flat=.4, last=.01))
-            still, times, moving, fine = feed.batch()
-            losses = [self.loss_of_moves(world, moving, fine)]
+            still, times, many, their, aspect, moving, fine = feed.batch()
+            losses = [self.loss_of_moves(world, moving, aspect, fine)]
             if clock.step % 2 == 0:
-                losses.append(self.loss_of_stills(world, still, times))
-                stills = losses[1].detach()
+                losses.append(self.loss_of_stills(world, still, times, aspect))
+                shown["stills"] = losses[1].detach()
+            else:
+                losses.append(self.loss_of_counts(world, many, their, aspect))
+                shown["counts"] = losses[1].detach()
             optimizer.zero_grad()
             sum(losses).backward()
             nn.utils.clip_grad_norm_(nets.parameters(), 1.)
             optimizer.step()
             clock.tick()
             if clock.step % 250 == 0 or smoke:
-                log(f"judge {clock.step} subject {stills.item():.3f} moves {losses[0].item():.3f} {clock.ms():.1f} ms/step")
+                log(f"judge {clock.step} subject {float(shown['stills']):.3f} number {float(shown['counts']):.3f} "
+                    f"moves {losses[0].item():.3f} {clock.ms():.1f} ms/step")
         nets.eval()
 
-    def loss_of_stills(self, world, clips, times):
-        frames, _ = world.render(clips, 1, 256, 256, at=times)
+    def frames(self, world, clips, times, aspect):
+        height, width = (round(SHORTER * side / min(aspect)) for side in reversed(aspect))
+        return seen(spoil(world.render(clips, 1, height, width, at=times)[0]))
+
+    def loss_of_stills(self, world, clips, times, aspect):
         with half(self.device):
-            answer = self.stills(spoil(frames)[:, :, 0].contiguous(memory_format=torch.channels_last))
+            answer = self.stills(self.frames(world, clips, times, aspect))
         wanted = torch.zeros(len(clips), ABSENT_SUBJECT)
         for row, clip in zip(wanted, clips):
             for actor in clip.actors:
                 row[actor.subject] += 1 / len(clip.actors)
         return F.cross_entropy(answer.float(), wanted.to(self.device))
 
-    def loss_of_moves(self, world, clips, fine):
+    def loss_of_counts(self, world, clips, times, aspect):
+        with half(self.device):
+            answer = self.counts(self.frames(world, clips, times, aspect))
+        wanted = torch.tensor([min(len(clip.actors), MOST) for clip in clips], device=self.device)
+        return F.cross_entropy(answer.float(), wanted)
+
+    def loss_of_moves(self, world, clips, aspect, fine):
         """fine: as the judge will see a clip, large, then shrunk."""
-        video, _ = world.render(clips, FRAMES, *[2 * SIDE if fine else SIDE] * 2)
+        side = 2 * SIDE if fine or aspect[0] != aspect[1] else SIDE
+        video, _ = world.render(clips, FRAMES, *(round(side * s / max(aspect) / 2) * 2 for s in reversed(aspect)))
         with half(self.device):
             answers = self.moves(spoil(small(video)))
         return sum(F.cross_entropy(o.float(), truth) for o, truth in zip(answers, self.truth(clips).T))
@@ -172,12 +246,16 @@ class Judge:
 
     @torch.no_grad()
     def see(self, video):
-        """-> dict of answers on the CPU: subjects [B, S] (share), motion0, motion1, scene [B], and plain measures."""
+        """-> dict of answers on the CPU: subjects [B, S] (share), number, motion0, motion1, scene [B], and plain
+        measures."""
+        if not self.counting:
+            raise SystemExit("judge: these weights do not count subjects; train them further (--again judge)")
         with half(self.device):
             b, t = len(video), video.shape[2]
-            some = video[:, :, torch.linspace(0, t - 1, min(t, 9)).round().long()].transpose(1, 2).flatten(0, 1)
-            subjects = self.stills(some).float().softmax(-1).view(b, -1, ABSENT_SUBJECT).mean(1)
-            answers = dict(subjects=subjects)
+            some = seen(video[:, :, torch.linspace(0, t - 1, min(t, 9)).round().long()].transpose(1, 2).flatten(0, 1))
+            subjects, number = (net(some).float().softmax(-1).view(b, len(some) // b, -1).mean(1)
+                                for net in (self.stills, self.counts))
+            answers = dict(subjects=subjects, number=number.argmax(1))
             if t > 1:
                 motion0, motion1, scene = self.moves(small(video))
                 answers.update(motion0=motion0.argmax(1), motion1=motion1[:, :-1].argmax(1), scene=scene.argmax(1))
@@ -190,11 +268,12 @@ class Judge:
 
 def table(answers, clips):
     """Shares of right answers over what the captions told."""
-    one, both, motion, scene = [], [], [], []
+    one, both, motion, scene, number = [], [], [], [], []
     faults = dict(black=0, frozen=0, noisy=0)
     for i, clip in enumerate(clips):
         said, ranked = clip.said, answers["subjects"][i].topk(2).indices.tolist()
         wanted = {said["subject0"], said["subject1"]} - {ABSENT_SUBJECT}
+        number.append(answers["number"][i].item() == len(clip.actors))
         if said["subject1"] == ABSENT_SUBJECT:
             one.append(ranked[0] == said["subject0"])
         else:
@@ -209,25 +288,31 @@ def table(answers, clips):
         faults["frozen"] += moving and answers["change"][i].item() < .05
         faults["noisy"] += answers["rough"][i].item() > .02
     share = lambda right: round(100 * sum(right) / max(1, len(right)), 1)
-    return dict(scene=share(scene), motion=share(motion), subject=share(one), both=share(both), **faults)
+    return dict(scene=share(scene), motion=share(motion), subject=share(one), both=share(both), number=share(number), **faults)
 
 
-def watch(judge, model, captions, at_once=16, **how):
-    """Answers for the model's clips of all captions, at_once at a time, dealt out to the team."""
-    parts = team.gather([judge.see(model.clips_of(captions, i, at_once, **how))
+def watch(judge, model, captions, at_once=16, first=0, **how):
+    """Answers for the model's clips of all captions, at_once at a time, dealt out to the team. first: of which caption the
+    first one is, by which noise is drawn."""
+    parts = team.gather([judge.see(model.clips_of(captions, i, at_once, first=first, **how))
                          for i in team.turns(range(0, len(captions), at_once))])
+    return joined(parts)
+
+
+def joined(parts):
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 
-def examine(judge, world, n=512, codec=None):
+def examine(judge, world, size, n=128, codec=None):
     """The judge's own worth: held-out renders, as they are or after the autoencoder."""
     rng, clips, videos = random.Random(99), [], []
-    for _ in range(-(-n // 16)):
-        part = [sample(rng, held=True, told=True) for _ in range(min(n, 16))]
-        video, _ = world.render(part, 33, 256, 256)
+    at_once = sizes.at_once(size.pixels, 16, 36_000_000)
+    for i in range(0, n, at_once):
+        part = [sample(rng, held=True, told=True) for _ in range(min(n - i, at_once))]
+        video, _ = world.render(part, size.frames, size.height, size.width)
         clips += part
         videos.append(judge.see(codec.decode(codec.encode(video)) if codec else video))
-    return table({k: torch.cat([v[k] for v in videos]) for k in videos[0]}, clips)
+    return table(joined(videos), clips)
 
 
 def held_out_clips(n=512):
@@ -243,18 +328,39 @@ def free_prompts():
     return [prompt for prompt, _ in lines], [names.index(name) for _, name in lines]
 
 
-def evaluate(judge, model, n=512, **how):
-    """The whole table for a model; `how` goes to Model.clips_of (steps, guidance, dit)."""
-    clips = held_out_clips(n)
-    row = table(watch(judge, model, [c.caption for c in clips], **how), clips)
-    prompts, subjects = free_prompts()
-    if n < 100:
-        prompts, subjects = prompts[:n], subjects[:n]
-    top = watch(judge, model, prompts, **how)["subjects"].argmax(1).tolist()
-    row["free"] = round(100 * sum(a == b for a, b in zip(top, subjects)) / len(prompts), 1)
-    row["free missed"] = [f"{p} -> {i}" for p, a, b in zip(prompts, top, subjects) if a != b
-                          for i in [NAMES()[a]]][:12]
-    return row
+class Exam:
+    """The whole table of a model at one size, part by part: what is there counts, should time run out. `how` goes to
+    Model.clips_of (steps, guidance, dit)."""
+
+    def __init__(self, judge, model, size, n, at_once, free, most_free=100, **how):
+        self.judge, self.model, self.how, self.at_once = judge, model, dict(how, **size.how()), at_once
+        self.clips, (self.prompts, self.subjects) = held_out_clips(n), free_prompts()
+        self.prompts, self.subjects = self.prompts[:most_free if free else 0], self.subjects[:most_free]
+        self.answers, self.top = [], []
+
+    def go(self, share):
+        """On to so large a share of the captions."""
+        batches = lambda items: max(1, math.ceil(share * len(items) / self.at_once))
+        done = sum(len(a["number"]) for a in self.answers)
+        upto = min(len(self.clips), self.at_once * batches(self.clips))
+        if upto > done:
+            self.answers.append(watch(self.judge, self.model, [c.caption for c in self.clips[done:upto]], self.at_once,
+                                      done, **self.how))
+        done = len(self.top)
+        upto = min(len(self.prompts), self.at_once * batches(self.prompts))
+        if upto > done:
+            self.top += watch(self.judge, self.model, self.prompts[done:upto], self.at_once, done,
+                              **self.how)["subjects"].argmax(1).tolist()
+        return self.row()
+
+    def row(self):
+        n = sum(len(a["number"]) for a in self.answers)
+        row = dict(clips=n, **table(joined(self.answers), self.clips[:n]))
+        if self.top:
+            row["free"] = round(100 * sum(a == b for a, b in zip(self.top, self.subjects)) / len(self.top), 1)
+            row["free missed"] = [f"{p} -> {NAMES()[a]}" for p, a, b in zip(self.prompts, self.top, self.subjects)
+                                  if a != b][:12]
+        return row
 
 
 def NAMES():

@@ -13,17 +13,19 @@ import captions
 import encoder as encoders
 import export
 import judge as judges
+import rim
 import sheet
+import sizes
 import sprites
 import team
 import tokenizer
 import turbo
 import vae as autoencoder
 from common import HERE, log, put, seed_all
-from dit import CONFIG, TINY, Transformer
+from dit import CONFIG, KERNEL, TINY, Transformer
 from sampling import Model
-from train_dit import Trainer
-from warm import warm
+from train_dit import GENTLE, Trainer
+from warm import chosen, warm
 from world import World
 
 
@@ -81,14 +83,16 @@ class Stage:
 
     def load_judge(self):
         path = self.path("judge.safetensors")
-        if not path.exists() and self.args.start and "judge" not in self.args.again:
+        if not path.exists() and self.args.start:
             path = HERE / "judge.safetensors"
         return judges.Judge(self.device).load(path) if path.exists() else None
 
     def load_model(self):
+        KERNEL["name"] = chosen(self.path("attention.txt"))
         if self.path("dit.safetensors").exists() or not self.args.start:
             torch.manual_seed(1)
-            dit = Transformer(TINY if self.smoke and not self.args.start else CONFIG).start().to(self.device)
+            config = export.config_of(self.args.start) if self.args.start else TINY if self.smoke else CONFIG
+            dit = Transformer(config).start().to(self.device)
             if self.path("dit.safetensors").exists():
                 dit.load_state_dict({k: v.float() for k, v in load_file(self.path("dit.safetensors")).items()})
         else:
@@ -115,14 +119,14 @@ class Stage:
 
     # ---- stages -----------------------------------------------------------------------------------------------------
     def sprites(self):
-        put(self.path("sprites.npz"), sprites.main)
+        put(self.path("sprites.npz"), lambda aside: sprites.main(aside, self.args.drawings))
 
     def tokenizer(self):
         put(self.path("tokenizer"), lambda aside: tokenizer.train(aside, 2000 if self.smoke else 40000))
 
     def warm(self):
         os.nice(10)  # the stages beside it come first
-        warm(self.args.what.split(","), self.need("spiece"), self.device, self.args.batch, self.smoke)
+        warm(self.args.what.split(","), self.need("spiece"), self.device, self.args.batch, self.path("attention.txt"), self.smoke)
 
     def encoder(self):
         start = self.need("encoder") if self.path("encoder.safetensors").exists() else None
@@ -143,38 +147,51 @@ class Stage:
         put(self.path("vae"), made.save_pretrained)
 
     def judge(self):
-        j, seed = self.need("judge") or judges.Judge(self.device), 31 + self.args.seed
+        there, seed = self.need("judge"), 31 + self.args.seed
+        j = there or judges.Judge(self.device)
         seed_all(seed)
-        j.train(self.need("world"), seed, self.left(10), self.steps(2), self.smoke, self.drawers)
+        j.train(self.need("world"), seed, self.left(12), self.steps(2), self.smoke, self.drawers, 1e-3 if there else 2e-3)
         put(self.path("judge.safetensors"), j.save)
-        log("judge on held-out renders:", judges.examine(j, self.need("world"), 2 if self.smoke else 512))
+        for size in self.judged():
+            log(f"judge on held-out renders of {size}:", judges.examine(j, self.need("world"), size, 2 if self.smoke else 128))
+
+    def judged(self):
+        return sizes.TINY if self.smoke else sizes.JUDGED
 
     def dit(self):
-        """Goes on from dit.state when that is there: to the end of its plan, or, when it has been there, once more from
-        --from. dit.json tells train.py how far it got."""
+        """Goes on from dit.state when that is there, from the averaged weights and dit.json when only they were kept: to the
+        end of its plan, or, when it has been there, once more from --from. dit.json tells train.py how far it got."""
         seed_all(3 + self.args.seed)
-        kept = self.path("dit.state")
+        kept, told, there = self.path("dit.state"), self.path("dit.json"), self.path("dit.safetensors").exists()
         state = torch.load(kept, map_location=self.device) if kept.exists() else None
-        trained = state["passed"] == 1 if state else self.path("dit.safetensors").exists() or self.args.start
-        begin = getattr(self.args, "from") if trained else state["passed"] if state else 0.
-        trainer = Trainer(self.need("model"), self.need("world"), 3 + self.args.seed, self.args.batch, trained, self.smoke,
+        passed = state["passed"] if state else json.loads(told.read_text())["passed"] if told.exists() and there else None
+        trained = passed == 1 if passed is not None else there or self.args.start
+        first = GENTLE if getattr(self.args, "from") is None else getattr(self.args, "from")
+        begin = first if trained else passed or 0.
+        gentle = bool(trained or self.args.start)
+        trainer = Trainer(self.need("model"), self.need("world"), 3 + self.args.seed, self.args.batch, gentle, self.smoke,
                           self.compiled, self.drawers)
         if state:
             trainer.learner.load(state)
+        if begin:
             log(f"dit goes on from {begin:.3f} of its plan, after {trainer.learner.step} steps")
 
         def save(learner, passed):
             export.save_dit(learner.best(), self.path("dit.safetensors"))
             put(kept, lambda aside: torch.save(dict(learner.state(), passed=passed), aside))
-            put(self.path("dit.json"), lambda aside: aside.write_text(json.dumps(dict(step=learner.step, passed=passed))))
+            put(told, lambda aside: aside.write_text(json.dumps(dict(step=learner.step, passed=passed))))
 
         trainer.run(self.left(), self.need("judge"), save, begin, self.steps(40))
 
     def turbo(self):
-        student = turbo.train(self.need("frozen"), self.left(), 17 + self.args.seed, self.steps(2), self.args.batch, self.smoke,
-                              self.compiled)
-        if team.RANK == 0:
-            put(self.path("turbo.safetensors"), lambda aside: save_file(turbo.state(student), aside))
+        """Goes on from the adapter in WORK, or from the published one: the transformer is not far from its own."""
+        path, first = self.path("turbo.safetensors"), None
+        if self.args.start:
+            first = Path(self.args.start) / "transformer_turbo/pytorch_lora_weights.safetensors"
+        first = path if path.exists() else first if first and first.exists() else None
+        turbo.train(self.need("frozen"), self.left(), 17 + self.args.seed, self.steps(4), self.args.batch, self.smoke,
+                    self.compiled, load_file(first) if first else None,
+                    lambda student: put(path, lambda aside: save_file(turbo.state(student), aside)))
 
     def export(self):
         model, folder = self.need("model"), self.path("part.model")
@@ -186,13 +203,12 @@ class Stage:
         folder.rename(self.path("model"))
 
     def report(self):
-        """The judge's table, the autoencoder's quality, contact sheets; all ranks share the clips."""
+        """The judge's table at every size, first by a quarter of the clips; contact sheets, the autoencoder, the rim of what
+        moves; then all clips. All ranks share them. What is there when time runs out is in table.json."""
         model, judge, world, student = (self.need(k) for k in ("frozen", "judge", "world", "student"))
         if student and self.compiled:
             student.compile_blocks()
-        n, how = (4, dict(frames=9, height=64, width=64, steps=2, at_once=2)) if self.smoke else (512, {})
-        few = {**how, "steps": turbo.STEPS, "guidance": 1., "dit": student}
-        prompts, rows = sheet.PROMPTS[:n], {}
+        rows = {}
 
         def note(name, row):
             rows[name] = row
@@ -200,35 +216,79 @@ class Stage:
             if team.RANK == 0:
                 put(self.path("table.json"), lambda aside: aside.write_text(json.dumps(rows, indent=1)))
 
-        def draw(name, settings, prompts=prompts, columns=2):
-            sheet.write(self.path(name + ".jpg"), model.clips(prompts, **settings), prompts, columns=columns)
-            return name, "drawn"
-
-        def across(name, height, width):
-            with torch.compiler.set_stance("force_eager"):
-                return draw(name, dict(how, height=height, width=width, at_once=6), prompts[:6], 1)
-
-        def encoded():
-            rng = random.Random(41)
-            return "vae", autoencoder.quality(model.codec, world, lambda k: [captions.sample(rng, held=True) for _ in range(k)],
-                                              1 if self.smoke else 64, 32 if self.smoke else 256)
-
-        if student:
-            note("turbo", judges.evaluate(judge, model, n, **few))
-        note("model", judges.evaluate(judge, model, n, **how))
-        jobs = [lambda: draw("sheet", how), encoded,
-                lambda: across("sheet_wide", *((48, 80) if self.smoke else (192, 320))),
-                lambda: ("renders after the vae", judges.examine(judge, world, 1 if self.smoke else 128, model.codec)),
-                lambda: across("sheet_tall", *((80, 48) if self.smoke else (320, 192)))]
-        if student:
-            jobs.append(lambda: draw("sheet_turbo", few))
-        for name, row in team.gather([job() for job in team.turns(jobs)]):
-            note(name, row)
+        few = dict(steps=turbo.STEPS, guidance=1., dit=student)
+        how = dict(steps=2) if self.smoke else {}
+        exams = {f"{name} {size}": judges.Exam(judge, model, size, *row, 4 if self.smoke else 100, **settings)
+                 for name, settings in (("model", how), ("turbo", few)) if name == "model" or student
+                 for size, row in self.judged().items()}
+        for share in (.25, 1.):
+            for name, exam in exams.items():
+                note(name, exam.go(share))
+            if share < 1:
+                self.draw(note, model, student, how, few)
+                self.measure(note, model, judge, world)
         if self.args.compare:
             other = export.read(self.args.compare, self.device)
             if self.compiled:
                 other.dit.compile_blocks()
-            note("compared", judges.evaluate(judge, other, max(1, n // 4), **how))
+            for size, row in self.judged().items():
+                note(f"compared {size}", judges.Exam(judge, other, size, max(1, row[0] // 4), *row[1:], 4 if self.smoke else 100,
+                                                     **how).go(1.))
+                note(f"rim compared {size}", rim.measure(other, world, size, 1 if self.smoke else 8))
+
+    def measure(self, note, model, judge, world):
+        """What needs no table: dealt out among ranks, a job each."""
+        def encoded(size):
+            rng, n = random.Random(41), 1 if self.smoke else 64 if size.pixels < 3e6 else 24
+            return f"vae {size}", autoencoder.quality(model.codec, world, lambda k: [captions.sample(rng, held=True)
+                                                                                     for _ in range(k)], n, size)
+
+        def renders(size, codec=None):
+            return f"renders {'after the vae ' if codec else ''}{size}", judges.examine(judge, world, size,
+                                                                                      1 if self.smoke else 32, codec)
+
+        def rims(size):
+            with torch.compiler.set_stance("force_eager"):
+                return f"rim {size}", rim.measure(model, world, size, 1 if self.smoke else 12)
+
+        jobs = [(job, size) for job in (encoded, rims) for size in self.judged()]
+        self.deal(note, jobs + [(renders, size, model.codec) for size in self.judged()])
+
+    def deal(self, note, jobs):
+        """One that fails says so in the table and costs the others nothing."""
+        def tried(job, *what):
+            try:
+                return job(*what)
+            except Exception as error:
+                return f"failed {job.__name__} {' '.join(map(str, what[:1]))}", f"{type(error).__name__}: {error}"
+
+        for name, row in team.gather([tried(*job) for job in team.turns(jobs)]):
+            note(name, row)
+
+    def draw(self, note, model, student, how, few):
+        """Contact sheets."""
+        small, large, wide, long = [*sizes.TINY] * 2 if self.smoke else [
+            sizes.Size(256, 256, 33), sizes.Size(512, 512, 33), sizes.Size(640, 384, 49), sizes.Size(320, 192, 81)]
+        n = 2 if self.smoke else 20
+
+        def clips(prompts, size, **settings):
+            return model.clips(prompts, at_once=self.judged()[size][1], **size.how(), **settings)
+
+        def sheets(name, settings):
+            sheet.write(folder_of(name), [(clips(sheet.PROMPTS[:n], small, **settings), sheet.PROMPTS[:n], 96, 2),
+                                          (clips(sheet.LARGE[:n], large, **settings), sheet.LARGE[:n], 192, 1)])
+            return name, "drawn"
+
+        def one(name, size, side):
+            prompts = sheet.PROMPTS[:2 if self.smoke else 6]
+            sheet.write(folder_of(name), [(clips(prompts, size, **how), prompts, side, 1)])
+            return name, "drawn"
+
+        folder_of = lambda name: self.path(name + ".jpg")
+        jobs = [(sheets, "sheet", how), (one, "sheet_wide", wide, 160), (one, "sheet_long", long, 96)]
+        if student:
+            jobs.append((sheets, "sheet_turbo", few))
+        self.deal(note, jobs)
 
 
 def run(args, ends, drawers):

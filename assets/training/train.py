@@ -28,13 +28,12 @@ GROUPS = [dict(sprites=None), dict(tokenizer=None), dict(vae=0, judge=1, encoder
           dict(export=None, report="all")]
 STAGES = [stage for group in GROUPS for stage in group]
 # What time is left is shared out in these parts; a stage together with others counts by the longest of them.
-PARTS = dict(vae=280, judge=280, encoder=140, dit=880, turbo=160)
+PARTS = dict(vae=270, judge=270, encoder=135, dit=880, turbo=150)
 ALONE = dict(vae=330, judge=330, encoder=165, dit=790, turbo=150)  # on one GPU
-REST = dict(vae=20, dit=15, turbo=10, report=180)  # seconds outside the training loop, kept free first
+REST = dict(vae=20, dit=15, turbo=10, report=240)  # seconds outside the training loop, kept free first
 RESULTS = dict(sprites="sprites.npz", tokenizer="tokenizer", encoder="encoder.safetensors", vae="vae",
                judge="judge.safetensors", turbo="turbo.safetensors")
 DRAWING = ["encoder", "judge", "dit"]  # captions by the hundred: in processes beside
-WARM = ["crops", "frames", "clips", "wide", "tall", "short", "long", "turbo", "sampling"]
 
 
 class Team:
@@ -118,11 +117,13 @@ class Run:
             self.file.flush()
 
     def done(self, stage):
-        if stage in self.args.again or stage in ("export", "report"):
+        if stage in self.args.again and stage != "judge" or stage in ("export", "report"):
             return False
         if stage == "dit":
             kept = self.work / "dit.json"
             return kept.exists() and json.loads(kept.read_text())["passed"] == 1
+        if stage in self.args.again and stage == "judge":
+            return (self.work / RESULTS[stage]).exists()
         published = (stage in ("tokenizer", "encoder") or stage == "vae" and not self.args.start_vae
                      or stage == "judge" and (HERE / RESULTS["judge"]).exists())
         return (self.work / RESULTS[stage]).exists() or bool(self.args.start) and published
@@ -151,13 +152,25 @@ class Run:
         self.teams += teams
         return teams
 
-    def warm(self):
+    def warm(self, stages):
         """Beside the first long stages: a process for every two or three graphs."""
-        count = 1 if self.args.smoke else max(2, min(5, (os.cpu_count() or 1) // 5))
-        teams = [Team(self, "warm", [i % self.gpus], what=",".join(WARM[i::count]), env=dict(TORCHINDUCTOR_COMPILE_THREADS="4"))
-                 for i in range(count)]
+        names = self.graphs(stages)
+        count = 1 if self.args.smoke else max(2, min(9, (os.cpu_count() or 1) // 4, len(names)))
+        first = lambda i: ["choose"] if i == 0 else []
+        teams = [Team(self, "warm", [i % self.gpus], what=",".join(first(i) + names[(i - 1) % count::count]),
+                      env=dict(TORCHINDUCTOR_COMPILE_THREADS="4")) for i in range(count)]
         self.teams += teams
         return [team.go(0) for team in teams]
+
+    def graphs(self, stages):
+        """What these stages compile; a transformer that goes on does not see the beginning of its plan."""
+        import warm
+        from train_dit import GENTLE, later
+        begin = GENTLE if getattr(self.args, "from") is None else getattr(self.args, "from")
+        shapes = later(begin if self.args.start else 0., self.args.smoke)
+        wanted = dict(dit=lambda n: " " not in n and n in shapes, turbo=lambda n: n[:6] == "turbo ",
+                      report=lambda n: n[:9] == "sampling ")
+        return [n for n in warm.names(self.args.smoke) if any(wanted[s](n) for s in stages if s in wanted)]
 
     def wait(self, teams, until=None):
         while not all(team.done() for team in teams):
@@ -185,15 +198,15 @@ class Run:
     def all(self):
         groups, ahead = self.todo(), None
         self.plan(groups)
-        heavy = any(s in group for group in groups for s in ("dit", "turbo", "report"))
+        heavy = [s for group in groups for s in group if s in ("dit", "turbo", "report")]
         for i, group in enumerate(groups):
-            if heavy and not any(s in group for s in ("sprites", "tokenizer")):
-                self.warm()
-                heavy = False
             teams = ahead or self.launch(group)
             seconds = self.seconds(groups[i:])
             for team in teams:
                 team.go(time.time() + seconds.get(team.stage, 0))
+            if heavy and not any(s in group for s in ("sprites", "tokenizer")):
+                self.warm(heavy)
+                heavy = []
             ahead = self.launch(groups[i + 1]) if i + 1 < len(groups) else None
             self.wait(teams, self.start + 60 * self.args.until if self.args.until and "report" in group else None)
             self.say("plan", ", ".join(group) + " done")
@@ -225,10 +238,12 @@ def parse():
                    "this code; its transformer goes on")
     p.add_argument("--start-vae", help="a published model folder whose vae is trained further")
     p.add_argument("--again", type=names, default=[], help="encoder, judge, dit: train what is there further; turbo: anew")
-    p.add_argument("--from", type=float, default=.34, help="where in its plan a transformer goes on that was trained to the "
-                   "end (.34: clips only, no crops and single frames first)")
+    p.add_argument("--from", type=float, help="where in its plan a transformer goes on that was trained to the end "
+                   "(where the sizes larger than 256 x 256 begin)")
     p.add_argument("--seed", type=int, default=0, help="another one for every --again")
     p.add_argument("--compare", help="a published model folder to judge beside the new one")
+    p.add_argument("--drawings", help="folder of Noto Emoji's drawings (.svg): subjects crisp at any size; without it they "
+                   "are cut out of the font and soft beyond 109 pixels")
     p.add_argument("--smoke", action="store_true", help="all of it at tiny size, a few steps a stage or --until")
     for inside in ("--part", "--what"):
         p.add_argument(inside, help=argparse.SUPPRESS)

@@ -1,7 +1,9 @@
 """Trains the transformer; the text encoder stays as its labels left it.
 
-Three sorts of picture, each cheaper ground for the next: windows around an actor at any moment of its motion (what
-things look like), whole single frames (where they are, and before what), clips (how they move).
+Each sort of picture is cheaper ground for the next: windows around an actor at any moment of its motion (what things look
+like), whole single frames (where they are, and before what), clips of 256 x 256 (how they move), single frames and short
+clips at large sizes (how many there are, where places are farther apart than ever before), then clips of all sizes. A step
+takes about as long at any of them.
 """
 import random
 from contextlib import contextmanager
@@ -12,35 +14,56 @@ import torch
 import team
 from captions import sample
 from common import Average, Clock, Muon, adamw, log, rate, set_rate
+import sizes
 from dit import draw_sigma, pack_text
 from encoder import embed
 from judge import table, watch
 from pool import Pool, Shape
 
 ACTOR_WEIGHT = 2.   # on top of 1: actors are a tenth of the pixels and nearly all of what one looks at
+RIM_WEIGHT = 1.5    # and where an actor covers half of what a latent stands for: the rim of what moves
 EMPTY = .1          # captions left out, for guidance
-EARLY = .4, .2      # share of steps at sigmas above .8, where captions are read; in the second half, where details are late
+EARLY = .35, .15      # share of steps at sigmas above .8, where captions are read; later, where details are
+DETAILS = .80       # from here on in the plan
+GENTLE = .50        # where in the plan a trained transformer goes on: sizes it has not seen
 
 
 def shapes(share=1., smoke=False):
     """share: of the batch of a lone GPU, and of what it keeps."""
     if smoke:
         table = [Shape("crops", 1, 128, 128, 4, 8, 4, 2, crop=64), Shape("frames", 1, 64, 64, 4, 8, 4, 2),
-                 Shape("clips", 9, 64, 64, 4, 4, 2, 2), Shape("wide", 9, 48, 80, 4, 4, 2, 2),
-                 Shape("tall", 9, 80, 48, 4, 4, 2, 2), Shape("short", 5, 64, 64, 4, 4, 2, 2),
-                 Shape("long", 13, 64, 64, 4, 4, 2, 2)]
+                 Shape("clips", 9, 64, 64, 4, 8, 2, 2), Shape("wide", 9, 48, 80, 4, 4, 2, 2),
+                 Shape("tall", 9, 80, 48, 4, 4, 2, 2), Shape("long", 13, 48, 80, 4, 4, 2, 2)]
     else:
         table = [Shape("crops", 1, 256, 256, 1024, 24576, 512, 16, crop=128), Shape("frames", 1, 256, 256, 320, 8192, 128, 12),
-                 Shape("clips", 33, 256, 256, 32, 2400, 16, 20), Shape("wide", 33, 192, 320, 32, 640, 16, 20),
-                 Shape("tall", 33, 320, 192, 32, 480, 16, 20), Shape("short", 17, 256, 256, 56, 400, 16, 20),
-                 Shape("long", 49, 256, 256, 20, 160, 8, 20)]
+                 Shape("clips", 33, 256, 256, 32, 2400, 16, 20), Shape("tall", 33, 320, 192, 32, 480, 16, 20),
+                 Shape("small", 17, 192, 192, 96, 960, 32, 20),
+                 # large ones: frames, then clips
+                 Shape("frames512", 1, 512, 512, 80, 3072, 96, 10), Shape("frames640", 1, 384, 640, 80, 2048, 96, 10),
+                 Shape("short512", 17, 512, 512, 14, 320, 8, 16), Shape("clips384", 33, 384, 384, 14, 800, 8, 16),
+                 Shape("long320", 81, 192, 320, 14, 400, 8, 16), Shape("clips512", 33, 512, 512, 6, 400, 4, 16),
+                 Shape("wide640", 49, 384, 640, 4, 240, 2, 12), Shape("tall384", 33, 640, 384, 6, 160, 4, 16),
+                 Shape("long512", 49, 512, 512, 4, 120, 2, 12)]
     return {s.name: replace(s, batch=2 * max(1, round(s.batch * share / 2)), capacity=s.capacity * share) for s in table}
 
 
 # until this share of the time: which shapes, how often
-PLAN = [(.21, dict(crops=1)), (.34, dict(frames=1)),
-        (.90, dict(clips=.70, wide=.12, tall=.08, short=.05, frames=.05)),
-        (1.01, dict(clips=.64, wide=.12, tall=.08, short=.06, long=.06, frames=.04))]
+PLAN = [(.15, dict(crops=1)), (.24, dict(frames=1)), (GENTLE, dict(clips=.86, tall=.08, frames=.06)),
+        (.56, dict(frames512=.26, frames640=.20, short512=.28, clips=.20, tall=.06)),
+        (.72, dict(clips=.20, clips384=.27, short512=.12, long320=.13, clips512=.10, wide640=.04, frames512=.05, frames640=.03,
+                   tall=.03, small=.03)),
+        (1.01, dict(clips=.19, clips384=.15, clips512=.23, wide640=.16, long320=.10, long512=.05, tall384=.04, frames512=.02,
+                    frames640=.01, tall=.02, small=.02, frames=.01))]
+SMOKE = [(.2, dict(crops=1)), (.3, dict(frames=1)), (GENTLE, dict(clips=1)), (1.01, dict(clips=.5, wide=.2, tall=.1, long=.2))]
+
+
+def later(begin, smoke=False):
+    """Names of the shapes that the plan has from there on."""
+    return {name for until, weights in (SMOKE if smoke else PLAN) if until > begin for name in weights}
+
+
+def tokens(shape):
+    return sizes.tokens(shape.frames, shape.crop or shape.height, shape.crop or shape.width)
 
 
 class Learner:
@@ -58,20 +81,20 @@ class Learner:
         if compiled:
             dit.compile_blocks()
 
-    def learn(self, latents, coverage, ids, factor, early=EARLY[0]):
+    def learn(self, latents, coverage, ids, factor, early=EARLY[0], shift=3.):
         """-> loss and gradient norm, on the device."""
         n, device = len(latents), latents.device
         silent = torch.rand(n, device=device) < EMPTY
         ids = ids.clone()
         ids[silent] = 0
         ids[silent, 0] = 1  # </s> alone
-        sigma, noise = draw_sigma(n, device, early), torch.randn_like(latents)
+        sigma, noise = draw_sigma(n, device, early, shift), torch.randn_like(latents)
         s = sigma.view(-1, 1, 1, 1, 1)
         x = (1 - s) * latents + s * noise
         with self.half():
             rows, mask = embed(self.encoder, ids)
             v = self.dit(x, sigma, *pack_text(rows, mask))
-        weight = 1 + ACTOR_WEIGHT * coverage
+        weight = 1 + ACTOR_WEIGHT * coverage + RIM_WEIGHT * 4 * coverage * (1 - coverage)
         error = (v.float() - (noise - latents)).square()
         loss = (error * weight).mean() / weight.mean()
         for o in (self.adamw, self.muon):
@@ -111,8 +134,8 @@ class Trainer:
     def __init__(self, model, world, seed=3, share=1., gentle=False, smoke=False, compiled=True, drawers=None):
         self.model, self.world, self.smoke, self.device, self.drawers = model, world, smoke, model.device, drawers
         self.learner = Learner(model.dit, model.encoder, model.codec.half, compiled)
-        self.shapes, self.pools, self.seed = shapes(share, smoke), {}, seed
-        self.strength, self.warmup = (.4, 50) if gentle else (1., 150)
+        self.shapes, self.pools, self.seed, self.looks = shapes(share, smoke), {}, seed, -2
+        self.strength, self.warmup = .5 if gentle else 1., 50 if gentle else 150
 
     def pool(self, name):
         if name not in self.pools:
@@ -121,25 +144,26 @@ class Trainer:
             log(f"pool {name}: {len(self.pools[name].data[0])}")
         return self.pools[name]
 
-    def run(self, seconds, judge=None, save=None, begin=0., max_steps=None, plan=PLAN):
+    def run(self, seconds, judge=None, save=None, begin=0., max_steps=None):
         """begin: where in the plan. save(learner, share of the plan passed) is rank 0's to call."""
-        learner, seen, counts = self.learner, {}, {}
+        learner, seen, counts, first = self.learner, {}, {}, self.learner.step
         torch.manual_seed(self.seed + 1000 * team.RANK + learner.step)
         choice = random.Random(self.seed + learner.step)  # of shapes: the same on every rank
         clock, marks = Clock(seconds, max_steps, begin), dict(save=begin, meter=begin, look=begin)
         while (passed := clock.passed()) < 1:
-            part = next(weights for until, weights in plan if passed < until)
+            part = next(weights for until, weights in (SMOKE if self.smoke else PLAN) if passed < until)
             name = choice.choices(list(part), list(part.values()))[0]
-            factor = self.strength * rate(learner.step, passed, self.warmup, flat=.55, last=.03)
-            seen.setdefault(name, []).append(learner.learn(*self.pool(name).batch(), factor, EARLY[passed > .5]))
+            factor = self.strength * rate(learner.step - first, passed, self.warmup, flat=.70, last=.03)
+            seen.setdefault(name, []).append(learner.learn(*self.pool(name).batch(), factor, EARLY[passed > DETAILS],
+                                                           sizes.shift(tokens(self.shapes[name]))))
             counts[name] = counts.get(name, 0) + 1
             clock.tick()
             if clock.step % 250 == 0 or self.smoke and clock.step % 10 == 0:
                 losses = {k: [round(x, 4) for x in torch.stack(v[-100:]).mean(0).tolist()] for k, v in seen.items()}
                 log(f"dit {learner.step} {passed:.3f} loss, norm", losses, f"{clock.ms():.1f} ms/step")
                 seen = {}
-            for what, spacing, act in (("save", .1, lambda: self.keep(save, passed)), ("meter", .15, lambda: self.meter(name)),
-                                       ("look", .2, lambda: self.look(name, judge))):
+            for what, spacing, act in (("save", .05, lambda: self.keep(save, passed)), ("meter", .17, lambda: self.meter(name)),
+                                       ("look", .16, lambda: self.look(judge))):
                 if passed >= marks[what] + spacing:
                     marks[what] = passed
                     act()
@@ -154,6 +178,7 @@ class Trainer:
     @torch.no_grad()
     def meter(self, name, n=32):
         """What a true caption is worth against another's and none, per sigma."""
+        n = sizes.at_once(tokens(self.shapes[name]), n, 80000)
         latents, _, ids = (column[:n] for column in self.pools[name].data)
         n, row = len(latents), []
         noise = torch.randn(latents.shape, device=self.device, generator=torch.Generator(self.device).manual_seed(5))
@@ -170,22 +195,19 @@ class Trainer:
                 row.append((sigma, *losses))
         log(f"meter {name} (sigma, true, shuffled, none)", row)
 
-    def look(self, name, judge):
-        """The judge on a few samples, early: it moves long before the loss tells anything."""
-        if judge is None or name == "crops":
+    def look(self, judge):
+        """The judge on a few samples, early: it moves long before the loss tells anything. Sizes take turns."""
+        if judge is None:
             return
-        s, rng = self.shapes[name], random.Random(77)
-        n = 4 if self.smoke else 64 if s.frames > 1 else 128
+        judged = list(sizes.TINY if self.smoke else sizes.JUDGED)
+        size, rng = judged[self.looks % len(judged)], random.Random(77)
+        self.looks -= 1  # from the largest on
+        n = 4 if self.smoke else 32
         clips = [sample(rng, held=True, told=True) for _ in range(n)]
         with self.averaged():
-            answers = watch(judge, self.model, [c.caption for c in clips], n // 4, frames=s.frames, height=s.height,
-                            width=s.width, steps=2 if self.smoke else 16)
-        if s.frames > 1:
-            log(f"look {name}", table(answers, clips))
-        else:
-            right = [answers["subjects"][i].argmax().item() in (c.said["subject0"], c.said["subject1"])
-                     for i, c in enumerate(clips)]
-            log(f"look {name}: subject {100 * sum(right) / n:.1f}")
+            answers = watch(judge, self.model, [c.caption for c in clips], 2 if self.smoke else 4, steps=2 if self.smoke else 12,
+                            **size.how())
+        log(f"look {size}", table(answers, clips))
 
     @contextmanager
     def averaged(self):

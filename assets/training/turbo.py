@@ -16,6 +16,7 @@ import team
 from captions import sample
 from common import Average, Clock, adamw, log, rate, set_rate
 from sampling import scheduler
+from sizes import Size
 
 STEPS, RANK = 4, 16
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2")
@@ -63,6 +64,15 @@ def state(student):
 
 
 @torch.no_grad()
+def put_in(student, weights):
+    """An adapter's weights, by diffusers' names."""
+    for name, module in student.blocks.named_modules():
+        if isinstance(module, Lora):
+            module.down.copy_(weights[f"transformer.blocks.{name}.lora_A.weight"])
+            module.up.copy_(weights[f"transformer.blocks.{name}.lora_B.weight"])
+
+
+@torch.no_grad()
 def merged(dit, weights):
     """A copy of the transformer with the adapter's weights added to its own."""
     dit = copy.deepcopy(dit)
@@ -91,21 +101,24 @@ def detach_history(s):
 class Distiller:
     """model: frozen, it teaches."""
 
-    def __init__(self, model, guidance=4., compiled=True):
+    def __init__(self, model, guidance=4., compiled=True, start=None):
         self.model, self.guidance, self.student = model, guidance, student_of(model.dit).train()
+        if start:
+            put_in(self.student, start)
         if compiled:
             self.student.compile_blocks()
         self.params = [p for p in self.student.parameters() if p.requires_grad]
         team.same(self.params)
-        self.optimizer, self.average = adamw(self.params, 2e-3), Average(self.params, .995)
+        self.optimizer, self.average = adamw(self.params, 1.2e-3 if start else 2e-3), Average(self.params, .995)
 
-    def walk(self, captions, frames, height, width, factor):
+    def walk(self, captions, size, factor):
         """One walk from noise to clips, a training step at each of its sigmas. factor(i): the rate's share. -> losses."""
         model, n = self.model, len(captions)
+        frames, height, width = size.frames, size.height, size.width
         with torch.no_grad():
             text, empty = model.text(captions), model.text([""] * n)
         x = torch.randn(n, 16, (frames - 1) // 4 + 1, height // 8, width // 8, device=model.device)
-        s, losses = scheduler(STEPS, model.device), []
+        s, losses = scheduler(STEPS, model.device, size.shift), []
         sigmas = s.sigmas.tolist()
         for i, t in enumerate(s.timesteps):
             goal = guided_path(model, x, sigmas[i], sigmas[i + 1], text, empty, self.guidance)
@@ -124,22 +137,40 @@ class Distiller:
         return torch.stack(losses)
 
 
-def clip_size(share=1., smoke=False):
-    """-> clips a walk on one GPU, their frames, height, width."""
-    return (2, 9, 64, 64) if smoke else (2 * round(8 * share), 33, 256, 256)
+WALKS = {Size(256, 256, 33): (8, .34), Size(384, 384, 33): (4, .17), Size(512, 512, 33): (2, .21), Size(640, 384, 49): (2, .15),
+         Size(320, 192, 81): (4, .13)}  # clips a walk on one GPU, how often
 
 
-def train(model, seconds, seed=17, max_steps=None, share=1., smoke=False, compiled=True):
-    distiller, (n, *size) = Distiller(model, compiled=compiled), clip_size(share, smoke)
+def walks(share=1., smoke=False):
+    if smoke:
+        return {Size(64, 64, 9): (2, .5), Size(80, 48, 13): (2, .5)}
+    return {size: (max(1, round(n * share)), often) for size, (n, often) in WALKS.items()}
+
+
+def train(model, seconds, seed=17, max_steps=None, share=1., smoke=False, compiled=True, start=None, save=None):
+    """start: an adapter's weights to go on from. save(student): called from time to time, by rank 0, and in the end."""
+    distiller = Distiller(model, compiled=compiled, start=start)
     torch.manual_seed(seed + 1000 * team.RANK)
-    clock, rng, seen = Clock(seconds, max_steps), random.Random(seed + 1000 * team.RANK), []
+    sizes, choice, rng = walks(share, smoke), random.Random(seed), random.Random(seed + 1000 * team.RANK)
+    clock, seen, kept = Clock(seconds, max_steps), {}, 0.
     while (passed := clock.passed()) < 1:
         done = clock.step * STEPS
-        seen.append(distiller.walk([sample(rng).caption for _ in range(n)], *size,
-                                   lambda i: rate(done + i, passed, warmup=60, flat=.4, last=.03)))
+        size = choice.choices(list(sizes), [often for _, often in sizes.values()])[0]
+        seen.setdefault(str(size), []).append(
+            distiller.walk([sample(rng).caption for _ in range(sizes[size][0])], size,
+                           lambda i: rate(done + i, passed, warmup=60, flat=.4, last=.03)))
         clock.tick()
         if clock.step % 20 == 0 or smoke:
-            log(f"turbo {clock.step} loss a step {[round(v, 4) for v in torch.stack(seen[-20:]).mean(0).tolist()]} "
-                f"{clock.ms():.1f} ms/walk")
+            log(f"turbo {clock.step} loss a step", {k: [round(x, 4) for x in torch.stack(v[-20:]).mean(0).tolist()]
+                                                    for k, v in seen.items()}, f"{clock.ms():.1f} ms/walk")
+            seen = {}
+        if save and passed > kept + .25:
+            kept = passed
+            distiller.average.swap()
+            if team.RANK == 0:
+                save(distiller.student)
+            distiller.average.swap()
     distiller.average.swap()
+    if save and team.RANK == 0:
+        save(distiller.student)
     return distiller.student.eval()

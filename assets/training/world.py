@@ -39,7 +39,7 @@ class Actor:
 @dataclass
 class Clip:
     backdrop: str                               # one of BACKDROPS
-    actors: list                                # one or two, the first one on the left
+    actors: list                                # one or two, the first one on the left; to teach counting, more
     chance: list = field(default_factory=list)  # eight numbers in 0..1: horizon, drift, offsets
     caption: str = ""
     said: dict = field(default_factory=dict)    # what the caption tells, as labels (captions.py)
@@ -225,17 +225,52 @@ def paint_rain(v):
 PAINTERS = {scene: globals()["paint_" + scene] for scene in SCENES + ["plain"]}
 
 
+PIXELS = 1 << 24  # drawn at a time
+SIDES = 352, 248, 176, 124, 88, 62, 44, 31  # of the copies of each sprite, blurred as the size it is shown at wants
+
+
+class Sprites:
+    """All subjects at all sizes in one table of texels, premultiplied, so that bilinear lookups leave no dark rim."""
+
+    def __init__(self, path, device):
+        from sprites import load
+        rgba = torch.from_numpy(load(path)).permute(0, 3, 1, 2)
+        self.count, self.starts, parts, start = len(rgba), [], [], 0
+        for side in SIDES:
+            self.starts.append(start)
+            for part in rgba.split(46):
+                part = part.to(device).float() / 255
+                part[:, :3] *= part[:, 3:]
+                small = F.interpolate(part, (side, side), mode="bilinear", antialias=True, align_corners=False)
+                parts.append((small.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).reshape(-1, 4))
+            start += self.count * side * side
+        self.texels = torch.cat(parts)
+        self.sides = torch.tensor(SIDES, device=device)
+        self.starts = torch.tensor(self.starts, device=device)
+
+    def level(self, pixels):
+        """pixels: how large the whole picture is shown. The smallest copy that has about as many texels."""
+        wanted = .95 * pixels
+        return (self.sides.view(-1, *[1] * pixels.ndim) >= wanted).sum(0).sub(1).clamp(0)
+
+    def look(self, subject, pixels, u, v):
+        """subject [b], pixels [b, T], u and v [b, T, h, w] in -1..1 -> [b, 4, T, h, w] in 0..1, zeros outside."""
+        level = self.level(pixels)
+        side = self.sides[level][..., None, None]
+        start = (self.starts[level] + subject[:, None] * self.sides[level] ** 2)[..., None, None]
+        x, y = (((w + 1) / 2 * side - .5).clamp(0, None) for w in (u, v))
+        x, y = torch.minimum(x, side - 1.), torch.minimum(y, side - 1.)
+        left, top = torch.minimum(x.long(), side - 2), torch.minimum(y.long(), side - 2)
+        at = start + top * side + left
+        fx, fy = (x - left)[..., None], (y - top)[..., None]
+        rows = [torch.lerp(self.texels[i].float(), self.texels[i + 1].float(), fx) for i in (at, at + side)]
+        return torch.lerp(*rows, fy).permute(0, 4, 1, 2, 3) / 255
+
+
 class World:
     def __init__(self, sprites_npz, device):
-        z = np.load(sprites_npz)
-        rgba = torch.from_numpy(z["rgba"]).float().permute(0, 3, 1, 2) / 255
-        rgba[:, :3] *= rgba[:, 3:]  # premultiplied, so that bilinear lookups leave no dark rim
-        levels = [rgba]
-        for side in (64, 32):  # blurred copies: what a small sprite looks up, or it would alias
-            small = F.interpolate(rgba, (side, side), mode="area")
-            levels.append(F.interpolate(small, (128, 128), mode="bilinear", align_corners=False))
-        self.device, self.n_subjects = device, len(rgba)
-        self.sprites = torch.stack(levels, 1).to(device)  # [S, 3, 4, 128, 128]
+        self.sprites = Sprites(sprites_npz, device)
+        self.device, self.n_subjects = device, self.sprites.count
         self.textures = {k: v.to(device) for k, v in make_textures().items()}
 
     @torch.no_grad()
@@ -243,10 +278,11 @@ class World:
         """-> video [B, 3, frames, h, w] in -1..1, and how much of each pixel is an actor [B, 1, frames, h, w] in 0..1.
 
         crop: draw only a window of crop x crop pixels a clip, around where its first actor is half-way.
-        at: one time a clip, instead of 0..1 over all frames (for single frames; a plain single frame is time 0)."""
+        at: the times of each clip's frames, or one time a clip for single frames, instead of 0..1 over all frames (a plain
+        single frame is time 0)."""
         shorter, device, n = min(height, width), self.device, len(clips)
         wide, tall = width / shorter, height / shorter
-        steps = np.tile(np.linspace(0, 1, frames), (n, 1)) if at is None else np.array(at).reshape(n, 1)
+        steps = np.tile(np.linspace(0, 1, frames), (n, 1)) if at is None else np.array(at).reshape(n, frames)
         h, w, row, column = height, width, torch.zeros(n), torch.zeros(n)
         if crop:
             h = w = crop
@@ -267,23 +303,20 @@ class World:
             view = View(self.textures, [clips[i] for i in rows], x[rows], y[rows], y[rows] / tall, t[rows], wide, tall)
             video[rows] = PAINTERS[scene](view).clamp(0, 1)
 
-        for j in range(2):
+        for j in range(max(len(clip.actors) for clip in clips)):
             rows = [i for i, clip in enumerate(clips) if len(clip.actors) > j]
-            if not rows:
-                continue
-            cast, b = [clips[i].actors[j] for i in rows], len(rows)
-            place = torch.tensor(self.paths(cast, [clips[i] for i in rows], steps[rows], wide, tall),
-                                 dtype=torch.float32, device=device)
-            cx, cy, half, angle = place[..., None, None].unbind(0)  # each [b, T, 1, 1]
-            dx, dy, c, s = (x[rows] - cx) / half, (y[rows] - cy) / half, torch.cos(angle), torch.sin(angle)
-            grid = torch.stack([c * dx + s * dy, c * dy - s * dx], -1).clamp(-9, 9)
-            level = torch.tensor([0 if a.size * shorter > 80 else 1 if a.size * shorter > 38 else 2 for a in cast],
-                                 device=device)
-            sprite = self.sprites[torch.tensor([a.subject for a in cast], device=device), level]
-            drawn = F.grid_sample(sprite, grid.view(b, frames * h, w, 2), mode="bilinear", align_corners=False)
-            drawn = drawn.view(b, 4, frames, h, w)
-            video[rows] = video[rows] * (1 - drawn[:, 3:]) + drawn[:, :3]
-            actors[rows] = torch.maximum(actors[rows], drawn[:, 3:])
+            at_once = max(1, PIXELS // (frames * h * w))
+            for k in range(0, len(rows), at_once):
+                some = rows[k:k + at_once]
+                cast = [clips[i].actors[j] for i in some]
+                place = torch.tensor(self.paths(cast, [clips[i] for i in some], steps[some], wide, tall),
+                                     dtype=torch.float32, device=device)
+                cx, cy, half, angle = place[..., None, None].unbind(0)  # each [b, T, 1, 1]
+                dx, dy, c, s = (x[some] - cx) / half, (y[some] - cy) / half, torch.cos(angle), torch.sin(angle)
+                subject = torch.tensor([a.subject for a in cast], device=device)
+                drawn = self.sprites.look(subject, 2 * shorter * place[2], c * dx + s * dy, c * dy - s * dx)
+                video[some] = video[some] * (1 - drawn[:, 3:]) + drawn[:, :3]
+                actors[some] = torch.maximum(actors[some], drawn[:, 3:])
         return video.clamp(0, 1) * 2 - 1, actors
 
     @staticmethod
