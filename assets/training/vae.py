@@ -130,9 +130,10 @@ def around(actors, by=4):
     return near, near + F.max_pool3d(-solid, window, 1, (0, by, by))
 
 
-def loss_of(vae, video, actors, anchor=None):
-    """Absolute and squared error, the same for edges, change and local mean; actors count fourfold, their rim sixfold.
-    anchor: an autoencoder whose latents should keep their meaning."""
+def loss_of(vae, video, actors, late=False, anchor=None):
+    """Absolute and squared error, the same for edges, change and local mean; actors count fourfold, their rim sixfold. late:
+    large errors count more, the small ones are small by now. anchor: an autoencoder whose latents should keep their
+    meaning."""
     mean, logvar = encode(vae, video).float().chunk(2, 1)
     logvar = logvar.clamp(-20, 5)
     kl = .5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
@@ -151,8 +152,9 @@ def loss_of(vae, video, actors, anchor=None):
         with torch.no_grad():
             meant = encode(anchor, video)[:, :16].float()
         drift = ((mean - meant) / meant.std((0, 2, 3, 4), keepdim=True).clamp_min(1e-3)).square().mean()
-    loss = (d.abs() * w).mean() + (2 if anchor is None else 5) * squared + .5 * edges + .25 * change + local + 2e-4 * kl
-    return loss + .02 * drift, torch.stack([d.square().mean(), squared, torch.as_tensor(drift, device=d.device)]).detach()
+    plain, square = (.5, 6) if late else (1, 2)
+    loss = plain * (d.abs() * w).mean() + square * squared + .5 * edges + .25 * change + local + 2e-4 * kl
+    return loss + .08 * drift, torch.stack([d.square().mean(), squared, torch.as_tensor(drift, device=d.device)]).detach()
 
 
 WHOLE = [(17, .2), (33, .55), (49, .15), (81, .1)]                          # frames of the clip that 17 are cut from
@@ -194,7 +196,8 @@ def train(world, draw, seconds, max_steps=None, smoke=False, start=None, lr=8e-4
         set_rate(optimizers, rate(clock.step, passed, flat=.5 if start is None else .3))
         video, actors = cut(world, draw(n), frames, crop, rng, (256, 256) if short or smoke else None)
         with half(device):
-            loss, measures = loss_of(vae, video.contiguous(memory_format=torch.channels_last_3d), actors, anchor)
+            loss, measures = loss_of(vae, video.contiguous(memory_format=torch.channels_last_3d), actors, start is not None,
+                                     anchor if clock.step % 4 == 0 else None)
         for o in optimizers:
             o.zero_grad()
         loss.backward()
@@ -205,6 +208,7 @@ def train(world, draw, seconds, max_steps=None, smoke=False, start=None, lr=8e-4
         seen.append(measures)
         if clock.step % 250 == 0 or smoke:
             plain_mse, mse, drift = torch.stack(seen[-250:]).mean(0).tolist()
+            drift *= 4  # asked every fourth step
             log(f"vae {clock.step} crops {-10 * math.log10(plain_mse / 4):.2f} dB, actors weighed "
                 f"{-10 * math.log10(mse / 4):.2f} dB, drift {drift:.4f}, {clock.ms():.1f} ms/step")
     average.swap()
