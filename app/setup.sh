@@ -3,8 +3,8 @@
 # Safe to run again: nothing is fetched or rebuilt that is there. Usage: sh app/setup.sh [cmake flags]
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
-need="gcc g++ cmake make pkg-config libdnnl-dev libavformat-dev libavcodec-dev libavutil-dev
-libswscale-dev libiniparser-dev libsentencepiece-dev"
+need="gcc cmake make pkg-config libdnnl-dev libavformat-dev libavcodec-dev libavutil-dev
+libswscale-dev libiniparser-dev"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then

@@ -66,6 +66,8 @@ static int read_index(struct model_info *m, const struct json *root, const char 
                        !transformer ? "transformer"
                        : !text      ? "text_encoder"
                                     : "vae");
+    const char *tokenizer = json_string(json_at(json_get(root, "tokenizer"), 1));
+    snprintf(m->tokenizer_class, sizeof m->tokenizer_class, "%s", tokenizer ? tokenizer : "");
     if (second)
         return err_set(e, ERR_INPUT,
                        "%s: has two transformers (Wan2.2 A14B); this program runs "

@@ -55,7 +55,9 @@ static int open_text(struct model *m, struct err *e)
     char path[4352];
     if (m->text) return 0;
     snprintf(path, sizeof path, "%s/tokenizer", m->info.dir);
-    if (tokenizer_open(&m->tokenizer, path, e) < 0) return -1;
+    if (tokenizer_open(&m->tokenizer, path,
+                       m->info.tokenizer_class[0] ? m->info.tokenizer_class : NULL, e) < 0)
+        return -1;
     if (tokenizer_vocab_size(m->tokenizer) > m->info.text.vocab_size)
         return err_set(e, ERR_INPUT,
                        "%s: has ids up to %d, the text encoder knows %d; the tokenizer is of "

@@ -16,6 +16,7 @@
 struct model_info { /* all from the folder's configs */
     char dir[4096];
     char class_name[64]; /* "WanPipeline" */
+    char tokenizer_class[64]; /* "T5TokenizerFast"; empty: not named */
     struct dit_config dit;
     struct umt5_config text;
     struct vae_config vae;

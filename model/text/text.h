@@ -18,8 +18,10 @@
 int prompt_clean(char **out, const char *text, bool fix, struct err *e);
 
 struct tokenizer;
-/* dir/tokenizer.json, else dir/spiece.model when built with sentencepiece. */
-int tokenizer_open(struct tokenizer **t, const char *dir, struct err *e);
+/* dir/tokenizer.json, else dir/spiece.model, which gives the ids of the tokenizer.json that
+ * transformers makes of it. class_name: what model_index.json calls the tokenizer, or NULL; only of
+ * use to the latter. */
+int tokenizer_open(struct tokenizer **t, const char *dir, const char *class_name, struct err *e);
 void tokenizer_close(struct tokenizer *t);
 /* text UTF-8, NUL-terminated. ids[max] receives *n <= max ids, </s> last; *truncated tells that the
  * text was longer (the last id is still </s>). */

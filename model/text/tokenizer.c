@@ -2,7 +2,6 @@
  * pre-tokenizers, Unigram search, template. */
 #include "model/text/tokenizer.h"
 
-#include "model/text/spiece.h"
 #include "model/text/unicode.h"
 
 #include <stdio.h>
@@ -12,7 +11,7 @@
 
 #define MAX_TEXT ((size_t)8 << 20) /* bytes of one text; a prompt_clean() result is below it */
 
-int tokenizer_open(struct tokenizer **out, const char *dir, struct err *e)
+int tokenizer_open(struct tokenizer **out, const char *dir, const char *class_name, struct err *e)
 {
     char path[4096], model[4096];
     *out = NULL;
@@ -22,7 +21,7 @@ int tokenizer_open(struct tokenizer **out, const char *dir, struct err *e)
     struct tokenizer *t = calloc(1, sizeof *t);
     if (!t) return err_set(e, ERR_RESOURCE, "no memory for a tokenizer");
     int status = access(path, F_OK) != 0 && access(model, F_OK) == 0
-                     ? spiece_open(&t->spiece, model, e)
+                     ? spiece_read(t, dir, class_name, e)
                      : tokenizer_read(t, path, e);
     if (status < 0) {
         tokenizer_close(t);
@@ -35,7 +34,6 @@ int tokenizer_open(struct tokenizer **out, const char *dir, struct err *e)
 void tokenizer_close(struct tokenizer *t)
 {
     if (!t) return;
-    spiece_close(t->spiece);
     unigram_fini(&t->model);
     pieces_free(&t->raw);
     pieces_free(&t->normalized);
@@ -54,14 +52,10 @@ void tokenizer_close(struct tokenizer *t)
     free(t);
 }
 
-int tokenizer_vocab_size(const struct tokenizer *t)
-{
-    return t->spiece ? spiece_size(t->spiece) : t->n_ids;
-}
+int tokenizer_vocab_size(const struct tokenizer *t) { return t->n_ids; }
 
 const char *tokenizer_piece(const struct tokenizer *t, int id)
 {
-    if (t->spiece) return spiece_piece(t->spiece, id);
     return id >= 0 && id < t->n_ids ? t->piece[id] : NULL;
 }
 
@@ -264,7 +258,6 @@ int tokenizer_encode(const struct tokenizer *t, int *ids, int max, int *n, bool 
 {
     *n = 0;
     *truncated = false;
-    if (t->spiece) return spiece_encode(t->spiece, ids, max, n, truncated, text, e);
     int room = max - t->n_before - t->n_after;
     if (room < 0) return err_set(e, ERR_BUG, "%d ids cannot hold the tokenizer's template", max);
     struct encoding r = {.t = t, .ids = {ids + t->n_before, room, 0}, .e = e};

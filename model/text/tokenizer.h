@@ -52,13 +52,19 @@ struct tokenizer {
     struct pre_step pre[MAX_STEPS];
     int n_pre;
     int before[MAX_SPECIAL], after[MAX_SPECIAL], n_before, n_after; /* the template */
-    void *spiece; /* sentencepiece's processor, when only spiece.model was there */
 };
 
 /* Fills t from a tokenizer.json. On failure t is half-built; tokenizer_close() takes it. */
 int tokenizer_read(struct tokenizer *t, const char *path, struct err *e);
 int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path,
                     struct err *e);
+/* The same from a spiece.model, and from its bytes with what stands beside it (parsed JSON or NULL):
+ * tokenizer_config.json, added_tokens.json, the class that model_index.json names. */
+int spiece_read(struct tokenizer *t, const char *dir, const char *class_name, struct err *e);
+int spiece_parse(struct tokenizer *t, const void *bytes, size_t len, const struct json *config,
+                 const struct json *added, const char *class_name, struct err *e);
+/* The sets of added tokens to search for, once the normalizers are known. */
+int tokenizer_index_added(struct tokenizer *t, struct err *e);
 /* Appends the steps of one node, a Sequence's included. */
 int tokenizer_read_normalizer(struct tokenizer *t, const struct json *o, struct err *e);
 int tokenizer_read_pre_tokenizer(struct tokenizer *t, const struct json *o, struct err *e);

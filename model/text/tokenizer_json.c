@@ -151,8 +151,7 @@ static int read_added(struct tokenizer *t, const struct json *list, struct err *
     return status;
 }
 
-/* The sets to search for, once the normalizers are known. */
-static int index_added(struct tokenizer *t, struct err *e)
+int tokenizer_index_added(struct tokenizer *t, struct err *e)
 {
     size_t n = (size_t)t->n_added;
     if (!n) return 0;
@@ -254,7 +253,7 @@ static int read_root(struct tokenizer *t, const struct json *root, struct err *e
         return err_wrap(e, "pre_tokenizer");
     if (read_template(t, json_get(root, "post_processor"), e) < 0)
         return err_wrap(e, "post_processor");
-    return index_added(t, e);
+    return tokenizer_index_added(t, e);
 }
 
 int tokenizer_parse(struct tokenizer *t, const char *text, size_t len, const char *path,

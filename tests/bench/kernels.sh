@@ -54,7 +54,7 @@ bench=${BENCH_KERNELS:-}
 if [ -z "$bench" ]; then
     build=${BUILD:-/tmp/ditgen-kernels-build}
     part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF \
-        -DDITGEN_INIPARSER=OFF -DDITGEN_ONEDNN=OFF -DDITGEN_SENTENCEPIECE=OFF
+        -DDITGEN_INIPARSER=OFF -DDITGEN_ONEDNN=OFF
     part build 200 cmake --build "$build" -j --target bench_kernels
     bench=$build/tests/bench/kernels/bench_kernels
     [ "$(cat "$logs/build.end")" = ok ] || { tail -n 20 "$logs/configure" "$logs/build"; exit 1; }

@@ -11,6 +11,7 @@ Writes into tests/golden/data:
     text_prompts.json            the prompts whose ids follow
     text_tok_NAME/tokenizer.json tiny tokenizers, NAME = old new bytes spm odd
     text_ids.json                {NAME: [[ids], ...]}
+    text_spiece/                 a folder with spiece.model and no tokenizer.json; its ids: text_ids_spiece.json
     text_ids_emoji.json          [[ids], ...] of assets/emoji/tokenizer
     text_umt5_tiny.{json,txt,safetensors}  config, tensors, ids and outputs of a tiny random encoder
     text_umt5_emoji.safetensors  ids and outputs of assets/emoji/text_encoder
@@ -322,6 +323,7 @@ def tiny_tokenizers():
     t.add_special_tokens(["<pad>", "</s>", "<s>", "<unk>"])
     t.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 1)])
     paths["spm"] = save(t, "spm")
+    spiece(fallback)
     odd = [AddedToken("[MASK]", lstrip=True), AddedToken("[KEEP]", normalized=False), AddedToken("[WORD]", single_word=True, normalized=False),
            AddedToken("[LEFT]", lstrip=True, normalized=False), AddedToken("[RIGHT]", rstrip=True, normalized=False), AddedToken("ＬＯＵＤ"),
            AddedToken("token", single_word=True)]
@@ -330,10 +332,42 @@ def tiny_tokenizers():
     return paths
 
 
+class Slow:
+    """What T5Converter wants to know of a tokenizer that reads spiece.model itself."""
+
+    def __init__(self, path, sentinels):
+        self.vocab_file, self._extra_ids = path, sentinels
+
+    def convert_tokens_to_ids(self, name):
+        return [p.piece for p in proto_of(self.vocab_file).pieces].index(name)
+
+
+def spiece(proto):
+    """A folder with spiece.model alone, and the ids of the tokenizer.json that the converter makes of it."""
+    from transformers.convert_slow_tokenizer import T5Converter
+    from tokenizers import AddedToken
+
+    folder = os.path.join(DATA, "text_spiece")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "spiece.model")
+    with open(path, "wb") as f:
+        f.write(proto.SerializeToString(deterministic=True))
+    with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
+        json.dump({"tokenizer_class": "T5Tokenizer", "extra_ids": 10, "model_max_length": 512}, f, indent=1)
+        f.write("\n")
+    t = T5Converter(Slow(path, 10)).converted()
+    special = ["<unk>"] + ["<extra_id_%d>" % i for i in range(10)]
+    t.add_special_tokens([AddedToken(x, special=True, normalized=False) for x in special])
+    dump("text_ids_spiece.json", ids_by(t, prompts()))
+
+
 def ids_of(path, texts):
     from tokenizers import Tokenizer
 
-    t = Tokenizer.from_file(path)
+    return ids_by(Tokenizer.from_file(path), texts)
+
+
+def ids_by(t, texts):
     t.no_padding()
     t.enable_truncation(MAX_LENGTH)
     return [t.encode(s).ids for s in texts]

@@ -36,7 +36,7 @@ static void against(const char *which, const char *dir, const struct json *promp
 {
     struct tokenizer *t;
     struct err e = {0};
-    CHECK_OK(tokenizer_open(&t, dir, &e));
+    CHECK_OK(tokenizer_open(&t, dir, NULL, &e));
     if (!t) return;
     const struct json *p = json_first(prompts), *want = json_first(ids);
     CHECK(json_count(prompts) >= 200 && json_count(prompts) == json_count(ids));
@@ -53,7 +53,7 @@ static void truncation(const char *dir)
     int all[64], some[64], n, m;
     bool cut;
     const char *text = "a rocket flies up in outer space and a dog jumps";
-    CHECK_OK(tokenizer_open(&t, dir, &e));
+    CHECK_OK(tokenizer_open(&t, dir, NULL, &e));
     CHECK_OK(tokenizer_encode(t, all, 64, &n, &cut, text, &e));
     CHECK(!cut && n > 4);
     for (int max = 1; max <= n + 1; max++) {
@@ -75,7 +75,7 @@ static void invalid(const char *dir)
     struct err e = {0};
     int a[32], b[32], n, m;
     bool cut;
-    CHECK_OK(tokenizer_open(&t, dir, &e));
+    CHECK_OK(tokenizer_open(&t, dir, NULL, &e));
     CHECK_OK(tokenizer_encode(t, a, 32, &n, &cut, "x\xFFy", &e));
     CHECK_OK(tokenizer_encode(t, b, 32, &m, &cut, "x\xEF\xBF\xBDy", &e));
     CHECK(n == m && memcmp(a, b, (size_t)n * sizeof *a) == 0);

@@ -201,15 +201,15 @@ static void folders(void)
     struct tokenizer *t = NULL;
     struct err e = {0};
     tiny_temp(dir);
-    CHECK(tokenizer_open(&t, dir, &e) < 0 && e.code == ERR_INPUT && !t &&
+    CHECK(tokenizer_open(&t, dir, NULL, &e) < 0 && e.code == ERR_INPUT && !t &&
           strstr(e.msg, "tokenizer.json"));
     snprintf(path, sizeof path, "%s/spiece.model", dir);
     tiny_write_text(path, "this is no model");
-    CHECK(tokenizer_open(&t, dir, &e) < 0 && e.code == ERR_INPUT && !t &&
+    CHECK(tokenizer_open(&t, dir, NULL, &e) < 0 && e.code == ERR_INPUT && !t &&
           strstr(e.msg, "spiece.model"));
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     tiny_write_text(path, "{\"model\": null}");
-    CHECK(tokenizer_open(&t, dir, &e) < 0 && e.code == ERR_INPUT && !t && strstr(e.msg, "model"));
+    CHECK(tokenizer_open(&t, dir, NULL, &e) < 0 && e.code == ERR_INPUT && !t && strstr(e.msg, "model"));
     tiny_remove(dir);
 }
 
