@@ -1,34 +1,17 @@
 /* What a pipeline folder says about itself, before any weight is read. */
 #include "model/model.h"
 
+#include "model/base/file_map.h"
 #include "model/base/json.h"
 #include "model/ops/linear.h"
+#include "model/weights/weights.h"
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* Bytes of stem.safetensors, or of all its shards. */
-static size_t weights_on_disk(const char *dir, const char *sub, const char *stem)
-{
-    char path[4400];
-    snprintf(path, sizeof path, "%s/%s", dir, sub);
-    DIR *d = opendir(path);
-    size_t total = 0;
-    if (!d) return 0;
-    for (struct dirent *f; (f = readdir(d)) != NULL;) {
-        const char *end = strstr(f->d_name, ".safetensors");
-        char file[4800];
-        struct stat st;
-        if (strncmp(f->d_name, stem, strlen(stem)) != 0 || !end || end[12]) continue;
-        snprintf(file, sizeof file, "%s/%s", path, f->d_name);
-        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) total += (size_t)st.st_size;
-    }
-    closedir(d);
-    return total;
-}
 
 /* "transformer": ["diffusers", "WanTransformer3DModel"] must name this class; false when null. */
 static int component(const struct json *root, const char *path, const char *key,
@@ -81,17 +64,61 @@ static int read_index(struct model_info *m, const struct json *root, const char 
     return 0;
 }
 
+static bool is_pipeline(const char *dir, const char *name)
+{
+    char path[4864];
+    snprintf(path, sizeof path, "%s/%s/model_index.json", dir, name);
+    return name[0] != '.' && access(path, F_OK) == 0;
+}
+
+/* A folder of the hub's cache keeps revisions as snapshots/NAME, and in refs/main the name of the
+ * one that was asked for last. to: that folder, or dir itself when it is no such cache. */
+static int find_snapshot(char *to, size_t size, const char *dir, struct err *e)
+{
+    char all[4352], first[256] = "", other[256] = "", main[256] = "";
+    int found = 0;
+    snprintf(to, size, "%s", dir);
+    if (is_pipeline(dir, "/")) return 0;
+    snprintf(all, sizeof all, "%s/snapshots", dir);
+    DIR *d = opendir(all);
+    if (!d) return 0;
+    snprintf(all, sizeof all, "%s/refs/main", dir);
+    char *text = NULL;
+    struct err none;
+    if (text_read(&text, NULL, all, sizeof main - 1, &none) == 0)
+        snprintf(main, sizeof main, "%.*s", (int)strcspn(text, "\r\n"), text);
+    free(text);
+    snprintf(all, sizeof all, "%s/snapshots", dir);
+    bool taken = false; /* refs/main's own */
+    for (struct dirent *f; (f = readdir(d)) != NULL && !taken;) {
+        if (!is_pipeline(all, f->d_name)) continue;
+        taken = strcmp(f->d_name, main) == 0;
+        snprintf(found++ && !taken ? other : first, sizeof first, "%s", f->d_name);
+    }
+    closedir(d);
+    if (found > 1 && !taken)
+        return err_set(e, ERR_INPUT,
+                       "%s: holds several revisions (%.60s, %.60s, ..), and refs/main names none "
+                       "of them; give one as %s/REVISION",
+                       dir, first, other, all);
+    if (found && (size_t)snprintf(to, size, "%s/%s", all, first) >= size)
+        return err_set(e, ERR_USAGE, "the model's path is too long");
+    return 0;
+}
+
 int model_info_read(struct model_info *m, const char *dir, struct err *e)
 {
     char path[4352];
     struct json *root;
     struct stat st;
     memset(m, 0, sizeof *m);
-    if (strlen(dir) >= sizeof m->dir) return err_set(e, ERR_USAGE, "the model's path is too long");
+    if (strlen(dir) + 300 >= sizeof m->dir)
+        return err_set(e, ERR_USAGE, "the model's path is too long");
     if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
         return err_set(e, ERR_INPUT,
                        "%s: no such folder; wanted a Wan pipeline in diffusers layout", dir);
-    snprintf(m->dir, sizeof m->dir, "%s", dir);
+    if (find_snapshot(m->dir, sizeof m->dir, dir, e) < 0) return -1;
+    dir = m->dir;
     snprintf(path, sizeof path, "%s/model_index.json", dir);
     if (access(path, F_OK) != 0)
         return err_set(e, ERR_INPUT,
@@ -118,9 +145,15 @@ int model_info_read(struct model_info *m, const char *dir, struct err *e)
                        "%s: the transformer takes %d channels and gives %d, the vae has "
                        "%d; image-to-video transformers are not run by text-to-video",
                        dir, m->dit.in_channels, m->dit.out_channels, m->vae.z_dim);
-    m->weight_bytes[0] = weights_on_disk(dir, "text_encoder", "model");
-    m->weight_bytes[1] = weights_on_disk(dir, "transformer", "diffusion_pytorch_model");
-    m->weight_bytes[2] = weights_on_disk(dir, "vae", "diffusion_pytorch_model");
+    static const struct {
+        const char *part, *stem;
+    } parts[] = {{"text_encoder", "model"},
+                 {"transformer", "diffusion_pytorch_model"},
+                 {"vae", "diffusion_pytorch_model"}};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, parts[i].part);
+        m->weight_bytes[i] = weights_on_disk(path, parts[i].stem);
+    }
     snprintf(path, sizeof path, "%s/transformer_turbo/pytorch_lora_weights.safetensors", dir);
     m->has_turbo = access(path, R_OK) == 0;
     return 0;

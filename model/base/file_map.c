@@ -142,6 +142,7 @@ void file_map_drop(const struct file_map *m, size_t offset, size_t bytes)
 static int read_fd(char **bytes, size_t *len, int fd, const char *name, size_t limit, struct err *e)
 {
     size_t cap = 4096, n = 0;
+    *bytes = NULL;
     char *buf = malloc(cap + 1);
     int why = 0;
     while (buf && n <= limit) {
@@ -169,13 +170,37 @@ static int read_fd(char **bytes, size_t *len, int fd, const char *name, size_t l
     return 0;
 }
 
+bool file_is_pointer(const char *bytes, size_t len, const char *path, struct err *e)
+{
+    static const char first[] = "version https://git-lfs.github.com/spec/";
+    char text[512];
+    size_t n = sizeof first - 1, all = len < sizeof text - 1 ? len : sizeof text - 1;
+    if (len < n || len > 1024 /* the specification's own limit */ || memcmp(bytes, first, n) != 0)
+        return false;
+    memcpy(text, bytes, all);
+    text[all] = 0;
+    const char *size = strstr(text, "\nsize ");
+    size = size ? size + 6 : "unknown";
+    err_set(e, ERR_INPUT,
+            "%s: is a Git LFS pointer to a file of %.*s bytes, not the file itself; fetch it: git "
+            "lfs pull",
+            path, (int)strcspn(size, "\r\n"), size);
+    return true;
+}
+
 int file_read(char **bytes, size_t *len, const char *path, size_t limit, struct err *e)
 {
     size_t n;
+    *bytes = NULL;
     int fd = file_open(path, e);
     if (fd < 0) return -1;
     int r = read_fd(bytes, &n, fd, path, limit, e);
     close(fd);
+    if (r == 0 && file_is_pointer(*bytes, n, path, e)) {
+        free(*bytes);
+        *bytes = NULL;
+        r = -1;
+    }
     if (r == 0 && len) *len = n;
     return r;
 }
@@ -233,7 +258,10 @@ int text_read_fd(char **text, size_t *len, int fd, const char *name, size_t limi
         char *wide = *text;
         int r = from_utf16(text, &n, u + 2, n - 2, little, name, e);
         free(wide);
-        if (r < 0) return -1;
+        if (r < 0) {
+            *text = NULL;
+            return -1;
+        }
     }
     if (len) *len = n;
     return 0;
@@ -241,9 +269,17 @@ int text_read_fd(char **text, size_t *len, int fd, const char *name, size_t limi
 
 int text_read(char **text, size_t *len, const char *path, size_t limit, struct err *e)
 {
+    size_t n;
+    *text = NULL;
     int fd = file_open(path, e);
     if (fd < 0) return -1;
-    int r = text_read_fd(text, len, fd, path, limit, e);
+    int r = text_read_fd(text, &n, fd, path, limit, e);
     close(fd);
+    if (r == 0 && file_is_pointer(*text, n, path, e)) {
+        free(*text);
+        *text = NULL;
+        r = -1;
+    }
+    if (r == 0 && len) *len = n;
     return r;
 }

@@ -8,6 +8,8 @@
 
 #include "model/base/err.h"
 
+#include <stdbool.h>
+
 /* A descriptor of a regular file, for reading, close-on-exec; -1: refused, saying what it is. */
 int file_open(const char *path, struct err *e);
 
@@ -26,9 +28,13 @@ void file_map_drop(const struct file_map *m, size_t offset, size_t bytes);
  * reading a map gives where its file became shorter or its disk fails: async-signal-safe. */
 const char *file_map_at(const void *address);
 
-/* Whole small regular file as a NUL-terminated string (the file may hold NULs: len tells; it may be
+/* Whole small regular file, no LFS pointer, as a NUL-terminated string (the file may hold NULs: len tells; it may be
  * NULL). limit refuses larger ones. Caller frees *bytes. */
 int file_read(char **bytes, size_t *len, const char *path, size_t limit, struct err *e);
+
+/* Git LFS leaves a few lines of text where it did not fetch the file: then true, with the sentence
+ * that says so in e. */
+bool file_is_pointer(const char *bytes, size_t len, const char *path, struct err *e);
 
 /* The same for files that people write: a byte order mark is taken away, and UTF-16, which it tells
  * of, becomes UTF-8. text_read_fd() reads what was opened elsewhere to its end, pipes included;

@@ -6,10 +6,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define MAX_HEADER 100000000 /* the format's own limit */
-#define MAX_SHARDS 1000
 #define MAX_RANK TENSOR_MAX_DIMS
 
 static int add_entry(struct weights *w, const struct entry *add, struct err *e)
@@ -94,6 +92,7 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
     if (!s->path) return err_set(e, ERR_RESOURCE, "no memory");
     int file = w->n_shards++;
     if (file_map_open(&s->map, path, e) < 0) return -1;
+    if (file_is_pointer((const char *)s->map.data, s->map.size, path, e)) return -1;
     if (s->map.size < 10)
         return err_set(e, ERR_INPUT, "%s: %zu bytes are too few for a safetensors file", path,
                        s->map.size);
@@ -213,29 +212,10 @@ static int open_index(struct weights **out, const char *dir, const char *path, s
     int n = 0;
     if (json_open(&root, path, e) < 0) return -1;
     const struct json *map = json_get(root, "weight_map");
-    if (!json_is_object(map)) {
-        err_set(e, ERR_INPUT, "%s: has no weight_map", path);
-        goto fail;
-    }
-    for (const struct json *m = json_first(map); m; m = json_next(m)) {
-        const char *f = json_string(m);
-        if (!f || !*f || strchr(f, '/') || strstr(f, "..")) {
-            err_set(e, ERR_INPUT, "%s: %.200s names a file outside the folder", path, json_key(m));
-            goto fail;
-        }
-        int i = 0;
-        while (i < n && strcmp(files[i], f) != 0)
-            i++;
-        if (i < n) continue;
-        if (n == MAX_SHARDS) {
-            err_set(e, ERR_INPUT, "%s: more than %d shards", path, MAX_SHARDS);
-            goto fail;
-        }
-        files[n++] = f;
-    }
+    if (weights_index_files(files, &n, map, path, e) < 0) goto fail;
     if (begin(&w, path, n, e) < 0) goto fail;
     for (int i = 0; i < n; i++) {
-        char shard[4352];
+        char shard[4864];
         snprintf(shard, sizeof shard, "%s/%s", dir, files[i]);
         if (open_shard(w, shard, e) < 0) goto fail;
     }
@@ -251,15 +231,10 @@ fail:
 
 int weights_open(struct weights **w, const char *dir, const char *stem, struct err *e)
 {
-    char path[4352];
+    struct weights_place p;
     *w = NULL;
-    snprintf(path, sizeof path, "%s/%s.safetensors", dir, stem);
-    if (access(path, F_OK) == 0) return weights_open_file(w, path, e);
-    char index[4400];
-    snprintf(index, sizeof index, "%s.index.json", path);
-    if (access(index, F_OK) == 0) return open_index(w, dir, index, e);
-    return err_set(e, ERR_INPUT, "%s: no such file, and no %s.safetensors.index.json beside it",
-                   path, stem);
+    if (weights_locate(&p, dir, stem, e) < 0) return -1;
+    return p.index ? open_index(w, dir, p.path, e) : weights_open_file(w, p.path, e);
 }
 
 void weights_close(struct weights *w)

@@ -13,8 +13,11 @@
 
 struct weights; /* one checkpoint: one file, or an index and its shards */
 
-/* dir/stem.safetensors, else dir/stem.safetensors.index.json with its shards. */
+/* dir/stem.safetensors, else dir/stem.safetensors.index.json with its shards, else the same as the
+ * one variant that is there (stem.fp16.safetensors, stem.safetensors.index.fp16.json). */
 int weights_open(struct weights **w, const char *dir, const char *stem, struct err *e);
+/* Bytes of those files; 0 when weights_open() would not find them. Opens none of them. */
+size_t weights_on_disk(const char *dir, const char *stem);
 /* One file by path. */
 int weights_open_file(struct weights **w, const char *path, struct err *e);
 void weights_close(struct weights *w); /* takes NULL */

@@ -28,4 +28,19 @@ struct weights {
     struct json *metadata; /* header of the first file; NULL without __metadata__ */
 };
 
+struct json;
+
+#define MAX_SHARDS 1000
+
+struct weights_place {
+    char path[4608];
+    bool index; /* a table of shards, not the tensors themselves */
+};
+/* The one file of dir that holds the weights called stem; ERR_INPUT when there is none, or when
+ * variants leave it open which. */
+int weights_locate(struct weights_place *p, const char *dir, const char *stem, struct err *e);
+/* The files that an index's weight_map names, borrowed, each once; all in the index's own folder. */
+int weights_index_files(const char *files[MAX_SHARDS], int *n, const struct json *map,
+                        const char *path, struct err *e);
+
 #endif

@@ -186,6 +186,32 @@ static void bad_folder(const char *dir, const char *file)
     CHECK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
 }
 
+/* What converters put beside the encoder's own tensors, and what nobody may put there. */
+static void companions(void)
+{
+    char dir[256], file[400], list[400], from[1024], text[8192];
+    struct umt5 *u;
+    struct err e = {0};
+    tiny_folder(dir, file);
+    snprintf(from, sizeof from, "%s/tests/golden/data/text_umt5_tiny.txt", TEST_SOURCE_DIR);
+    snprintf(list, sizeof list, "%s/list.txt", dir);
+    FILE *f = fopen(from, "rb");
+    size_t n = f ? fread(text, 1, sizeof text - 100, f) : 0;
+    if (!n) abort();
+    fclose(f);
+    strcpy(text + n, "spiece_model 3737\nscaled_fp8 2\nlm_head.weight 4 4\n");
+    tiny_write_text(list, text);
+    tiny_write_list(file, list);
+    CHECK_OK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e));
+    umt5_close(u);
+    strcpy(text + n, "encoder.block.0.layer.0.SelfAttention.q.scale_weight 1\n");
+    tiny_write_text(list, text);
+    tiny_write_list(file, list);
+    CHECK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u &&
+          strstr(e.msg, "scale_weight"));
+    tiny_remove(dir);
+}
+
 /* Peak memory of umt5-xxl beyond the map stays under 2 GB, by the same code that carves it. */
 static void sizes(void)
 {
@@ -223,6 +249,7 @@ int main(void)
     calls(dir);
     bad_configs(dir);
     bad_folder(dir, file);
+    companions();
     sizes();
     embedded();
     tiny_remove(dir);

@@ -190,6 +190,57 @@ static void shards(void)
     CHECK(weights_open(&w, dir, "absent", &e) < 0 && strstr(e.msg, "no such file"));
 }
 
+/* Names that diffusers and transformers give to variants, one file or sharded. */
+static void variants(void)
+{
+    unsigned char buf[4096], half[4096];
+    char path[256], index[400];
+    struct err e = {0};
+    struct weights *w;
+    size_t n = make(buf, good, 26);
+    put("v1.fp16.safetensors", buf, n);
+    put("v1.txt", buf, n);
+    put("v1.fp16.safetensors.lock", buf, n);
+    CHECK(weights_on_disk(dir, "v1") == n);
+    CHECK_OK(weights_open(&w, dir, "v1", &e));
+    CHECK(w && weights_count(w) == 3 && strstr(weights_path(w), "v1.fp16.safetensors"));
+    weights_close(w);
+    put("v1.bf16.safetensors", buf, n);
+    CHECK(weights_open(&w, dir, "v1", &e) < 0 && e.code == ERR_INPUT && strstr(e.msg, "v1.fp16") &&
+          strstr(e.msg, "v1.bf16"));
+    put("v1.safetensors", buf, n); /* the plain name wins */
+    CHECK_OK(weights_open(&w, dir, "v1", &e));
+    CHECK(w && strstr(weights_path(w), "v1.safetensors"));
+    weights_close(w);
+
+    size_t a = make(buf, "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
+    size_t b = make(half, "{\"b\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}", 12);
+    put("v2.fp16-00001-of-00002.safetensors", buf, a);
+    put("v2.fp16-00002-of-00002.safetensors", half, b);
+    int len = snprintf(index, sizeof index,
+                       "{\"metadata\": {\"total_size\": Infinity}, \"weight_map\": {"
+                       "\"a\": \"v2.fp16-00001-of-00002.safetensors\","
+                       "\"b\": \"v2.fp16-00002-of-00002.safetensors\"}}");
+    put("v2.safetensors.index.fp16.json", index, (size_t)len);
+    CHECK_OK(weights_open(&w, dir, "v2", &e));
+    CHECK(w && weights_count(w) == 2 && weights_on_disk(dir, "v2") == a + b);
+    weights_close(w);
+    CHECK(weights_open(&w, dir, "v", &e) < 0 && weights_on_disk(dir, "v") == 0 &&
+          strstr(e.msg, "no such file"));
+
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:"
+                                  "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
+                                  "\nsize 2838277224\n";
+    put("v3.safetensors", pointer, sizeof pointer - 1);
+    CHECK(weights_open(&w, dir, "v3", &e) < 0 && e.code == ERR_INPUT &&
+          strstr(e.msg, "Git LFS pointer to a file of 2838277224 bytes"));
+    put("v4.safetensors.index.json", pointer, sizeof pointer - 1);
+    CHECK(weights_open(&w, dir, "v4", &e) < 0 && strstr(e.msg, "Git LFS"));
+    snprintf(path, sizeof path, "%s/pipe.safetensors", dir);
+    CHECK(mkfifo(path, 0600) == 0);
+    CHECK(weights_open(&w, dir, "pipe", &e) < 0 && strstr(e.msg, "a pipe"));
+}
+
 int main(void)
 {
     struct err e;
@@ -198,6 +249,7 @@ int main(void)
     refused();
     binds();
     shards();
+    variants();
     char cmd[128];
     snprintf(cmd, sizeof cmd, "rm -r %s", dir);
     return TEST_RESULT() | system(cmd);

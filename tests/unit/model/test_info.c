@@ -1,0 +1,71 @@
+/* Folders of the hub's cache given at their upper level; what a pipeline says of its tokenizer. */
+#include "model/model.h"
+#include "tests/check.h"
+#include "tests/golden/tiny.h"
+
+#define MODEL TEST_SOURCE_DIR "/assets/emoji"
+
+static char dir[256];
+
+/* dir/snapshots/NAME → the embedded model, by links as the hub makes them. */
+static void snapshot(const char *name)
+{
+    char path[600], from[1200], to[900];
+    static const char *const parts[] = {"model_index.json", "text_encoder", "transformer", "vae",
+                                        "scheduler",        "tokenizer"};
+    snprintf(path, sizeof path, "%s/snapshots", dir);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/snapshots/%s", dir, name);
+    CHECK(mkdir(path, 0777) == 0);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(from, sizeof from, "%s/%s", MODEL, parts[i]);
+        snprintf(to, sizeof to, "%s/%s", path, parts[i]);
+        CHECK(symlink(from, to) == 0);
+    }
+}
+
+static void taken(const char *name)
+{
+    static struct model_info m;
+    struct err e = {0};
+    char want[600];
+    snprintf(want, sizeof want, "%s/snapshots/%s", dir, name);
+    CHECK_OK(model_info_read(&m, dir, &e));
+    CHECK_STR(m.dir, want);
+    CHECK(m.weight_bytes[0] && m.weight_bytes[1] && m.weight_bytes[2]);
+}
+
+int main(void)
+{
+    static struct model_info m;
+    struct err e = {0};
+    char path[600];
+    CHECK_OK(model_info_read(&m, MODEL, &e));
+    CHECK_STR(m.dir, MODEL);
+    CHECK(m.tokenizer_class[0]);
+
+    tiny_temp(dir);
+    CHECK(model_info_read(&m, dir, &e) < 0 && e.code == ERR_INPUT &&
+          strstr(e.msg, "model_index.json"));
+    snapshot("0a1b2c");
+    taken("0a1b2c");
+    snprintf(path, sizeof path, "%s/snapshots/.lock", dir);
+    CHECK(mkdir(path, 0777) == 0);
+    snprintf(path, sizeof path, "%s/snapshots/partial", dir);
+    CHECK(mkdir(path, 0777) == 0);
+    taken("0a1b2c");
+    snapshot("ffee00");
+    CHECK(model_info_read(&m, dir, &e) < 0 && e.code == ERR_INPUT && strstr(e.msg, "0a1b2c") &&
+          strstr(e.msg, "ffee00"));
+    snprintf(path, sizeof path, "%s/refs", dir);
+    CHECK(mkdir(path, 0777) == 0);
+    snprintf(path, sizeof path, "%s/refs/main", dir);
+    tiny_write_text(path, "ffee00\n");
+    taken("ffee00");
+    tiny_write_text(path, "0a1b2c");
+    taken("0a1b2c");
+    tiny_write_text(path, "gone");
+    CHECK(model_info_read(&m, dir, &e) < 0 && e.code == ERR_INPUT);
+    tiny_remove(dir);
+    return TEST_RESULT();
+}
