@@ -133,7 +133,8 @@ static int bind(struct umt5 *u, struct err *e)
     };
 #undef LAYER
     /* the rest of a whole UMT5; a tokenizer that lies inside; a mark that says nothing of these */
-    static const char *const ignore[] = {"decoder.", "lm_head.", "spiece_model", "scaled_fp8", NULL};
+    static const char *const ignore[] = {"decoder.", "lm_head.", "spiece_model", "scaled_fp8",
+                                         NULL};
     if (weights_bind(u->file, u, top, ARRAY_LEN(top), 0, e) < 0) return -1;
     if (!u->top.shared.data) u->top.shared = u->top.tokens;
     if (!u->top.shared.data)

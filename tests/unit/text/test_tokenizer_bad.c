@@ -209,7 +209,8 @@ static void folders(void)
           strstr(e.msg, "spiece.model"));
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     tiny_write_text(path, "{\"model\": null}");
-    CHECK(tokenizer_open(&t, dir, NULL, &e) < 0 && e.code == ERR_INPUT && !t && strstr(e.msg, "model"));
+    CHECK(tokenizer_open(&t, dir, NULL, &e) < 0 && e.code == ERR_INPUT && !t &&
+          strstr(e.msg, "model"));
     tiny_remove(dir);
 }
 
