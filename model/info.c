@@ -106,6 +106,32 @@ static int find_snapshot(char *to, size_t size, const char *dir, struct err *e)
     return 0;
 }
 
+static bool same_shape(const struct dit_config *a, const struct dit_config *b)
+{
+    return a->n_heads == b->n_heads && a->head_dim == b->head_dim &&
+           a->in_channels == b->in_channels && a->out_channels == b->out_channels &&
+           a->text_dim == b->text_dim && a->freq_dim == b->freq_dim && a->ffn_dim == b->ffn_dim &&
+           a->n_layers == b->n_layers && a->patch_t == b->patch_t && a->patch_h == b->patch_h &&
+           a->patch_w == b->patch_w && a->image_dim == b->image_dim &&
+           a->rope_max_seq_len == b->rope_max_seq_len;
+}
+
+/* A whole few-step transformer: a run plans with the sizes of the other one, so both are equal. */
+static int read_turbo(struct model_info *m, struct err *e)
+{
+    char path[4352];
+    struct dit_config c;
+    snprintf(path, sizeof path, "%s/transformer_turbo/config.json", m->dir);
+    if (access(path, F_OK) != 0) return 0;
+    if (dit_config_read(&c, path, e) < 0) return -1;
+    if (!same_shape(&c, &m->dit))
+        return err_set(e, ERR_INPUT,
+                       "%s: describes a transformer of another shape than transformer/config.json",
+                       path);
+    m->has_turbo = m->turbo_whole = true;
+    return 0;
+}
+
 int model_info_read(struct model_info *m, const char *dir, struct err *e)
 {
     char path[4352];
@@ -155,8 +181,8 @@ int model_info_read(struct model_info *m, const char *dir, struct err *e)
         m->weight_bytes[i] = weights_on_disk(path, parts[i].stem);
     }
     snprintf(path, sizeof path, "%s/transformer_turbo/pytorch_lora_weights.safetensors", dir);
-    m->has_turbo = access(path, R_OK) == 0;
-    return 0;
+    m->has_turbo = access(path, F_OK) == 0;
+    return m->has_turbo ? 0 : read_turbo(m, e);
 }
 
 static void near(int v, int unit, int add, int most, int *below, int *above)

@@ -89,7 +89,8 @@ int model_denoise_begin(struct model *m, const struct model_clip *c, struct err 
 {
     char path[4352];
     close_text(m); /* the phases never overlap in memory */
-    snprintf(path, sizeof path, "%s/transformer", m->info.dir);
+    snprintf(path, sizeof path, "%s/%s", m->info.dir,
+             m->p.turbo ? "transformer_turbo" : "transformer");
     int rows = m->n_embeds[0];
     if (c->guided && m->n_embeds[1] > rows) rows = m->n_embeds[1];
     if (!m->embeds[0] || (c->guided && !m->embeds[1]))

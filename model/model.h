@@ -23,7 +23,8 @@ struct model_info { /* all from the folder's configs */
     double boundary_ratio; /* 0: none */
     bool expand_timesteps;
     size_t weight_bytes[3]; /* text encoder, transformer, vae: on disk */
-    bool has_turbo; /* transformer_turbo/pytorch_lora_weights.safetensors is there */
+    bool has_turbo; /* transformer_turbo/ has few-step weights: */
+    bool turbo_whole; /* a transformer of its own, not pytorch_lora_weights.safetensors */
 };
 /* rows of text the family's transformers are trained on (wan.md 1.4) */
 #define MODEL_TEXT_LEN 512
@@ -45,6 +46,8 @@ struct model_params {
     struct attn_params attn;
     bool collapse_pads; /* exact shortcut of the identical pad rows; false: the long form */
     bool fix_text; /* ftfy's cleaning of prompts */
+    bool
+        turbo; /* the transformer of transformer_turbo/ (info's turbo_whole) in the other's place */
     const char *lora; /* adapter merged into the transformer's weights, or NULL */
     double lora_strength;
     const struct log *log;

@@ -55,7 +55,7 @@ static int inspect_folder(const char *dir, struct err *e)
     struct ditgen_error de;
     char path[ASSETS_PATH + 64];
     if (model_info_read(&m, dir, e) < 0) return -1;
-    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", dir);
+    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", m.dir);
     if (sched_config_read(&s, path, e) < 0) return -1;
     if (ditgen_open(&d, dir, &de) < 0) return err_set(e, (enum err_code)de.code, "%s", de.message);
     put_model(&m);

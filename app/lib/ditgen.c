@@ -36,7 +36,7 @@ int ditgen_open(struct ditgen **out, const char *dir, struct ditgen_error *error
     cpu_detect(&d->cpu);
     if (assets_model(path, dir, &e) < 0) goto fail;
     if (model_info_read(&d->info, path, &e) < 0) goto fail;
-    snprintf(file, sizeof file, "%s/scheduler/scheduler_config.json", path);
+    snprintf(file, sizeof file, "%s/scheduler/scheduler_config.json", d->info.dir);
     if (sched_config_read(&d->scheduler, file, &e) < 0) goto fail;
     if (defaults_read(&d->defaults, &d->info, &e) < 0) goto fail;
     *out = d;

@@ -157,7 +157,8 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
     r->params.log = log;
     r->params.collapse_pads = !s->long_text;
     r->params.fix_text = !s->raw_text;
-    if (s->turbo) {
+    r->params.turbo = s->turbo && d->info.turbo_whole;
+    if (s->turbo && !d->info.turbo_whole) {
         snprintf(r->lora, sizeof r->lora, "%s/transformer_turbo/pytorch_lora_weights.safetensors",
                  d->info.dir);
         r->params.lora = r->lora;

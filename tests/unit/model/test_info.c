@@ -39,7 +39,7 @@ int main(void)
 {
     static struct model_info m;
     struct err e = {0};
-    char path[600];
+    char path[600], file[600];
     CHECK_OK(model_info_read(&m, MODEL, &e));
     CHECK_STR(m.dir, MODEL);
     CHECK(m.tokenizer_class[0]);
@@ -59,13 +59,27 @@ int main(void)
           strstr(e.msg, "ffee00"));
     snprintf(path, sizeof path, "%s/refs", dir);
     CHECK(mkdir(path, 0777) == 0);
-    snprintf(path, sizeof path, "%s/refs/main", dir);
-    tiny_write_text(path, "ffee00\n");
+    snprintf(file, sizeof file, "%s/refs/main", dir);
+    tiny_write_text(file, "ffee00\n");
     taken("ffee00");
-    tiny_write_text(path, "0a1b2c");
+    tiny_write_text(file, "0a1b2c");
     taken("0a1b2c");
-    tiny_write_text(path, "gone");
+    tiny_write_text(file, "gone");
     CHECK(model_info_read(&m, dir, &e) < 0 && e.code == ERR_INPUT);
+    char from[1200];
+    snprintf(path, sizeof path, "%s/snapshots/0a1b2c/transformer_turbo", dir);
+    snprintf(from, sizeof from, "%s/transformer", MODEL);
+    CHECK(symlink(from, path) == 0);
+    tiny_write_text(file, "0a1b2c");
+    CHECK_OK(model_info_read(&m, dir, &e));
+    CHECK(m.has_turbo && m.turbo_whole);
+    CHECK(unlink(path) == 0 && mkdir(path, 0777) == 0);
+    strcat(path, "/config.json");
+    tiny_write_text(path, "{\"_class_name\": \"WanTransformer3DModel\", \"num_layers\": 3}");
+    CHECK(model_info_read(&m, dir, &e) < 0 && e.code == ERR_INPUT &&
+          strstr(e.msg, "transformer_turbo/config.json"));
+    CHECK_OK(model_info_read(&m, MODEL, &e));
+    CHECK(m.has_turbo && !m.turbo_whole);
     tiny_remove(dir);
     return TEST_RESULT();
 }
