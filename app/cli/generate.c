@@ -15,7 +15,10 @@ struct work { /* what the library's callbacks need */
     struct cli *cli;
     struct progress *progress;
     struct writer *writer;
-    struct err failed; /* of a callback */
+    const char *stored; /* settings, as the clip carries them */
+    bool kept; /* latents are in c->latents */
+    struct err failed; /* of the writer: ends the run */
+    struct err late; /* of what stands beside the clip: told when the clip is written */
 };
 
 static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int height)
@@ -35,7 +38,11 @@ static int on_progress(void *ctx, const struct ditgen_progress *p)
 static int on_latents(void *ctx, const float *latents, const int shape[4])
 {
     struct work *w = ctx;
-    return output_latents(w->cli->latents, latents, shape, w->cli->yes, &w->failed);
+    struct err *e = &w->late;
+    w->kept = output_latents(w->cli->latents, latents, shape, w->stored, w->cli->yes, e) == 0;
+    if (!w->kept)
+        progress_say(w->progress, "warning: %s; the clip is decoded all the same", e->msg);
+    return 0;
 }
 
 static void on_log(void *ctx, int level, const char *line)
@@ -70,8 +77,10 @@ static int make_clip(struct work *w, struct ditgen *d, const struct ditgen_setti
             *e = w->failed;
             return -1;
         }
-        if (stop_asked()) return err_set(e, ERR_CANCELLED, "cancelled; nothing was written");
-        return from_library(e, &de);
+        if (de.code != DITGEN_CANCELLED) return from_library(e, &de);
+        if (w->kept)
+            return err_set(e, ERR_CANCELLED, "cancelled; the latents are in %s", w->cli->latents);
+        return err_set(e, ERR_CANCELLED, "cancelled; nothing was written");
     }
     return writer_close(w->writer, e);
 }
@@ -103,12 +112,13 @@ static int fix_precision(struct settings *s, const struct ditgen_plan *plan, str
 static int write_clip(struct cli *c, struct ditgen *d, const struct ditgen_settings *g,
                       const char *path, const char *text, struct progress *p, struct err *e)
 {
-    struct work w = {.cli = c, .progress = p};
+    struct work w = {.cli = c, .progress = p, .stored = text};
     struct writer_params wp;
     output_params(&wp, &c->settings, path, text, c->yes);
     if (make_clip(&w, d, g, &wp, e) < 0) return -1;
     plan_print_done(p, path, g);
-    return 0;
+    if (!w.late.code) return 0;
+    return err_set(e, w.late.code, "%.400s; the clip is %.80s", w.late.msg, path);
 }
 
 int generate_run(struct cli *c, const char *suffix, struct err *e)

@@ -17,9 +17,9 @@ void output_fps(double fps, int *num, int *den);
 void output_params(struct writer_params *p, const struct settings *s, const char *path,
                    const char *text, bool overwrite);
 
-/* latents [shape] as a safetensors file with one tensor "latents", written aside and renamed. */
-int output_latents(const char *path, const float *latents, const int shape[4], bool overwrite,
-                   struct err *e);
+/* latents [shape] as a safetensors file with one tensor "latents", and the settings of its clip. */
+int output_latents(const char *path, const float *latents, const int shape[4], const char *settings,
+                   bool overwrite, struct err *e);
 /* text under the name, written aside and renamed; "-" is standard output. */
 int output_text(const char *path, const char *text, bool overwrite, struct err *e);
 /* Refuses an existing file without overwrite, and a folder that is not there. */

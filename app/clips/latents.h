@@ -1,13 +1,15 @@
-/* Latents read back: the tensor "latents" of a .safetensors file (--save-latents, or the
- * reference's).
+/* Latents kept and read back: the tensor "latents" of a .safetensors file (--save-latents, states,
+ * or the reference's).
  *
- * Only this one tensor: checkpoints are the model room's. Owner: latents_read → latents_fini.
+ * Checkpoints are the model room's. Owner: latents_read → latents_fini.
  * Hostile files are refused with ERR_INPUT, the path and what was seen. */
 #ifndef DITGEN_APP_WRITERS_LATENTS_H
 #define DITGEN_APP_WRITERS_LATENTS_H
 
 #include "model/base/err.h"
 #include "model/base/tensor.h"
+
+#include <stdbool.h>
 
 struct latents {
     int n_dims;
@@ -21,5 +23,27 @@ int latents_read(struct latents *l, const char *path, struct err *e);
 int latents_parse(struct latents *l, const uint8_t *data, size_t size, const char *path,
                   struct err *e);
 void latents_fini(struct latents *l);
+
+/* Beside the latents: texts in the file's metadata, and further fp32 tensors of one axis. */
+#define LATENTS_SETTINGS "ditgen" /* the key of the settings that a clip would carry */
+struct latents_note {
+    const char *key, *text;
+};
+struct latents_block {
+    const char *name;
+    const float *values;
+    size_t n;
+};
+struct latents_file { /* all borrowed */
+    const float *latents; /* [shape] */
+    int shape[4]; /* channels, frames, height, width */
+    const struct latents_note *notes;
+    const struct latents_block *blocks;
+    int n_notes, n_blocks;
+};
+/* Written aside and put in place as a whole; aside_check_file() is the caller's, before any work.
+ * what: for messages, "latents". */
+int latents_write(const struct latents_file *f, const char *path, const char *what, bool overwrite,
+                  struct err *e);
 
 #endif

@@ -13,7 +13,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct libav {
     const struct writer_params *p;
@@ -39,7 +38,7 @@ static int libav_check(const struct writer_params *p, struct err *e)
 
 static void libav_free(struct libav *s)
 {
-    if (s->mux) avio_closep(&s->mux->pb);
+    if (s->mux) libav_file_close(&s->mux->pb);
     avformat_free_context(s->mux);
     avcodec_free_context(&s->encoder);
     av_bsf_free(&s->filter);
@@ -115,10 +114,8 @@ static int open_filter(struct libav *s)
 
 static int open_mux(struct libav *s, const AVOutputFormat *format)
 {
-    char *url = libav_url(s->aside.part);
-    int rc = url ? avformat_alloc_output_context2(&s->mux, format, NULL, url) : AVERROR(ENOMEM);
-    if (rc >= 0) rc = avio_open(&s->mux->pb, url, AVIO_FLAG_WRITE);
-    free(url);
+    int rc = avformat_alloc_output_context2(&s->mux, format, NULL, s->p->path);
+    if (rc >= 0) rc = libav_file_open(s->mux, s->aside.fd);
     AVStream *st = rc >= 0 ? avformat_new_stream(s->mux, NULL) : NULL;
     if (!st) return rc < 0 ? rc : AVERROR(ENOMEM);
     s->mux->flags |= AVFMT_FLAG_BITEXACT;
@@ -143,11 +140,9 @@ static int libav_open(void *state, const struct writer_params *p, struct err *e)
     struct libav *s = state;
     s->p = p;
     struct libav_choice c;
-    int fd;
     if (libav_choose(&c, p, e) < 0 || libav_open_encoder(&s->encoder, &c, p, e) < 0) goto fail;
     if (open_convert(s, e) < 0) goto fail;
-    if (aside_open_file(&s->aside, &fd, p->path, p->overwrite, e) < 0) goto fail;
-    close(fd); /* libav opens it again by name */
+    if (aside_open_file(&s->aside, p->path, "clip", p->overwrite, e) < 0) goto fail;
     int rc = open_filter(s);
     if (rc >= 0) rc = open_mux(s, c.format);
     if (checked(s, rc, e) < 0) goto fail;
@@ -213,10 +208,7 @@ static int libav_close(void *state, struct err *e)
         avio_flush(s->mux->pb);
         rc = checked(s, 0, e);
     }
-    uint64_t bytes = written(s);
-    int closed = avio_closep(&s->mux->pb);
-    if (rc == 0 && closed < 0) rc = libav_write_failed(s->p->path, closed, bytes, e);
-    if (rc == 0) rc = aside_commit_file(&s->aside, e);
+    if (rc == 0) rc = aside_commit(&s->aside, e);
     libav_free(s);
     return rc;
 }

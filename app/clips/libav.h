@@ -21,6 +21,10 @@ int libav_open_encoder(AVCodecContext **ctx, const struct libav_choice *c,
                        const struct writer_params *p, struct err *e);
 /* The sentence for libav's error number while writing path. */
 int libav_write_failed(const char *path, int number, uint64_t written, struct err *e);
+/* mux->pb, and what the muxer reads back at the end, over a descriptor that stays the caller's: the
+ * file is never opened again by its name. Returns libav's error number or 0. */
+int libav_file_open(AVFormatContext *mux, int fd);
+void libav_file_close(AVIOContext **io); /* takes NULL inside */
 /* "file:path", so that no name is taken for another protocol; heap, NULL without memory. */
 char *libav_url(const char *path);
 bool libav_reads(const char *path, const uint8_t *head, size_t n);

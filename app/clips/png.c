@@ -1,8 +1,7 @@
 /* Frames as numbered PNG files with settings.ini beside them. Names: png.h.
  *
  * A new folder is made aside and renamed whole. Into a folder that is there, frames are made in a
- * folder aside within it and moved one by one at close, settings last; overwriting also removes the
- * numbers of an older clip of the same name, so that no clip ends in frames of another. */
+ * folder aside within it and put in place at close (png_place.c). */
 #include "app/clips/png.h"
 
 #include "app/clips/aside.h"
@@ -40,17 +39,6 @@ static bool find_old(const struct png *s, char *found, size_t size)
     return any;
 }
 
-/* Frames of an older, longer clip of the same name. */
-static void remove_beyond(const struct png *s, int last)
-{
-    DIR *d = opendir(s->name.folder);
-    for (struct dirent *f; d && (f = readdir(d)) != NULL;) {
-        int index = png_name_index(&s->name, f->d_name);
-        if (index == 0 || index > last) unlinkat(dirfd(d), f->d_name, 0);
-    }
-    if (d) closedir(d);
-}
-
 static int check_folder(const struct png *s, struct err *e)
 {
     const char *folder = s->name.folder;
@@ -62,6 +50,7 @@ static int check_folder(const struct png *s, struct err *e)
     if (access(folder, W_OK | X_OK) < 0)
         return err_set(e, ERR_RESOURCE, "%s: the folder is not writable (%s)", folder,
                        strerror(errno));
+    png_settle(folder);
     char found[300];
     if (!s->p->overwrite && find_old(s, found, sizeof found))
         return err_set(e, ERR_USAGE, "%s/%s exists; -y overwrites the frames and settings there",
@@ -99,7 +88,8 @@ static int png_open(void *state, const struct writer_params *p, struct err *e)
     if (png_name_parse(&s->name, p->path, e) < 0) return -1;
     struct stat st;
     s->inside = stat(s->name.folder, &st) == 0;
-    if (aside_open_folder(&s->aside, s->name.folder, s->inside, p->overwrite, e) == 0) return 0;
+    if (aside_open_folder(&s->aside, s->name.folder, "clip", s->inside, p->overwrite, e) == 0)
+        return 0;
     png_free(s);
     return -1;
 }
@@ -107,22 +97,16 @@ static int png_open(void *state, const struct writer_params *p, struct err *e)
 /* A whole file in the folder aside; the message has the name it will get. */
 static int write_file(struct png *s, const char *name, const void *data, size_t n, struct err *e)
 {
-    char *path = path_join(s->name.folder, name), *part = path_join(s->aside.part, name);
-    int rc = -1, fd = -1;
-    if (!path || !part) {
-        err_set(e, ERR_RESOURCE, "%s: no memory for its name", name);
-        goto out;
-    }
-    fd = open(part, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd < 0) {
+    char *path = path_join(s->name.folder, name);
+    if (!path) return err_set(e, ERR_RESOURCE, "%s: no memory for its name", name);
+    int rc = -1;
+    int fd = openat(s->aside.fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0)
         aside_failed(path, errno, s->written, e);
-        goto out;
-    }
-    rc = aside_write(fd, data, n, &s->written, path, e);
-    if (close(fd) < 0 && rc == 0) rc = aside_failed(path, errno, s->written, e);
-out:
+    else
+        rc = aside_write(fd, data, n, &s->written, path, e);
+    if (fd >= 0 && close(fd) < 0 && rc == 0) rc = aside_failed(path, errno, s->written, e);
     free(path);
-    free(part);
     return rc;
 }
 
@@ -151,46 +135,26 @@ static int png_frame(void *state, const uint8_t *rgb, struct err *e)
     return t.rc;
 }
 
-static int move_in(struct png *s, const char *name, struct err *e)
+/* Into the folder that is there; frames of others that appeared meanwhile are not replaced. */
+static int close_inside(struct png *s, struct err *e)
 {
-    char *from = path_join(s->aside.part, name), *to = path_join(s->name.folder, name);
-    int rc = from && to ? aside_rename(from, to, s->p->overwrite) : -1;
-    if (rc < 0)
-        err_set(e, ERR_RESOURCE, "%s/%s: cannot be put in place (%s)", s->name.folder, name,
-                strerror(errno));
-    free(from);
-    free(to);
-    return rc;
-}
-
-static int move_all_in(struct png *s, struct err *e)
-{
-    char name[512];
-    for (int i = 1; i <= s->frames; i++) {
-        png_name_at(&s->name, i, name, sizeof name);
-        if (move_in(s, name, e) < 0) return -1;
+    char found[300];
+    if (!s->p->overwrite && find_old(s, found, sizeof found)) {
+        err_set(e, ERR_RESOURCE, "%s/%s appeared while the clip was made", s->name.folder, found);
+        char *base = path_join(s->name.folder, "frames");
+        aside_keep(&s->aside, base ? base : "frames", e);
+        free(base);
+        return -1;
     }
-    if (s->p->overwrite) remove_beyond(s, s->frames);
-    return s->p->settings ? move_in(s, PNG_SETTINGS, e) : 0;
+    return png_place(&s->aside, &s->name, e);
 }
 
 static int png_close(void *state, struct err *e)
 {
     struct png *s = state;
     int rc = 0;
-    char found[300];
     if (s->p->settings) rc = write_file(s, PNG_SETTINGS, s->p->settings, strlen(s->p->settings), e);
-    if (rc == 0 && !s->inside) {
-        rc = aside_commit_folder(&s->aside, e);
-    } else if (rc == 0 && !s->p->overwrite && find_old(s, found, sizeof found)) {
-        char *taken = path_join(s->name.folder, found), *base = path_join(s->name.folder, "frames");
-        rc = taken && base ? aside_keep(&s->aside, taken, base, e)
-                           : err_set(e, ERR_RESOURCE, "%s appeared while the clip was made", found);
-        free(taken);
-        free(base);
-    } else if (rc == 0) {
-        rc = move_all_in(s, e);
-    }
+    if (rc == 0) rc = s->inside ? close_inside(s, e) : aside_commit(&s->aside, e);
     png_free(s);
     return rc;
 }

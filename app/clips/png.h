@@ -33,6 +33,15 @@ void png_name_at(const struct png_name *n, int index, char *name, size_t size); 
 /* The number in a file's name, or -1 when it is not one of these names. */
 int png_name_index(const struct png_name *n, const char *name);
 
+/* --- putting frames in place (png_place.c) ------------------------------------------------------- */
+struct aside;
+/* The finished frames of a (a folder within n->folder) replace those of that name and the settings.
+ * From here on the clip is whole under the name ".ditgen-PID-N.ready": a process that is killed
+ * midway leaves some frames of one clip, never of two, and png_settle() brings the rest. Frees a. */
+int png_place(struct aside *a, const struct png_name *n, struct err *e);
+/* Finishes what killed processes began to put in place. False: something is still under way. */
+bool png_settle(const char *folder);
+
 bool png_reads(const char *path, const uint8_t *head, size_t n);
 int png_read(struct clip *c, const char *path, bool want_frames, struct err *e);
 

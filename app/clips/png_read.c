@@ -76,7 +76,7 @@ static int list_folder(struct listing *l, const char *folder, const struct png_n
     for (struct dirent *f; rc == 0 && (f = readdir(d)) != NULL;) {
         int index =
             pattern ? png_name_index(pattern, f->d_name) : trailing_number(f->d_name, &prefix);
-        if (index < 0 || f->d_name[0] == '.') continue;
+        if (index < 0 || f->d_name[0] == '.') continue; /* parts and what others hide */
         if (!l->n) first = prefix;
         if (!pattern && l->n &&
             (prefix != first || strncmp(f->d_name, l->files[0].name, prefix) != 0))
@@ -165,11 +165,14 @@ int png_read(struct clip *c, const char *path, bool want_frames, struct err *e)
 {
     struct listing l = {0};
     struct png_name pattern = {0};
+    bool is_picture = !is_folder(path) && !png_name_is(path);
     int room = 0, rc;
     char *folder = is_folder(path) ? strdup(path) : path_folder(path);
     snprintf(c->codec, sizeof c->codec, "png");
     snprintf(c->pix_fmt, sizeof c->pix_fmt, "rgb24");
-    if (!folder) {
+    if (folder && !is_picture && !png_settle(folder)) {
+        rc = err_set(e, ERR_INPUT, "%s: a clip is being put in place there; try again", folder);
+    } else if (!folder) {
         rc = err_set(e, ERR_RESOURCE, "%s: no memory for its name", path);
     } else if (is_folder(path)) {
         rc = list_folder(&l, path, NULL, e);

@@ -5,6 +5,7 @@
 #include "app/clips/settings_text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ struct y4m {
     const struct writer_params *p;
     const char *name; /* for messages */
     bool piped; /* to "-" */
-    int fd;
+    int fd; /* the aside's, or standard output */
     struct aside aside;
     struct sigaction old_sigpipe;
     uint64_t written;
@@ -37,8 +38,8 @@ static int y4m_check(const struct writer_params *p, struct err *e)
                        "webm",
                        p->path);
     if (!is_pipe(p->path)) return aside_check_file(p->path, p->overwrite, e);
-    struct stat st;
-    if (fstat(STDOUT_FILENO, &st) < 0)
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY)
         return err_set(e, ERR_RESOURCE,
                        "standard output is closed; -o - needs a pipe or a file there");
     if (isatty(STDOUT_FILENO))
@@ -49,10 +50,7 @@ static int y4m_check(const struct writer_params *p, struct err *e)
 
 static void y4m_free(struct y4m *s)
 {
-    if (s->piped)
-        sigaction(SIGPIPE, &s->old_sigpipe, NULL);
-    else if (s->fd >= 0)
-        close(s->fd);
+    if (s->piped) sigaction(SIGPIPE, &s->old_sigpipe, NULL);
     free(s->planes);
     free(s->word);
     aside_discard(&s->aside);
@@ -81,8 +79,10 @@ static int y4m_open(void *state, const struct writer_params *p, struct err *e)
         s->piped = true;
         s->name = "standard output";
         s->fd = STDOUT_FILENO;
-    } else if (aside_open_file(&s->aside, &s->fd, p->path, p->overwrite, e) < 0) {
+    } else if (aside_open_file(&s->aside, p->path, "clip", p->overwrite, e) < 0) {
         return -1;
+    } else {
+        s->fd = s->aside.fd;
     }
     s->planes = malloc(3 * s->pixels);
     if (p->settings) s->word = settings_encode(p->settings);
@@ -139,12 +139,7 @@ static int y4m_frame(void *state, const uint8_t *rgb, struct err *e)
 static int y4m_close(void *state, struct err *e)
 {
     struct y4m *s = state;
-    int rc = 0;
-    if (!s->piped) {
-        if (close(s->fd) < 0) rc = aside_failed(s->name, errno, s->written, e);
-        s->fd = -1;
-        if (rc == 0) rc = aside_commit_file(&s->aside, e);
-    }
+    int rc = s->piped ? 0 : aside_commit(&s->aside, e);
     y4m_free(s);
     return rc;
 }
