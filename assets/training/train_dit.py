@@ -141,7 +141,7 @@ class Trainer:
         if name not in self.pools:
             seed = ((self.seed * 1000 + self.learner.step) * 100 + team.RANK) * 10 + list(self.shapes).index(name)
             self.pools[name] = Pool(self.shapes[name], self.world, self.model.codec, self.model.spiece, seed, self.drawers)
-            log(f"pool {name}: {len(self.pools[name].data[0])}")
+            log(f"pool {name}: {self.pools[name].filled} of {len(self.pools[name].data[0])}")
         return self.pools[name]
 
     def run(self, seconds, judge=None, save=None, begin=0., max_steps=None):
@@ -179,7 +179,7 @@ class Trainer:
     def meter(self, name, n=32):
         """What a true caption is worth against another's and none, per sigma."""
         n = sizes.at_once(tokens(self.shapes[name]), n, 80000)
-        latents, _, ids = (column[:n] for column in self.pools[name].data)
+        latents, _, ids = (column[:min(n, self.pools[name].filled)] for column in self.pools[name].data)
         n, row = len(latents), []
         noise = torch.randn(latents.shape, device=self.device, generator=torch.Generator(self.device).manual_seed(5))
         none = torch.zeros_like(ids)
