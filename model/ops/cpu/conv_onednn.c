@@ -1,6 +1,7 @@
 /* conv.h by oneDNN's convolution primitive: channels last, weights in the layout it likes best for
  * this picture, reordered once. */
 #include "model/ops/conv.h"
+
 #include "model/ops/cpu/onednn.h"
 #include "model/ops/linear.h"
 
@@ -130,39 +131,6 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
         r = dnnl_memory_create(&c->pad,
                                dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0),
                                c->engine, DNNL_MEMORY_NONE);
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    descs_free(&m);
-    dnnl_engine_destroy(engine);
-    return bytes;
-}
-
-int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *weight,
-                void *packed, struct err *e)
-{
-    *out = NULL;
-    if (!conv3d_available(p->bf16))
-        return err_set(e, ERR_DEVICE, "this processor does not multiply bf16");
-    struct conv3d *c = calloc(1, sizeof *c);
-    if (!c) return err_set(e, ERR_RESOURCE, "no memory for a convolution");
-    struct descs m = {NO_DESC, NO_DESC, NO_DESC, NO_DESC};
-    dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t r = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
-    if (!r) r = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
-    if (!r) r = describe(&pd, &m, p, c->engine);
-    if (!r)
-        r = pack(c, REF(m.plain), dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
-                 weight, packed, conv3d_packed_bytes(p));
-    if (!r) r = dnnl_primitive_create(&c->prim, pd);
-    if (!r) r = dnnl_memory_create(&c->x, REF(m.x), c->engine, DNNL_MEMORY_NONE);
-    if (!r) r = dnnl_memory_create(&c->y, REF(m.y), c->engine, DNNL_MEMORY_NONE);
-    if (!r && scratch_of(pd))
-        r = dnnl_memory_create(&c->pad,
-                               dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0),
-                               c->engine, DNNL_MEMORY_NONE);
-    const char *name = NULL;
-    if (!r && !dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) && name)
-        for (size_t i = 0; name[i] && i + 1 < sizeof c->kernel; i++)
-            c->kernel[i] = name[i];
     if (pd) dnnl_primitive_desc_destroy(pd);
     descs_free(&m);
     if (r) {

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_ROW_COUNTS 8 /* tokens, text rows, one time row, image rows, and their second forms */
 #define PACK_ROWS 512 /* the packed layout is what a product of so many rows wants */
