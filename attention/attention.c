@@ -25,7 +25,8 @@ struct attn {
     const struct attn_kernel *kernel;
     struct attn_shape shape;
     struct attn_size size;
-    struct block_mask mask;
+    struct attn_plan plan; /* dense, as methods find it */
+    uint32_t *kept, *seen; /* planes of a call; scratch of its check */
     void *options; /* heap, once */
     bool own_strings; /* options are the defaults, whose strings are copies */
     char *state; /* [n_layers, n_branches][state_bytes] */
@@ -62,14 +63,6 @@ struct attn_kernel_info attn_kernel_at(int i)
 static int workers(const struct attn_params *p)
 {
     return p->threads > 0 ? p->threads : threads_count();
-}
-
-/* More threads than scratch was sized for would write past its end. */
-static int check_threads(const struct attn_size *s, struct err *e)
-{
-    if (threads_count() <= s->threads) return 0;
-    return err_set(e, ERR_BUG, "attention was opened for %d threads and runs on %d", s->threads,
-                   threads_count());
 }
 
 /* An option table can be read back as text; so a value out of bounds is found by printing and
@@ -132,11 +125,16 @@ static int attn_carve(struct attn *a, struct arena *arena, struct err *e)
     if (m->plan) {
         int bq = m->block_q ? m->block_q : DEFAULT_BLOCK,
             bk = m->block_k ? m->block_k : DEFAULT_BLOCK;
-        if (block_mask_init(&a->mask, len, len, bq, bk, m->per_head ? a->shape.n_heads : 1, arena,
-                            e) < 0)
+        a->plan =
+            (struct attn_plan){.n_heads = a->shape.n_heads, .per_head = m->per_head, .all = true};
+        if (attn_blocks_equal(&a->plan.q, len, bq, e) < 0 ||
+            attn_blocks_equal(&a->plan.k, len, bk, e) < 0)
             return err_wrap(e, "attention %s", m->name);
-        a->size.block_q = bq;
-    } else if (block_mask_dense(&a->mask, len, len, e) < 0) {
+        a->kept = arena_take(arena, attn_plane_size(&a->plan) * sizeof *a->kept);
+        a->seen = arena_take(arena, attn_seen_size(len, len) * sizeof *a->seen);
+        a->size.rows = a->plan.q.n;
+        a->size.cols = a->plan.k.n;
+    } else if (attn_plan_dense(&a->plan, len, len, a->shape.n_heads, e) < 0) {
         return -1;
     }
     a->state_bytes = m->state_size ? (m->state_size(a) + 63) / 64 * 64 : 0;
@@ -168,6 +166,7 @@ int attn_open(struct attn **out, const struct attn_params *p, const struct attn_
         .head_dim = s->head_dim,
         .threads = workers(p),
         .precision = p->precision,
+        .needs = a->method->plan ? ATTN_NEED_PLANES : 0,
     };
     if (copy_options(a, p->options, e) < 0) goto fail;
     a->kernel = attn_kernel_pick(&a->size, &p->cpu, p->kernel, e);
@@ -206,43 +205,35 @@ int attn_run(struct attn *a, const struct attn_call *c, struct err *e)
                        "%d branches",
                        c->step, c->layer, c->branch, a->shape.n_steps, a->shape.n_layers,
                        a->shape.n_branches);
-    if (check_threads(&a->size, e) < 0) return -1;
     a->call = c;
-    a->mask.map = BLOCK_MAP_DENSE;
-    a->mask.key_bias = NULL;
+    struct attn_plan plan = a->plan;
     int rc = 0;
-    if (a->method->plan) rc = a->method->plan(a, &a->mask, e);
-    if (rc == 0) rc = block_mask_check(&a->mask, e);
-    if (rc == 0)
-        rc = a->method->run ? a->method->run(a, &a->mask, e) : attn_run_kernel(a, &a->mask, e);
+    if (a->method->plan) rc = a->method->plan(a, &plan, a->kept, e);
+    if (rc == 0) rc = attn_plan_check(&plan, a->size.len_q, a->size.len_k, a->seen, e);
+    if (rc == 0) rc = a->method->run ? a->method->run(a, &plan, e) : attn_run_kernel(a, &plan, e);
     a->call = NULL;
     if (rc < 0)
         return err_wrap(e, "attention %s, step %d, layer %d", a->method->name, c->step, c->layer);
-    a->density_sum += block_mask_density(&a->mask);
+    a->density_sum += attn_plan_density(&plan, a->size.len_k);
     a->calls++;
     return 0;
 }
 
-int attn_run_kernel(struct attn *a, const struct block_mask *m, struct err *e)
+int attn_run_kernel(struct attn *a, const struct attn_plan *p, struct err *e)
 {
     const struct attn_call *c = a->call;
     if (!c) return err_set(e, ERR_BUG, "attn_run_kernel() outside a call");
-    if (m->len_q != a->size.len_q || m->len_k != a->size.len_k ||
-        (m->map != BLOCK_MAP_DENSE && m->block_q != a->size.block_q))
-        return err_set(e, ERR_BUG,
-                       "a plan of %d x %d tokens in tiles of %d; opened for %d x %d in tiles of %d",
-                       m->len_q, m->len_k, m->block_q, a->size.len_q, a->size.len_k,
-                       a->size.block_q);
-    a->kernel->run(&(struct attn_work){
-        .q = c->q,
-        .k = c->k,
-        .v = c->v,
-        .o = c->o,
+    int len = a->size.len_q, n = a->size.n_heads, dim = a->size.head_dim;
+    struct attn_job job = {
+        .q = heads_f32(c->q, len, n, dim),
+        .k = heads_f32(c->k, len, n, dim),
+        .v = heads_f32(c->v, len, n, dim),
+        .o = heads_f32(c->o, len, n, dim),
+        .plan = p,
         .size = &a->size,
-        .mask = m,
         .scratch = a->scratch,
-    });
-    return 0;
+    };
+    return attn_kernel_run(a->kernel, &job, e);
 }
 
 static struct attn_size cross_size(const struct attn_params *p, int len_q, int len_k, int n_heads,
@@ -255,6 +246,7 @@ static struct attn_size cross_size(const struct attn_params *p, int len_q, int l
         .head_dim = head_dim,
         .threads = workers(p),
         .precision = p->precision,
+        .needs = ATTN_NEED_KEY_BIAS | ATTN_NEED_ACCUMULATE,
     };
 }
 
@@ -271,24 +263,24 @@ int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void
                    struct err *e)
 {
     struct attn_size s = cross_size(p, c->len_q, c->len_k, c->n_heads, c->head_dim);
-    struct block_mask m;
+    struct attn_plan plan;
     const struct attn_kernel *k = attn_kernel_pick(&s, &p->cpu, p->kernel, e);
     if (!k) return -1;
     if (!c->q || !c->k || !c->v || !c->o || !scratch)
         return err_set(e, ERR_BUG, "cross-attention without q, k, v, o or scratch");
-    if (check_threads(&s, e) < 0 || block_mask_dense(&m, c->len_q, c->len_k, e) < 0) return -1;
-    m.key_bias = c->key_bias;
-    k->run(&(struct attn_work){
-        .q = c->q,
-        .k = c->k,
-        .v = c->v,
-        .o = c->o,
-        .size = &s,
-        .mask = &m,
+    if (attn_plan_dense(&plan, c->len_q, c->len_k, c->n_heads, e) < 0) return -1;
+    plan.key_bias = c->key_bias;
+    struct attn_job job = {
+        .q = heads_f32(c->q, c->len_q, c->n_heads, c->head_dim),
+        .k = heads_f32(c->k, c->len_k, c->n_heads, c->head_dim),
+        .v = heads_f32(c->v, c->len_k, c->n_heads, c->head_dim),
+        .o = heads_f32(c->o, c->len_q, c->n_heads, c->head_dim),
+        .plan = &plan,
         .accumulate = c->accumulate,
+        .size = &s,
         .scratch = (void *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63),
-    });
-    return 0;
+    };
+    return attn_kernel_run(k, &job, e);
 }
 
 void attn_stats(const struct attn *a, struct attn_stats *s)

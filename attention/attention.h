@@ -1,6 +1,6 @@
 /* q, k, v → o: the door of the attention room.
  *
- * A method decides which tiles of the score matrix matter (a block_mask); a kernel computes them.
+ * A method decides which tiles of the score matrix matter (an attn_plan); a kernel computes them.
  * Both are plug-ins: one file and one line (methods.def; kernels/select.c). The caller tells who is
  * asking (step, layer, branch), so that a method may keep state over steps. All tensors are fp32,
  * host memory, row-major [L, N, D] with N * D contiguous floats a row. With the bf16 precisions q,
@@ -10,7 +10,7 @@
 #ifndef DITGEN_ATTENTION_ATTENTION_H
 #define DITGEN_ATTENTION_ATTENTION_H
 
-#include "attention/block_mask.h"
+#include "attention/plan/plan.h"
 #include "model/base/arena.h"
 #include "model/base/cpu.h"
 #include "model/base/dtype.h"
@@ -27,11 +27,13 @@ struct attn_method { /* NULL hooks mean the default named beside them */
     const struct option *options; /* its own flags: name, type, range, default, help; NULL: none */
     size_t options_size;
     int block_q, block_k; /* tokens a tile; 0: 128, as the kernels of every device like it */
-    bool per_head; /* the mask holds one plan a head, not one for all */
+    bool per_head; /* the plan holds one a head, not one for all */
     /* bytes of state one (layer, branch) keeps between steps, zeroed at open; 0: none */
     size_t (*state_size)(const struct attn *a);
-    int (*plan)(struct attn *a, struct block_mask *m, struct err *e); /* keep every tile */
-    int (*run)(struct attn *a, const struct block_mask *m, struct err *e); /* attn_run_kernel() */
+    /* p: dense, its blocks and heads set; kept: its plane, to be filled and named in p. NULL: every
+     * tile */
+    int (*plan)(struct attn *a, struct attn_plan *p, uint32_t *kept, struct err *e);
+    int (*run)(struct attn *a, const struct attn_plan *p, struct err *e); /* attn_run_kernel() */
     void (*fini)(struct attn *a); /* nothing to free */
 };
 int attn_method_count(void);
@@ -103,7 +105,7 @@ const struct attn_shape *attn_shape_of(const struct attn *a);
 const void *attn_options(const struct attn *a);
 void *
 attn_state(struct attn *a); /* of the current (layer, branch); NULL when the method keeps none */
-/* Computes the tiles of m by the kernel of this run: what run does by default. */
-int attn_run_kernel(struct attn *a, const struct block_mask *m, struct err *e);
+/* Computes the plan by the kernel of this run: what run does by default. */
+int attn_run_kernel(struct attn *a, const struct attn_plan *p, struct err *e);
 
 #endif

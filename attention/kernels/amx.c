@@ -16,7 +16,8 @@
 #endif
 #define FLASH_MR 32
 #define FLASH_SUB 32
-#define FLASH_QB 96
+#define FLASH_DB 96
+#define FLASH_QB 128
 #define FLASH_KB 128
 #define FLASH_ENTER() tile_open()
 #define FLASH_LEAVE() tile_close()
@@ -46,11 +47,10 @@ static void flash_pack_k(const struct flash *f, packed *dst, const float *k, siz
                      f->dk / 2);
 }
 
-static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
-                         int keys)
+static void flash_pack_v(const struct flash *f, packed *dst, size_t len, const float *v,
+                         size_t stride, int at, int keys)
 {
     packed row[FLASH_NR * FLASH_MAX_PAD];
-    size_t len = (size_t)f->panels * FLASH_NR;
     pack_narrow(row, f->dv, FLASH_NR, v, stride, keys, f->d);
     for (int c0 = 0; c0 < f->dv; c0 += 16)
         pack_pairs(dst + (size_t)c0 * len + (size_t)at * 16, 16, row, f->dv, c0, FLASH_NR);
@@ -128,9 +128,8 @@ static void value_block(float *o, int dv, const packed *p, const packed *v, size
 }
 
 static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
-                         const packed *v, int at, int rows)
+                         const packed *v, size_t len, int at, int rows)
 {
-    size_t len = (size_t)f->panels * FLASH_NR;
     for (int r = 0; r < rows; r++) {
         if (w->alpha[r] == 1.0f) continue; /* NaN goes on */
         vec alpha = v_set1(w->alpha[r]);
@@ -148,6 +147,7 @@ const struct attn_kernel attn_amx = {
     .name = "amx",
     .summary = "bf16 products, AMX tiles",
     .needs = CPU_AMX,
+    .can = FLASH_CAN,
     .fits = flash_fits,
     .scratch = flash_scratch,
     .run = flash_run,

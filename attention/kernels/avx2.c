@@ -5,7 +5,8 @@
 #endif
 #define FLASH_MR 6
 #define FLASH_SUB 24
-#define FLASH_QB 96
+#define FLASH_DB 96
+#define FLASH_QB 128
 #define FLASH_KB 256
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/cpu_f32.h"
@@ -14,6 +15,7 @@ const struct attn_kernel attn_avx2 = {
     .name = "avx2",
     .summary = "fp32, AVX2 and FMA",
     .needs = CPU_AVX2,
+    .can = FLASH_CAN,
     .fits = flash_fits,
     .scratch = flash_scratch,
     .run = flash_run,

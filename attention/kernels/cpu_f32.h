@@ -36,10 +36,9 @@ static void flash_pack_k(const struct flash *f, packed *dst, const float *k, siz
     pack_columns(dst, FLASH_NR, k, stride, keys, f->d);
 }
 
-static void flash_pack_v(const struct flash *f, packed *dst, const float *v, size_t stride, int at,
-                         int keys)
+static void flash_pack_v(const struct flash *f, packed *dst, size_t len, const float *v,
+                         size_t stride, int at, int keys)
 {
-    size_t len = (size_t)f->panels * FLASH_NR;
     for (int c0 = 0; c0 < f->dv; c0 += FLASH_NR) {
         int width = f->dv - c0 < FLASH_NR ? VLEN : FLASH_NR;
         int real = flash_min(width, f->d - c0);
@@ -53,29 +52,30 @@ static void flash_pack_v(const struct flash *f, packed *dst, const float *v, siz
     }
 }
 
+/* rows must be a constant */
 ALWAYS_INLINE void score_tile(float *s, float *rowmax, const float *q, const float *k, int d,
-                              const float *bias)
+                              const float *bias, int rows)
 {
     vec acc[FLASH_MR][FLASH_NV];
     UNROLL(16)
-    for (int r = 0; r < FLASH_MR; r++)
+    for (int r = 0; r < rows; r++)
         UNROLL(4) for (int n = 0; n < FLASH_NV; n++) acc[r][n] = v_set1(0.0f);
     REPEAT(4) for (int c = 0; c < d; c++, q += FLASH_MR, k += FLASH_NR)
     {
         vec b[FLASH_NV];
         UNROLL(4) for (int n = 0; n < FLASH_NV; n++) b[n] = v_load(k + n * VLEN);
-        UNROLL(16) for (int r = 0; r < FLASH_MR; r++)
+        UNROLL(16) for (int r = 0; r < rows; r++)
         {
             vec x = v_set1(q[r]);
             UNROLL(4) for (int n = 0; n < FLASH_NV; n++) acc[r][n] = v_fma(x, b[n], acc[r][n]);
         }
     }
     if (bias) UNROLL(16)
-    for (int r = 0; r < FLASH_MR; r++)
+    for (int r = 0; r < rows; r++)
         UNROLL(4)
     for (int n = 0; n < FLASH_NV; n++)
         acc[r][n] = v_bias(acc[r][n], v_load(bias + n * VLEN));
-    UNROLL(16) for (int r = 0; r < FLASH_MR; r++)
+    UNROLL(16) for (int r = 0; r < rows; r++)
     {
         vec most = v_load(rowmax + r * VLEN);
         UNROLL(4) for (int n = 0; n < FLASH_NV; n++)
@@ -93,9 +93,11 @@ static void flash_scores(const struct flash *f, struct flash_worker *w, const st
     for (int i = 0; i < rows; i++)
         v_store(w->rowmax + i * VLEN, v_set1(-INFINITY));
     for (int i = 0; i < c->n; i++)
-        for (int r = 0; r < rows; r += FLASH_MR)
-            score_tile(w->s + r * FLASH_KB + i * FLASH_NR, w->rowmax + r * VLEN,
-                       w->q + (at + r) * f->d, c->panel[i].k, f->d, c->panel[i].bias);
+        for (int r = 0; r < rows; r += FLASH_MR) {
+            float *s = w->s + r * FLASH_KB + i * FLASH_NR, *most = w->rowmax + r * VLEN;
+            const float *q = w->q + (at + r) * f->d, *k = c->panel[i].k;
+            FLASH_ROWS(rows - r, score_tile, s, most, q, k, f->d, c->panel[i].bias);
+        }
 }
 
 static void flash_probs(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
@@ -117,12 +119,12 @@ static void flash_probs(const struct flash *f, struct flash_worker *w, const str
     }
 }
 
-/* nv must be a constant: FLASH_NV, or 1 for the last channels. */
+/* nv must be a constant: FLASH_NV, or 1 for the last channels; so must rows. */
 ALWAYS_INLINE void value_tile(float *o, int stride, const float *p, const float *alpha,
-                              const float *v, const struct flash_chunk *c, int nv)
+                              const float *v, const struct flash_chunk *c, int nv, int rows)
 {
     vec acc[FLASH_MR][FLASH_NV];
-    UNROLL(16) for (int r = 0; r < FLASH_MR; r++)
+    UNROLL(16) for (int r = 0; r < rows; r++)
     {
         vec x = v_set1(alpha[r]);
         UNROLL(4)
@@ -137,7 +139,7 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const float *p, const float 
         {
             vec b[FLASH_NV];
             UNROLL(4) for (int n = 0; n < nv; n++) b[n] = v_load(row + n * VLEN);
-            UNROLL(16) for (int r = 0; r < FLASH_MR; r++)
+            UNROLL(16) for (int r = 0; r < rows; r++)
             {
                 vec y = v_set1(x[r * FLASH_KB]);
                 UNROLL(4) for (int n = 0; n < nv; n++) acc[r][n] = v_fma(y, b[n], acc[r][n]);
@@ -145,22 +147,21 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const float *p, const float 
         }
     }
     UNROLL(16)
-    for (int r = 0; r < FLASH_MR; r++)
+    for (int r = 0; r < rows; r++)
         UNROLL(4) for (int n = 0; n < nv; n++) v_store(o + r * stride + n * VLEN, acc[r][n]);
 }
 
 static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
-                         const packed *v, int at, int rows)
+                         const packed *v, size_t len, int at, int rows)
 {
-    size_t len = (size_t)f->panels * FLASH_NR;
     for (int c0 = 0; c0 < f->dv; c0 += FLASH_NR) {
         const packed *panel = v + (size_t)c0 * len;
         for (int r = 0; r < rows; r += FLASH_MR) {
             float *o = w->o + (at + r) * f->dv + c0, *p = w->s + r * FLASH_KB;
             if (f->dv - c0 >= FLASH_NR)
-                value_tile(o, f->dv, p, w->alpha + r, panel, c, FLASH_NV);
+                FLASH_ROWS(rows - r, value_tile, o, f->dv, p, w->alpha + r, panel, c, FLASH_NV);
             else
-                value_tile(o, f->dv, p, w->alpha + r, panel, c, 1);
+                FLASH_ROWS(rows - r, value_tile, o, f->dv, p, w->alpha + r, panel, c, 1);
         }
     }
 }

@@ -29,6 +29,13 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #endif
 
+/* A micro-kernel for the rows that are left: MR of them, or fewer in thirds, so that 64 and 128 rows
+ * cost what they are; the last argument becomes a constant. */
+#define FLASH_ROWS(left, f, ...)                                                                   \
+    ((left) > FLASH_MR / 3 * 2 ? f(__VA_ARGS__, FLASH_MR)                                          \
+     : (left) > FLASH_MR / 3   ? f(__VA_ARGS__, FLASH_MR / 3 * 2)                                  \
+                               : f(__VA_ARGS__, FLASH_MR / 3))
+
 #if defined(FLASH_EMULATE)
 #define VLEN 16
 typedef struct {

@@ -1,15 +1,16 @@
 /* How a plan is executed: one row a kernel, best first in select.c.
  *
- * A kernel computes o = softmax(scale * q·kᵀ + key_bias) · v over the kept tiles of its mask, for
- * every head; the same bytes for every encoding of one plan, whatever the number of threads. A row
- * that keeps nothing, or only keys of bias -inf, gives zeros. ref.c is the judge of all others.
+ * A kernel does one attn_job (plan/plan.h): the same bytes for one plan whatever the number of
+ * threads, and for a plan that keeps every tile the bytes of a dense one. ref.c does every field
+ * and is the judge of all others; what another kernel does is in `can`, and a job that asks for
+ * more is refused with the fields' names before anything runs.
+ *
  * Owner: tables are constants; scratch is the caller's. Threads: from the main thread, which hands
- * work to the pool. Nothing here allocates, prints or fails once attn_kernel_refuse() had no
- * objection. */
+ * work to the pool. Nothing here allocates or prints, attn_judge() apart. */
 #ifndef DITGEN_ATTENTION_KERNELS_KERNELS_H
 #define DITGEN_ATTENTION_KERNELS_KERNELS_H
 
-#include "attention/block_mask.h"
+#include "attention/plan/plan.h"
 #include "model/base/cpu.h"
 #include "model/base/dtype.h"
 
@@ -17,36 +18,45 @@
 
 #define ATTN_MAX_HEAD_DIM 256
 
-struct attn_size { /* what a kernel must be ready for */
+struct attn_size { /* what a kernel must be ready for: no job of a run is larger or asks for more */
     int len_q, len_k, n_heads, head_dim;
-    int block_q; /* tokens of the plan's query tile; 0: only dense */
+    int rows, cols; /* most blocks of queries and of keys of a plan; 0: only dense */
     int threads; /* workers that scratch must hold */
-    enum precision precision;
-};
-
-struct attn_work { /* one launch; tensors are fp32 rows of n_heads * head_dim floats */
-    const float *q, *k, *v; /* [len_q, N, D], [len_k, N, D] twice */
-    float *o; /* [len_q, N, D]; overlaps nothing */
-    const struct attn_size *size;
-    const struct block_mask *mask; /* its lengths and query tile are those of size */
-    bool accumulate; /* o += */
-    void *scratch; /* scratch() bytes, 64-byte aligned */
+    enum precision precision; /* with the bf16 ones o is rounded to bf16 */
+    unsigned needs; /* enum attn_need */
 };
 
 struct attn_kernel {
     const char *name, *summary; /* after --kernel; one line of help */
     enum cpu_level needs;
+    unsigned can; /* enum attn_need */
     bool (*fits)(const struct attn_size *s);
     size_t (*scratch)(const struct attn_size *s); /* bytes; linear in tokens */
-    void (*run)(const struct attn_work *w);
+    void (*run)(const struct attn_job *j); /* COMPUTE and the residual rules */
 };
 
 int attn_kernel_rows(void);
 const struct attn_kernel *attn_kernel_row(int i); /* best first */
 const struct attn_kernel *attn_kernel_find(const char *name);
-/* The first row, or the one named `only`, that runs on this processor and fits; NULL with ERR_USAGE
- * (no such name, sizes) or ERR_DEVICE (not on this machine, not for this precision). */
+/* The first row, or the one named `only`, that runs on this processor, fits and can do s->needs;
+ * NULL with ERR_USAGE (no such name, sizes) or ERR_DEVICE (not on this machine, not for this
+ * precision, not these fields). */
 const struct attn_kernel *attn_kernel_pick(const struct attn_size *s, const struct cpu *cpu,
                                            const char *only, struct err *e);
+/* Does the job whose plan was checked (attn_plan_check), by kernel k, whose scratch is for
+ * *j->size. Refused whole: ERR_BUG (tensors, sizes), ERR_DEVICE (fields that k cannot do). */
+int attn_kernel_run(const struct attn_kernel *k, const struct attn_job *j, struct err *e);
+
+/* --- the judge (ref.c): host memory, fp32 or bf16, sums in double --- */
+
+struct attn_judge { /* outputs beside the job's, each may be NULL */
+    float *o; /* [q.len, N, D] by token, not rounded */
+    /* [N * q.n, k.n] most of (largest score in the tile - largest before it), in powers of two, over
+     * the queries of the row; -inf for tiles that are not computed */
+    float *margin;
+    int only_row; /* one row of every head, or -1: all */
+};
+/* Outputs of the job as well, where it has places for them; j->size and j->scratch play no part. */
+int attn_judge(const struct attn_job *j, const struct attn_judge *out, struct err *e);
 
 #endif

@@ -6,10 +6,14 @@ struct window {
     int tiles;
 };
 
-static int window_plan(struct attn *a, struct block_mask *m, struct err *e)
+static int window_plan(struct attn *a, struct attn_plan *p, uint32_t *kept, struct err *e)
 {
     const struct window *w = attn_options(a);
-    return block_mask_band(m, w->tiles, e);
+    (void)e;
+    attn_plane_band(kept, p, w->tiles);
+    p->kept = kept;
+    p->all = false;
+    return 0;
 }
 
 const struct attn_method attn_window = {

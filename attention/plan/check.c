@@ -142,7 +142,7 @@ int attn_plan_check(const struct attn_plan *p, int len_q, int len_k, uint32_t *s
         for (int row = 0; row < p->q.n; row++) {
             size_t at = (size_t)i * (size_t)p->q.n + (size_t)row;
             if (check_planes(p, at, e) < 0 || check_columns(p, i, row, at, e) < 0) return -1;
-            if (!p->may_be_empty && !keeps_something(p, i, row))
+            if (!p->may_be_empty && p->sol_tau == 0 && !keeps_something(p, i, row))
                 return bad(e, p, at, "keeps nothing");
         }
     }
@@ -171,6 +171,7 @@ static const char *const fields[ATTN_NEEDS] = {
     "alive",
     "accumulate",
     "plan.where",
+    "tensors of bf16",
 };
 
 const char *attn_needs_text(unsigned needs, char *buf, size_t size)
@@ -185,7 +186,7 @@ const char *attn_needs_text(unsigned needs, char *buf, size_t size)
     return buf;
 }
 
-unsigned attn_job_needs(const struct attn_job *j)
+unsigned attn_plan_needs(const struct attn_plan *p)
 {
     static const unsigned rules[] = {
         [ATTN_ZERO] = ATTN_NEED_ZERO,
@@ -193,13 +194,12 @@ unsigned attn_job_needs(const struct attn_job *j)
         [ATTN_MAKE_RESIDUAL] = ATTN_NEED_MAKE_RESIDUAL,
         [ATTN_ADD_RESIDUAL] = ATTN_NEED_ADD_RESIDUAL,
     };
-    const struct attn_plan *p = j->plan;
     unsigned n = rules[p->rule];
     if (p->where != PLACE_HOST) n |= ATTN_NEED_DEVICE;
-    if (p->heads || p->n_heads != (j->o.at ? j->o.n : j->q.n)) n |= ATTN_NEED_HEADS;
+    if (p->heads) n |= ATTN_NEED_HEADS;
     if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) return n;
     if (!p->all) {
-        if (p->kept || p->forced || p->dead || !p->column_ptr) n |= ATTN_NEED_PLANES;
+        if (p->kept || p->forced || p->dead) n |= ATTN_NEED_PLANES;
         if (p->mean) n |= ATTN_NEED_MEAN;
         if (p->column_ptr) n |= ATTN_NEED_COLUMNS;
     }
@@ -211,6 +211,19 @@ unsigned attn_job_needs(const struct attn_job *j)
     if (p->sol_tau != 0) n |= ATTN_NEED_SOL;
     if (p->walk != ATTN_WALK_UP) n |= ATTN_NEED_WALK;
     if (p->qk != ATTN_PREC_RUN || p->pv != ATTN_PREC_RUN) n |= ATTN_NEED_PREC;
+    return n;
+}
+
+unsigned attn_job_needs(const struct attn_job *j)
+{
+    const struct attn_plan *p = j->plan;
+    unsigned n = attn_plan_needs(p);
+    if (p->n_heads != (j->o.at ? j->o.n : j->q.n)) n |= ATTN_NEED_HEADS;
+    if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) return n;
+    const enum dtype narrow = DTYPE_BF16;
+    if (j->q.type == narrow || j->k.type == narrow || j->v.type == narrow || j->o.type == narrow ||
+        j->k_mean.type == narrow || j->v_mean.type == narrow)
+        n |= ATTN_NEED_BF16;
     if (j->lse) n |= ATTN_NEED_LSE;
     if (j->mass) n |= ATTN_NEED_MASS;
     if (j->alive) n |= ATTN_NEED_ALIVE;
@@ -223,6 +236,9 @@ static int check_tensor(const struct heads *t, const struct attn_job *j, int len
 {
     const struct heads *like = j->o.at ? &j->o : &j->q;
     if (!t->at) return err_set(e, ERR_BUG, "attention without %s", what);
+    if (t->type != DTYPE_F32 && t->type != DTYPE_BF16)
+        return err_set(e, ERR_BUG, "attention: %s of %s, wanted F32 or BF16", what,
+                       dtype_name(t->type));
     if (t->len == len && t->n == like->n && t->dim == like->dim && t->where == j->plan->where)
         return 0;
     return err_set(e, ERR_BUG, "attention: %s is [%d, %d, %d]%s, wanted [%d, %d, %d]%s", what,
@@ -238,6 +254,8 @@ int attn_job_check(const struct attn_job *j, struct err *e)
         if (attn_head(p, i) >= n)
             return err_set(e, ERR_BUG, "attention plan for head %d of %d", attn_head(p, i), n);
     if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) {
+        if (j->lse || j->mass || j->alive)
+            return err_set(e, ERR_BUG, "attention: lse, mass or alive of a head that is left out");
         if (check_tensor(&j->o, j, p->q.len, "o", e) < 0) return -1;
         return p->rule == ATTN_COPY ? check_tensor(&j->residual, j, p->q.len, "residual", e) : 0;
     }
@@ -257,7 +275,14 @@ int attn_job_check(const struct attn_job *j, struct err *e)
         if (check_tensor(&j->k_mean, j, p->k.n, "k_mean", e) < 0) return -1;
         if (check_tensor(&j->v_mean, j, p->k.n, "v_mean", e) < 0) return -1;
     }
-    if (p->sol_tau != 0 && check_tensor(&j->v_sum, j, p->k.n, "v_sum", e) < 0) return -1;
+    if (p->sol_tau != 0) {
+        if (check_tensor(&j->k_mean, j, p->k.n, "k_mean", e) < 0) return -1;
+        if (check_tensor(&j->v_sum, j, p->k.n, "v_sum", e) < 0) return -1;
+        if (p->all || p->kept || p->dead || p->mean || p->column_ptr)
+            return err_set(e, ERR_BUG,
+                           "attention: sol_tau chooses tiles; only forced may stand "
+                           "beside it");
+    }
     if (j->mass && !j->lse) return err_set(e, ERR_BUG, "attention: mass without lse");
     if (j->alive && !(j->alive_log2 < 0))
         return err_set(e, ERR_BUG, "attention: tiles stay alive under a bound of %g, wanted < 0",

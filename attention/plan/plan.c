@@ -122,8 +122,7 @@ size_t attn_plane_size(const struct attn_plan *p)
     return (size_t)attn_plans(p) * (size_t)p->q.n * (size_t)attn_words(p->k.n);
 }
 
-/* Block of a position; those past the end belong to the last. */
-static int block_of(const struct attn_blocks *b, int plan, int position)
+int attn_block_of(const struct attn_blocks *b, int plan, int position)
 {
     int lo = 0, hi = b->n - 1;
     if (b->size) return position / b->size < hi ? position / b->size : hi;
@@ -143,8 +142,8 @@ void attn_plane_band(uint32_t *plane, const struct attn_plan *p, int tiles)
     for (int i = 0; i < attn_plans(p); i++) {
         for (int row = 0; row < p->q.n; row++, plane += words) {
             int first = attn_block_at(&p->q, i, row), last = attn_block_at(&p->q, i, row + 1) - 1;
-            int64_t lo = (int64_t)block_of(&p->k, i, first) - tiles,
-                    hi = (int64_t)block_of(&p->k, i, last < first ? first : last) + tiles;
+            int64_t lo = (int64_t)attn_block_of(&p->k, i, first) - tiles,
+                    hi = (int64_t)attn_block_of(&p->k, i, last < first ? first : last) + tiles;
             if (lo < 0) lo = 0;
             if (hi > p->k.n - 1) hi = p->k.n - 1;
             for (size_t w = 0; w < words; w++)

@@ -88,7 +88,8 @@ struct attn_plan {
      * rising, of row r of plans * q.n. None may lie in a tile that counts by its mean. */
     const uint32_t *column_ptr; /* [plans * q.n + 1], or NULL */
     const int32_t *columns;
-    const float *key_bias; /* [k.len] by position, added to scaled scores; -inf hides; or NULL */
+    /* [k.len] by position, added to scaled scores of keys, not of means; -inf hides; or NULL */
+    const float *key_bias;
     enum attn_out rule;
     /* < 0: a tile whose largest score stays this far below the largest before it, for every query of
      * the row, in powers of two, is left out by the kernel (attention-sparse.md 2, 12.4); 0: off */
@@ -120,6 +121,8 @@ static inline int attn_token(const struct attn_order *o, int plan, int position)
 {
     return o->token ? o->token[(int64_t)plan * o->stride + position] : position;
 }
+/* Block of a position; of the end, the last. */
+int attn_block_of(const struct attn_blocks *b, int plan, int position);
 enum attn_fate attn_plan_fate(const struct attn_plan *p, int plan, int row, int tile);
 /* Pairs of query and key that are computed, as a share of q.len * len_k, averaged over plans.
  * len_k: tokens, of which k may hold fewer. */
@@ -201,8 +204,10 @@ enum attn_need {
     ATTN_NEED_ALIVE = 1 << 18,
     ATTN_NEED_ACCUMULATE = 1 << 19,
     ATTN_NEED_DEVICE = 1 << 20, /* plan.where */
-    ATTN_NEEDS = 21, /* bits */
+    ATTN_NEED_BF16 = 1 << 21, /* tensors of bf16 instead of fp32, residual apart */
+    ATTN_NEEDS = 22, /* bits */
 };
+unsigned attn_plan_needs(const struct attn_plan *p); /* of the plan alone */
 unsigned attn_job_needs(const struct attn_job *j);
 /* The fields behind the bits, for messages: "plan.mean, lse". Returns buf. */
 const char *attn_needs_text(unsigned needs, char *buf, size_t size);

@@ -3,9 +3,10 @@
  *
  * Each repetition times a loop of nothing but multiply-adds and then the kernel, so that both see
  * the same clock and the same neighbours; the share is the median of the pairs. Useful work only:
- * 4 * D operations a kept query-key pair. For sparse plans eta = t_dense * density / t of the same
- * run. */
+ * 4 * D operations a kept query-key pair. Plans, of tiles of 64 and 128: eta = t_dense * density / t,
+ * the median of pairs that alternate; a call that makes a residual: its time over a dense one's. */
 #include "attention/kernels/kernels.h"
+#include "model/base/arena.h"
 #include "model/base/threads.h"
 
 #include <math.h>
@@ -141,7 +142,7 @@ struct figures {
     int n;
 };
 
-static struct figures measure(const struct attn_kernel *k, const struct attn_work *w, double flops,
+static struct figures measure(const struct attn_kernel *k, const struct attn_job *w, double flops,
                               double seconds)
 {
     double t[MAX_REPS], share[MAX_REPS], rate[MAX_REPS];
@@ -161,24 +162,76 @@ static struct figures measure(const struct attn_kernel *k, const struct attn_wor
     return (struct figures){t[n / 2], t[0], t[n - 1], share[n / 2], rate[n / 2], n};
 }
 
-struct pattern {
-    int kind; /* 0 random tiles, 1 band */
-    double density;
-    uint64_t seed;
-};
-
-static bool keep_tile(void *ctx, int plan, int row, int col)
-{
-    struct pattern *p = ctx;
-    (void)plan;
-    if (row == col) return true;
-    p->seed = p->seed * 6364136223846793005u + 1442695040888963407u;
-    return (double)(p->seed >> 11) * 0x1p-53 < p->density;
-}
-
 struct shape {
     int len_q, len_k, heads, dim;
 };
+
+/* Random tiles and the diagonal, or a band. */
+static void fill_plane(uint32_t *kept, const struct attn_plan *p, bool band, double density)
+{
+    int words = attn_words(p->k.n);
+    uint64_t seed = 7;
+    attn_plane_band(kept, p, band ? (int)(density * p->k.n / 2) : 0);
+    for (int i = 0; !band && i < p->q.n * p->k.n; i++) {
+        int tile = i % p->k.n;
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        if ((double)(seed >> 11) * 0x1p-53 < density)
+            kept[i / p->k.n * words + tile / 32] |= (uint32_t)1 << (tile % 32);
+    }
+}
+
+struct bench {
+    const struct attn_kernel *k;
+    const struct shape *s;
+    struct attn_job job;
+    struct attn_plan plan; /* of job */
+    uint32_t *kept;
+    double flops, seconds, dense_share, dense_ms;
+};
+
+static void print_row(const struct bench *b, const char *what, int tile, double density,
+                      const struct figures *f)
+{
+    char name[40];
+    snprintf(name, sizeof name, tile ? "%s %d, %.3f" : "%s", what, tile, density);
+    printf("%-11s %6d x %-6d %3d x %-4d %-22s %9.2f ms (%.2f to %.2f, n %d), %.3f of %s %.1f",
+           b->k->name, b->s->len_q, b->s->len_k, b->s->heads, b->s->dim, name, f->median * 1e3,
+           f->fastest * 1e3, f->slowest * 1e3, f->n, f->share, peak_of(b->k)->name, f->peak * 1e-9);
+    fflush(stdout);
+}
+
+/* eta: both of pairs that alternate, so that both meet the same clock and neighbours. */
+static void bench_plan(struct bench *b, const char *what, int tile, double density,
+                       enum attn_out rule)
+{
+    struct attn_plan dense;
+    struct err e = {0};
+    if (attn_plan_dense(&dense, b->s->len_q, b->s->len_k, b->s->heads, &e) < 0 ||
+        attn_blocks_equal(&b->plan.q, b->s->len_q, tile, &e) < 0 ||
+        attn_blocks_equal(&b->plan.k, b->s->len_k, tile, &e) < 0)
+        exit(e.code);
+    fill_plane(b->kept, &b->plan, strcmp(what, "band") == 0, density);
+    b->plan.rule = rule;
+    density = attn_plan_density(&b->plan, b->s->len_k);
+    struct attn_job whole = b->job;
+    whole.plan = &dense;
+    struct figures f = measure(b->k, &b->job, b->flops * density, b->seconds / 2);
+    double ratio[MAX_REPS], end = now() + b->seconds / 2;
+    int n = 0;
+    for (; n < MAX_REPS && (n < 3 || now() < end); n++) {
+        double t = now(), mine;
+        b->k->run(&b->job);
+        mine = now() - t;
+        t = now();
+        b->k->run(&whole);
+        ratio[n] = mine / (now() - t);
+    }
+    qsort(ratio, (size_t)n, sizeof *ratio, by_value);
+    print_row(b, what, tile, rule == ATTN_COMPUTE ? density : 1, &f);
+    printf(rule == ATTN_COMPUTE ? ", eta %.3f\n" : ", %.3f of dense\n",
+           rule == ATTN_COMPUTE ? density / ratio[n / 2] : ratio[n / 2]);
+    b->plan.rule = ATTN_COMPUTE;
+}
 
 static void bench_shape(const struct attn_kernel *k, const struct shape *s,
                         enum precision precision, double seconds, bool sparse)
@@ -187,61 +240,57 @@ static void bench_shape(const struct attn_kernel *k, const struct shape *s,
                              .len_k = s->len_k,
                              .n_heads = s->heads,
                              .head_dim = s->dim,
-                             .block_q = 128,
+                             .rows = (s->len_q + 63) / 64,
+                             .cols = (s->len_k + 63) / 64,
                              .threads = threads_count(),
-                             .precision = precision};
-    struct arena a = {0}, arena = {0};
-    struct block_mask m;
+                             .precision = precision,
+                             .needs = ATTN_NEED_PLANES | ATTN_NEED_MAKE_RESIDUAL};
+    struct arena count = {0}, arena = {0};
     struct err e = {0};
-    size_t row = (size_t)s->heads * (size_t)s->dim, nq = (size_t)s->len_q * row,
-           nk = (size_t)s->len_k * row;
+    struct bench b = {.k = k, .s = s, .seconds = seconds};
     if (!k->fits(&size)) return;
-    (void)block_mask_init(&m, s->len_q, s->len_k, 128, 128, 1, &a, &e);
-    arena_take(&a, k->scratch(&size));
-    arena_take(&a, (2 * nq + 2 * nk) * sizeof(float));
-    if (arena_open(&arena, a.used + 256, &e) < 0 ||
-        block_mask_init(&m, s->len_q, s->len_k, 128, 128, 1, &arena, &e) < 0) {
-        printf("%s\n", e.msg);
-        exit(e.code);
-    }
-    void *scratch = arena_take(&arena, k->scratch(&size));
-    float *x = arena_take(&arena, (2 * nq + 2 * nk) * sizeof *x);
-    uint64_t seed = 1;
-    for (size_t i = 0; i < 2 * nq + 2 * nk; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        x[i] = bf16_round((float)(seed >> 40) * 0x1p-22f - 2);
-    }
-    struct attn_work w = {.q = x,
-                          .o = x + nq,
-                          .k = x + 2 * nq,
-                          .v = x + 2 * nq + nk,
-                          .size = &size,
-                          .mask = &m,
-                          .scratch = scratch};
-    double pairs = 4. * s->dim * s->heads * (double)s->len_q * s->len_k;
-    struct figures dense = measure(k, &w, pairs, seconds);
-    printf("%-11s %6d x %-6d %3d x %-4d dense          %9.2f ms (%.2f to %.2f, n %d) %8.1f "
-           "GFLOP/s, %.3f of %s %.1f\n",
-           k->name, s->len_q, s->len_k, s->heads, s->dim, dense.median * 1e3, dense.fastest * 1e3,
-           dense.slowest * 1e3, dense.n, pairs / dense.median * 1e-9, dense.share, peak_of(k)->name,
-           dense.peak * 1e-9);
-    static const double densities[] = {.5, .3, .1};
-    for (int kind = 0; sparse && kind < 2; kind++) {
-        for (size_t i = 0; i < ARRAY_LEN(densities); i++) {
-            struct pattern p = {kind, densities[i], 7};
-            int rc = kind ? block_mask_band(&m, (int)(densities[i] * m.cols / 2), &e)
-                          : block_mask_build(&m, BLOCK_MAP_LIST, keep_tile, &p, &e);
-            if (rc < 0) exit(e.code);
-            double density = block_mask_density(&m);
-            struct figures f = measure(k, &w, pairs * density, seconds / 2);
-            printf("%-11s %6d x %-6d %3d x %-4d %-6s %.3f   %9.2f ms (%.2f to %.2f, n %d) %.3f of "
-                   "the peak, eta %.3f\n",
-                   k->name, s->len_q, s->len_k, s->heads, s->dim, kind ? "band" : "random", density,
-                   f.median * 1e3, f.fastest * 1e3, f.slowest * 1e3, f.n, f.share,
-                   f.share / dense.share);
+    float *x[5] = {0};
+    void *scratch = NULL;
+    for (struct arena *a = &count; a; a = a == &count ? &arena : NULL) {
+        scratch = arena_take(a, k->scratch(&size));
+        b.kept = arena_take(a, (size_t)size.rows * (size_t)attn_words(size.cols) * 4);
+        for (int i = 0; i < 5; i++)
+            x[i] = arena_take(a, (size_t)(i == 1 || i == 2 ? s->len_k : s->len_q) *
+                                     (size_t)(s->heads * s->dim) * sizeof(float));
+        if (a == &count && arena_open(&arena, count.used, &e) < 0) {
+            printf("%s\n", e.msg);
+            exit(e.code);
         }
     }
-    fflush(stdout);
+    uint64_t seed = 1;
+    for (int i = 0; i < 3; i++)
+        for (size_t n = 0; n < (size_t)(i ? s->len_k : s->len_q) * (size_t)(s->heads * s->dim);
+             n++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            x[i][n] = bf16_round((float)(seed >> 40) * 0x1p-22f - 2);
+        }
+    if (attn_plan_dense(&b.plan, s->len_q, s->len_k, s->heads, &e) < 0) exit(e.code);
+    b.job = (struct attn_job){.q = heads_f32(x[0], s->len_q, s->heads, s->dim),
+                              .k = heads_f32(x[1], s->len_k, s->heads, s->dim),
+                              .v = heads_f32(x[2], s->len_k, s->heads, s->dim),
+                              .o = heads_f32(x[3], s->len_q, s->heads, s->dim),
+                              .residual = heads_f32(x[4], s->len_q, s->heads, s->dim),
+                              .plan = &b.plan,
+                              .size = &size,
+                              .scratch = scratch};
+    b.flops = 4. * s->dim * s->heads * (double)s->len_q * s->len_k;
+    struct figures dense = measure(k, &b.job, b.flops, seconds);
+    print_row(&b, "dense", 0, 1, &dense);
+    printf(", %.1f GFLOP/s\n", b.flops / dense.median * 1e-9);
+    b.plan.all = false;
+    b.plan.kept = b.kept;
+    static const double densities[] = {.3, .1};
+    for (int tile = 64; sparse && tile <= 128; tile += 64) {
+        for (size_t i = 0; i < ARRAY_LEN(densities); i++)
+            bench_plan(&b, "random", tile, densities[i], ATTN_COMPUTE);
+        bench_plan(&b, "band", tile, .1, ATTN_COMPUTE);
+        bench_plan(&b, "residual", tile, .1, ATTN_MAKE_RESIDUAL);
+    }
     arena_close(&arena);
 }
 

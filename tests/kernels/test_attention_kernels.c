@@ -2,7 +2,7 @@
  * Prints which rows were skipped, so that the same executable tells the whole story on a larger
  * machine.
  * --problems N asks for more, --seed N for others. */
-#include "tests/kernels/attention_problems.h"
+#include "tests/kernels/attention_checks.h"
 
 int main(int argc, char **argv)
 {

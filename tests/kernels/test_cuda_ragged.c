@@ -72,7 +72,12 @@ static void check_plan(struct test_rng *r)
     for (int i = 0; i < plans * rows; i++)
         for (int c = 0; c < cols; c++)
             if (rng_int(r, 1, 4) <= chance) keep[i * words + c / 32] |= (uint32_t)1 << (c % 32);
-    struct attn_blocks b = {heads, plans, len_q, len_k, rows, cols, q_at, k_at, keep};
+    struct attn_plan b = {.n_heads = heads,
+                          .per_head = plans > 1,
+                          .q = {.len = len_q, .n = rows, .at = q_at, .stride = rows + 1},
+                          .k = {.len = len_k, .n = cols, .at = k_at, .stride = cols + 1},
+                          .kept = keep,
+                          .may_be_empty = true};
     struct attn_ragged plan;
     size_t n_rows, n_runs;
     CHECK_OK(attn_ragged_size(&n_rows, &n_runs, &b, block_q, &e));
@@ -121,9 +126,14 @@ int main(int argc, char **argv)
         check_plan(&r);
     int32_t bad[3] = {0, 9, 5}, good[2] = {0, 5};
     uint32_t keep[2] = {1, 1};
-    struct attn_blocks b = {1, 1, 5, 5, 2, 1, bad, good, keep};
+    struct attn_plan b = {.n_heads = 1,
+                          .q = {.len = 5, .n = 2, .at = bad},
+                          .k = {.len = 5, .n = 1, .at = good},
+                          .kept = keep};
     struct err e = {0};
     size_t rows, runs;
     CHECK(attn_ragged_size(&rows, &runs, &b, 128, &e) < 0 && strstr(e.msg, "do not rise"));
+    b.mean = keep;
+    CHECK(attn_ragged_size(&rows, &runs, &b, 128, &e) < 0 && strstr(e.msg, "plan.mean"));
     return TEST_RESULT();
 }

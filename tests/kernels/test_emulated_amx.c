@@ -2,7 +2,7 @@
 #define FLASH_EMULATE
 #define attn_amx emulated_amx
 #include "attention/kernels/amx.c"
-#include "tests/kernels/attention_problems.h"
+#include "tests/kernels/attention_checks.h"
 
 int main(int argc, char **argv)
 {

@@ -2,7 +2,7 @@
 #define FLASH_EMULATE
 #define attn_avx512 emulated_avx512
 #include "attention/kernels/avx512.c"
-#include "tests/kernels/attention_problems.h"
+#include "tests/kernels/attention_checks.h"
 
 int main(int argc, char **argv)
 {

@@ -1,14 +1,14 @@
 /* Attention on NVIDIA GPUs: what a launch is told, and one launcher a kernel.
  *
  * o = softmax(q·kᵀ / sqrt(head_dim) + key_bias) · v over the kept tiles of a plan, bf16 in and out,
- * fp32 sums. A plan arrives in any encoding of block_mask and is turned into one list a row
- * (attn_lists_*), which each kernel executes in an order of its own: so the encoding cannot change
- * a byte; another kernel, or the instance that takes mean tiles and records, may. A row that keeps
- * nothing gives o = 0 and lse = -inf.
+ * fp32 sums. The planes of a plan (attention/plan/plan.h) are turned into one list a row
+ * (attn_lists_*), blocks of any length into runs of keys (attn_ragged_*): forms that are these
+ * kernels' own, which each executes in an order of its own. A row that keeps nothing gives o = 0
+ * and lse = -inf. What a form cannot hold is refused with the field's name.
  *
  * Memory: every pointer of attn_cuda and of the lists in it is the device's; launchers enqueue on
- * the stream, allocate nothing and do not wait. ref_plan.c executes the same struct with every
- * pointer the host's, and is the judge. Threads: launchers may be called from any; the current
+ * the stream, allocate nothing and do not wait. The judge is attn_judge() (kernels/kernels.h), over
+ * the plan and host memory. Threads: launchers may be called from any; the current
  * device is used. Errors: ERR_USAGE (sizes a kernel does not take), ERR_DEVICE (the runtime's). */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_ATTN_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_ATTN_CUDA_H
@@ -17,7 +17,7 @@
 extern "C" { /* the headers below are plain C as well */
 #endif
 
-#include "attention/block_mask.h"
+#include "attention/plan/plan.h"
 #include "model/base/err.h"
 
 /* What a row of tiles does, one word a step: tile number in bits 0-15, kind above. */
@@ -59,24 +59,16 @@ size_t attn_cuda_scratch(void); /* bytes any launch needs */
 
 /* --- plans (plan.c, host) --- */
 
-struct attn_plan { /* what a planner says; host memory; any part may be NULL but map */
-    const struct block_mask *map; /* tiles to compute, any encoding; key_bias is not looked at */
-    /* bit planes [n_plans * rows, words] of uint32, of tiles that ... */
-    const uint32_t *forced; /* ... are computed whatever the others say: sinks, text, ragged end */
-    const uint32_t *dead; /* ... are left out though map keeps them */
-    const uint32_t *mean; /* ... count by their mean key and value when they are not computed */
-    int n_heads;
-};
 struct attn_lists_size {
     size_t row_ptr, steps, order, mean; /* uint32s */
 };
-/* Exact needs of a plan, then the lists themselves into arrays of these sizes. order starts long
- * rows early, but keeps the rows of one head together, whose keys then stay in the cache. */
+/* Exact needs of a plan of equal blocks in host memory, then the lists themselves into arrays of
+ * these sizes. Its heads are those of the launch, from 0 on. order starts long rows early, but keeps the rows of one head together, whose keys then stay in the cache. */
 int attn_lists_size(struct attn_lists_size *s, const struct attn_plan *p, struct err *e);
 int attn_lists_fill(struct attn_lists *l, uint32_t *row_ptr, uint32_t *steps, uint32_t *order,
                     uint32_t *mean, const struct attn_plan *p, struct err *e);
 
-/* The same on the device (expand.cu): arrays of p->map and bit planes are the device's, steps holds
+/* The same on the device (expand.cu): the plan's planes are the device's, steps holds
  * attn_expand_steps() words (the count is not known to the host), scratch attn_expand_scratch()
  * bytes, 16-byte aligned; row_ptr, order and mean as attn_lists_size(). The same words as
  * attn_lists_fill(). Enqueues only. */
@@ -130,16 +122,11 @@ struct attn_ragged {
     const struct attn_ragged_row *row; /* [rows], in the order of starting */
     const struct attn_ragged_run *run;
 };
-struct attn_blocks { /* what a planner says; host memory */
-    int n_heads, n_plans, len_q, len_k, rows, cols;
-    const int32_t *q_at, *k_at; /* [n_plans, rows + 1], [n_plans, cols + 1] first tokens, rising */
-    const uint32_t *keep; /* [n_plans * rows, (cols + 31) / 32] bits */
-};
-/* Exact needs, then both arrays (ragged.c, host). Every query belongs to a block. */
-int attn_ragged_size(size_t *rows, size_t *runs, const struct attn_blocks *b, int block_q,
+/* Exact needs of a plan in host memory, then both arrays (ragged.c). */
+int attn_ragged_size(size_t *rows, size_t *runs, const struct attn_plan *p, int block_q,
                      struct err *e);
 int attn_ragged_fill(struct attn_ragged *r, struct attn_ragged_row *row,
-                     struct attn_ragged_run *run, const struct attn_blocks *b, int block_q,
+                     struct attn_ragged_run *run, const struct attn_plan *p, int block_q,
                      struct err *e);
 int attn_ragged_sm90(const struct attn_cuda *w, const struct attn_ragged *r, struct err *e);
 
@@ -147,17 +134,6 @@ int attn_ragged_sm90(const struct attn_cuda *w, const struct attn_ragged *r, str
  * gives to each tile, from lse of an earlier run (any plan's). Every tile is visited. sm_80 on. */
 int attn_mass_sm80(float *mass, const struct attn_cuda *w, const float *lse, int block_q,
                    int block_k, struct err *e);
-
-/* --- the judge (ref_plan.c, host pointers throughout) --- */
-
-#define ATTN_JUDGE_DENSE 128 /* tiles of a call without a plan, for margin and mass */
-struct attn_judge { /* optional outputs beside w->lse, w->alive */
-    float *o; /* [len_q, N, D], not rounded; w->o is not written */
-    float *margin; /* [N * rows, cols] most of (largest score in tile - largest before) in log2 */
-    float *mass; /* [N * rows, cols] as attn_mass_sm80 */
-    int only_row; /* one row of tiles of every head, or -1 for all */
-};
-int attn_ref_plan(const struct attn_cuda *w, const struct attn_judge *out, struct err *e);
 
 #ifdef __cplusplus
 }

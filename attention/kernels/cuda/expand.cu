@@ -1,7 +1,7 @@
 // Plans that are made on the device to the lists that kernels execute: the same words as plan.c's,
 // without a trip to the host. State over steps is kept as bits and expanded a layer at a time.
 //
-//   bits      any encoding -> one bit a tile, then what is computed and what counts by its mean
+//   bits      planes -> what is computed and what counts by its mean
 //   offsets   steps of each row, summed up by one block
 //   steps     tiles ascending, then groups of mean keys
 //   order     each row's place is the number of rows that start before it (plan.c: before())
@@ -14,42 +14,12 @@ namespace
 constexpr int THREADS = 256;
 
 struct Job {
-    block_mask map; // device arrays
-    const uint32_t *forced, *dead, *wanted_mean;
+    const uint32_t *kept, *forced, *dead, *wanted_mean;
     uint32_t *row_ptr, *steps, *order, *mean, *computed;
     unsigned long long *key;
     int rows, cols, words, n_plans, n_heads, block_k, plan_rows;
+    bool every; // every tile
 };
-
-__device__ bool kept(const block_mask &m, size_t row, int tile)
-{
-    uint32_t from, to;
-    switch (m.map) {
-    case BLOCK_MAP_DENSE:
-        return true;
-    case BLOCK_MAP_BITS:
-        return m.bits[row * m.words + tile / 64] >> (tile % 64) & 1;
-    case BLOCK_MAP_LIST: // ascending: the first that is not below
-        for (from = m.row_ptr[row], to = m.row_ptr[row + 1]; from < to;) {
-            const uint32_t middle = (from + to) / 2;
-            if (m.tiles[middle] < tile)
-                from = middle + 1;
-            else
-                to = middle;
-        }
-        return from < m.row_ptr[row + 1] && m.tiles[from] == tile;
-    case BLOCK_MAP_RANGES: // the first range that ends after it
-        for (from = m.row_ptr[row], to = m.row_ptr[row + 1]; from < to;) {
-            const uint32_t middle = (from + to) / 2;
-            if (m.tiles[2 * middle + 1] <= tile)
-                from = middle + 1;
-            else
-                to = middle;
-        }
-        return from < m.row_ptr[row + 1] && m.tiles[2 * from] <= tile;
-    }
-    return false;
-}
 
 // one warp a row: words of bits, and the number of steps
 __global__ void bits(const __grid_constant__ Job j)
@@ -63,8 +33,8 @@ __global__ void bits(const __grid_constant__ Job j)
         const int tile = 32 * w + lane;
         const size_t at = row * j.words + w;
         const uint32_t all = __ballot_sync(~0u, tile < j.cols);
-        uint32_t on = __ballot_sync(~0u, tile < j.cols && kept(j.map, row, tile));
-        if (j.dead) on &= ~j.dead[at];
+        uint32_t on = j.every ? all : j.kept ? j.kept[at] & all : 0;
+        if (j.dead && !j.every) on &= ~j.dead[at];
         if (j.forced) on |= j.forced[at] & all;
         const uint32_t mean = j.wanted_mean ? j.wanted_mean[at] & ~on & all : 0;
         count += __popc(on);
@@ -167,32 +137,38 @@ size_t padded(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 size_t attn_expand_scratch(const attn_plan *p)
 {
-    const size_t rows = static_cast<size_t>(p->map->n_plans) * p->map->rows;
-    const size_t words = (p->map->cols + 31) / 32;
-    return padded(rows * words * 4) + static_cast<size_t>(p->n_heads) * p->map->rows * 8;
+    const size_t rows = static_cast<size_t>(attn_plans(p)) * p->q.n;
+    const size_t words = attn_words(p->k.n);
+    return padded(rows * words * 4) + static_cast<size_t>(p->n_heads) * p->q.n * 8;
 }
 
 size_t attn_expand_steps(const attn_plan *p)
 {
-    const size_t rows = static_cast<size_t>(p->map->n_plans) * p->map->rows;
-    const size_t groups = p->mean ? (p->map->cols - 1) / p->map->block_k + 1 : 0;
-    return rows * (p->map->cols + groups);
+    const size_t rows = static_cast<size_t>(attn_plans(p)) * p->q.n;
+    const size_t groups = p->mean ? (p->k.n - 1) / p->k.size + 1 : 0;
+    return rows * (p->k.n + groups);
 }
 
 int attn_expand(attn_lists *l, uint32_t *row_ptr, uint32_t *step_words, uint32_t *order_words,
                 uint32_t *mean, const attn_plan *p, void *scratch, void *stream, err *e)
 {
-    const block_mask *m = p->map;
-    if (p->n_heads < 1 || p->n_heads > 65535 || (m->n_plans != 1 && m->n_plans != p->n_heads))
-        return err_set(e, ERR_BUG, "%d attention plans for %d heads, wanted 1 or one a head",
-                       m->n_plans, p->n_heads);
-    if (attn_expand_steps(p) > UINT32_MAX || static_cast<int64_t>(p->n_heads) * m->rows > INT32_MAX)
+    char fields[200];
+    const unsigned can = ATTN_NEED_PLANES | ATTN_NEED_MEAN | ATTN_NEED_DEVICE;
+    const unsigned missing = attn_plan_needs(p) & ~can;
+    const int plans = attn_plans(p), rows = p->q.n, cols = p->k.n;
+    if (missing)
+        return err_set(e, ERR_USAGE, "lists of tiles cannot hold %s",
+                       attn_needs_text(missing, fields, sizeof fields));
+    if (p->n_heads < 1 || p->n_heads > 65535)
+        return err_set(e, ERR_BUG, "an attention plan of %d heads", p->n_heads);
+    if (attn_expand_steps(p) > UINT32_MAX || static_cast<int64_t>(p->n_heads) * rows > INT32_MAX)
         return err_set(e, ERR_USAGE,
                        "%d plans of %d x %d tiles, %d heads, do not fit 32-bit offsets; use larger "
                        "tiles",
-                       m->n_plans, m->rows, m->cols, p->n_heads);
+                       plans, rows, cols, p->n_heads);
     Job j = {};
-    j.map = *m;
+    j.kept = p->kept;
+    j.every = p->all;
     j.forced = p->forced;
     j.dead = p->dead;
     j.wanted_mean = p->mean;
@@ -200,18 +176,18 @@ int attn_expand(attn_lists *l, uint32_t *row_ptr, uint32_t *step_words, uint32_t
     j.steps = step_words;
     j.order = order_words;
     j.mean = p->mean ? mean : nullptr;
-    j.rows = m->rows;
-    j.cols = m->cols;
-    j.words = (m->cols + 31) / 32;
-    j.n_plans = m->n_plans;
+    j.rows = rows;
+    j.cols = cols;
+    j.words = attn_words(cols);
+    j.n_plans = plans;
     j.n_heads = p->n_heads;
-    j.block_k = m->block_k;
-    j.plan_rows = m->n_plans * m->rows;
+    j.block_k = p->k.size;
+    j.plan_rows = plans * rows;
     j.computed = static_cast<uint32_t *>(scratch);
     j.key = reinterpret_cast<unsigned long long *>(
         static_cast<char *>(scratch) + padded(static_cast<size_t>(j.plan_rows) * j.words * 4));
     const int warps = THREADS / 32, row_blocks = (j.plan_rows + warps - 1) / warps;
-    const int tile_blocks = (p->n_heads * m->rows + THREADS - 1) / THREADS;
+    const int tile_blocks = (p->n_heads * rows + THREADS - 1) / THREADS;
     cudaStream_t s = static_cast<cudaStream_t>(stream);
     bits<<<row_blocks, THREADS, 0, s>>>(j);
     offsets<<<1, THREADS, 0, s>>>(j);
@@ -220,14 +196,14 @@ int attn_expand(attn_lists *l, uint32_t *row_ptr, uint32_t *step_words, uint32_t
     order<<<tile_blocks, THREADS, 0, s>>>(j);
     const cudaError_t r = cudaGetLastError();
     if (r != cudaSuccess)
-        return err_set(e, ERR_DEVICE, "lists of %d plans of %d x %d tiles: %s", m->n_plans, m->rows,
-                       m->cols, cudaGetErrorString(r));
+        return err_set(e, ERR_DEVICE, "lists of %d plans of %d x %d tiles: %s", plans, rows, cols,
+                       cudaGetErrorString(r));
     *l = {};
-    l->rows = m->rows;
-    l->cols = m->cols;
-    l->block_q = m->block_q;
-    l->block_k = m->block_k;
-    l->n_plans = m->n_plans;
+    l->rows = rows;
+    l->cols = cols;
+    l->block_q = p->q.size;
+    l->block_k = p->k.size;
+    l->n_plans = plans;
     l->row_ptr = row_ptr;
     l->steps = step_words;
     l->order = order_words;

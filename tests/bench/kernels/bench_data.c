@@ -36,24 +36,41 @@ uint16_t *bench_numbers(size_t n, uint64_t seed)
     return x;
 }
 
-bool bench_keep(void *ctx, int plan, int row, int col)
+static bool keep(const struct attn_plan *p, enum pattern pattern, double density, int plan, int row,
+                 int col)
 {
-    const struct bench_keep *k = ctx;
     uint64_t h;
-    if (k->density >= 1) return true;
-    if (k->pattern == BANDED) { /* the same number of tiles in every row */
-        int width = (int)(k->density * k->cols + .5), from = row - width / 2;
+    if (density >= 1) return true;
+    if (pattern == BANDED) { /* the same number of tiles in every row */
+        int width = (int)(density * p->k.n + .5), from = row - width / 2;
         if (width < 1) width = 1;
-        if (from > k->cols - width) from = k->cols - width;
+        if (from > p->k.n - width) from = p->k.n - width;
         if (from < 0) from = 0;
         return col >= from && col < from + width;
     }
     if (row == col) return true;
-    if (k->pattern == CLUSTERED) /* patches of 4 x 8 tiles: what follows from groups of tokens */
+    if (pattern == CLUSTERED) /* patches of 4 x 8 tiles: what follows from groups of tokens */
         h = mix(((uint64_t)plan << 40) + ((uint64_t)(row / 4) << 20) + (uint64_t)(col / 8) + 99);
     else
         h = mix(((uint64_t)plan << 40) + ((uint64_t)row << 20) + (uint64_t)col);
-    return (double)(h >> 11) * 0x1p-53 < k->density;
+    return (double)(h >> 11) * 0x1p-53 < density;
+}
+
+uint32_t *bench_plan(struct attn_plan *p, int len, int block_q, int block_k, int heads,
+                     enum pattern pattern, double density)
+{
+    struct err e = {0};
+    *p = (struct attn_plan){.n_heads = heads, .per_head = true};
+    CHECK_OK(attn_blocks_equal(&p->q, len, block_q, &e));
+    CHECK_OK(attn_blocks_equal(&p->k, len, block_k, &e));
+    uint32_t *kept = calloc(attn_plane_size(p), sizeof *kept);
+    if (!kept) exit(4);
+    for (int i = 0; i < heads * p->q.n; i++)
+        for (int t = 0; t < p->k.n; t++)
+            if (keep(p, pattern, density, i / p->q.n, i % p->q.n, t))
+                kept[i * attn_words(p->k.n) + t / 32] |= (uint32_t)1 << (t % 32);
+    p->kept = kept;
+    return kept;
 }
 
 int bench_ascending(const void *a, const void *b)

@@ -6,12 +6,9 @@
 
 enum pattern { DENSE, RANDOM, BANDED, CLUSTERED };
 
-struct bench_keep {
-    enum pattern pattern;
-    double density;
-    int rows, cols;
-};
-bool bench_keep(void *ctx, int plan, int row, int col); /* for block_mask_build */
+/* A plan a head, of equal blocks, density 1 or more: every tile. Its plane is the caller's. */
+uint32_t *bench_plan(struct attn_plan *p, int len, int block_q, int block_k, int heads,
+                     enum pattern pattern, double density);
 
 uint16_t *bench_numbers(size_t n, uint64_t seed); /* bf16 */
 /* Numbers below n in another order each call: who runs hot leaves less of the card's power to the

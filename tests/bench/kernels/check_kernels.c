@@ -1,4 +1,4 @@
-/* Every GPU kernel against the judge: random, ragged and adversarial calls; guards; encodings;
+/* Every GPU kernel against the judge: random, ragged and adversarial calls; guards; lists;
  * repetition. Design, attention-kernels 9.4. */
 #include "tests/bench/kernels/checks.h"
 
@@ -22,18 +22,16 @@ static void compare_alive(const char *name, const struct problem *p, const uint3
     CHECK_MSG(!wrong, "%s: %d tiles dead or alive against the judge: %s", name, wrong, p->what);
 }
 
-/* Lists made on the device from this encoding: the same words as the host's. */
-static void check_expand(struct problem *p, const char *encoding)
+/* Lists made on the device from the planes: the same words as the host's. */
+static void check_expand(struct problem *p)
 {
-    const struct block_mask *m = &p->mask;
     struct err e = {0};
     struct on_device d = {0};
-    struct block_mask map = *m;
-    struct attn_plan plan = {.map = &map, .n_heads = p->want.n_heads};
-    size_t rows = (size_t)m->n_plans * (size_t)m->rows, plane = rows * (size_t)p->lists.words * 4;
-    map.row_ptr = own(&d, gpu_copy(m->row_ptr, (rows + 1) * sizeof *m->row_ptr));
-    map.tiles = own(&d, gpu_copy(m->tiles, m->tiles_capacity * sizeof *m->tiles));
-    map.bits = own(&d, gpu_copy(m->bits, rows * m->words * sizeof *m->bits));
+    struct attn_plan plan = p->plan;
+    size_t plane = attn_plane_size(&plan) * 4;
+    plan.where = PLACE_DEVICE;
+    plan.key_bias = NULL; /* the call's */
+    plan.kept = own(&d, gpu_copy(p->kept, plane));
     if (p->forced) plan.forced = own(&d, gpu_copy(p->forced, plane));
     if (p->dead) plan.dead = own(&d, gpu_copy(p->dead, plane));
     if (p->mean) plan.mean = own(&d, gpu_copy(p->mean, plane));
@@ -56,8 +54,7 @@ static void check_expand(struct problem *p, const char *encoding)
         char *got = host_new(words[i].n * 4);
         gpu_read(got, words[i].device, words[i].n * 4);
         CHECK_MSG(memcmp(got, words[i].host, words[i].n * 4) == 0,
-                  "expanded on the device from %s: array %d differs: %s", encoding, (int)i,
-                  p->what);
+                  "expanded on the device: array %d differs: %s", (int)i, p->what);
         free(got);
     }
     release(&d);
@@ -65,7 +62,6 @@ static void check_expand(struct problem *p, const char *encoding)
 
 void check_problem(struct problem *p)
 {
-    static const enum block_map maps[] = {BLOCK_MAP_RANGES, BLOCK_MAP_BITS};
     const struct problem_want *w = &p->want;
     struct err e = {0};
     struct on_device probe;
@@ -80,10 +76,10 @@ void check_problem(struct problem *p)
     float *lse = host_new((size_t)w->len_q * (size_t)w->n_heads * 4);
     float *margin = host_new(rows * cols * 4);
     uint32_t *alive = host_new(rows * ((cols + 31) / 32) * 4);
-    struct attn_cuda judge = p->host;
+    struct attn_job judge = judged(&p->host, &p->plan);
     judge.lse = lse;
     judge.alive = w->alive ? alive : NULL;
-    CHECK_OK(attn_ref_plan(
+    CHECK_OK(attn_judge(
         &judge,
         &(struct attn_judge){.o = want, .margin = w->sparse ? margin : NULL, .only_row = -1}, &e));
     for (int i = 0; i < kernels_under_test(); i++) {
@@ -98,30 +94,15 @@ void check_problem(struct problem *p)
         compare(k->name, p, &first, want, lse);
         if (w->alive) compare_alive(k->name, p, first.alive, alive, margin);
         release(&d);
-        for (size_t x = 0; w->sparse && x < ARRAY_LEN(maps); x++) {
-            problem_encode(p, maps[x]);
-            upload(&d, p);
-            struct output again = run(k, &d, p->what);
-            CHECK_MSG(memcmp(first.o, again.o, d.o_bytes) == 0,
-                      "%s: other bytes for encoding %d: %s", k->name, (int)maps[x], p->what);
-            output_free(&again);
-            release(&d);
-        }
         output_free(&first);
     }
-    static const char *const map_names[] = {"ranges", "bits"};
-    for (size_t x = 0; w->sparse && x < ARRAY_LEN(maps); x++) {
-        problem_encode(p, maps[x]);
-        check_expand(p, map_names[x]);
-    }
-    if (w->sparse) {
-        problem_encode(p, BLOCK_MAP_LIST);
-        check_expand(p, "a list");
-    }
+    if (w->sparse) check_expand(p);
     if (w->sparse && !w->bias && !w->poison && w->lse &&
         w->block_q == 128) { /* mass of every tile under this lse */
         float *mass = host_new(rows * cols * 4), *got = host_new(rows * cols * 4);
-        CHECK_OK(attn_ref_plan(&judge, &(struct attn_judge){.mass = mass, .only_row = -1}, &e));
+        judge.mass = mass; /* over every tile, from lse alone */
+        judge.alive = NULL;
+        CHECK_OK(attn_judge(&judge, &(struct attn_judge){.only_row = -1}, &e));
         struct on_device d;
         upload(&d, p);
         void *device_mass = own(&d, gpu_new(rows * cols * 4)),

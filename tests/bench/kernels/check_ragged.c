@@ -1,24 +1,8 @@
 /* ragged_sm90 against the judge: blocks of any length, none and one token among them. */
 #include "tests/bench/kernels/checks.h"
 
-struct tokens { /* variable blocks as the judge takes them: tiles of one query and one key */
-    const struct attn_blocks *b;
-    const int *q_block, *k_block; /* [n_plans, len] */
-};
-
-static bool keep_token(void *ctx, int plan, int q, int k)
-{
-    const struct tokens *t = ctx;
-    const struct attn_blocks *b = t->b;
-    int row = t->q_block[plan * b->len_q + q], col = t->k_block[plan * b->len_k + k];
-    return b->keep[(size_t)(plan * b->rows + row) * (size_t)((b->cols + 31) / 32) +
-                   (size_t)(col / 32)] >>
-               (col % 32) &
-           1;
-}
-
 /* Random cuts, some of them equal: empty blocks, blocks of one token. */
-static void cut_blocks(struct test_rng *r, int32_t *at, int *block, int n, int len)
+static void cut_blocks(struct test_rng *r, int32_t *at, int n, int len)
 {
     at[0] = 0;
     for (int i = 1; i < n; i++)
@@ -30,9 +14,6 @@ static void cut_blocks(struct test_rng *r, int32_t *at, int *block, int n, int l
             at[k] = at[k - 1];
             at[k - 1] = t;
         }
-    for (int i = 0; i < n; i++)
-        for (int t = at[i]; t < at[i + 1]; t++)
-            block[t] = i;
 }
 
 /* Against the judge, and the same bytes again and again. */
@@ -82,36 +63,25 @@ void check_ragged(struct test_rng *r, int repeats)
     int words = (cols + 31) / 32, chance = rng_int(r, 1, 4);
     int32_t *q_at = host_new((size_t)(plans * (rows + 1)) * 4),
             *k_at = host_new((size_t)(plans * (cols + 1)) * 4);
-    int *q_block = host_new((size_t)(plans * w.len_q) * sizeof(int)),
-        *k_block = host_new((size_t)(plans * w.len_k) * sizeof(int));
     uint32_t *keep = host_new((size_t)(plans * rows * words) * 4);
     for (int i = 0; i < plans; i++) {
-        cut_blocks(r, q_at + i * (rows + 1), q_block + i * w.len_q, rows, w.len_q);
-        cut_blocks(r, k_at + i * (cols + 1), k_block + i * w.len_k, cols, w.len_k);
+        cut_blocks(r, q_at + i * (rows + 1), rows, w.len_q);
+        cut_blocks(r, k_at + i * (cols + 1), cols, w.len_k);
     }
     for (int i = 0; i < plans * rows; i++)
         for (int c = 0; c < cols; c++)
             if (rng_int(r, 1, 4) <= chance) keep[i * words + c / 32] |= (uint32_t)1 << (c % 32);
-    struct attn_blocks b = {w.n_heads, plans, w.len_q, w.len_k, rows, cols, q_at, k_at, keep};
-    struct tokens tokens = {&b, q_block, k_block};
-    struct arena count = {0}, arena = {0};
-    struct block_mask m;
-    CHECK_OK(block_mask_init(&m, w.len_q, w.len_k, 1, 1, plans, &count, &e));
-    CHECK_OK(arena_open(&arena, count.used, &e));
-    CHECK_OK(block_mask_init(&m, w.len_q, w.len_k, 1, 1, plans, &arena, &e));
-    CHECK_OK(block_mask_build(&m, BLOCK_MAP_BITS, keep_token, &tokens, &e));
-    struct attn_plan plan = {.map = &m, .n_heads = w.n_heads};
-    struct attn_lists_size s;
-    struct attn_lists l;
-    CHECK_OK(attn_lists_size(&s, &plan, &e));
-    uint32_t *lists[3] = {host_new(s.row_ptr * 4), host_new(s.steps * 4), host_new(s.order * 4)};
-    CHECK_OK(attn_lists_fill(&l, lists[0], lists[1], lists[2], NULL, &plan, &e));
+    struct attn_plan b = {.n_heads = w.n_heads,
+                          .per_head = plans > 1,
+                          .q = {.len = w.len_q, .n = rows, .at = q_at, .stride = rows + 1},
+                          .k = {.len = w.len_k, .n = cols, .at = k_at, .stride = cols + 1},
+                          .kept = keep,
+                          .may_be_empty = true};
     size_t n = (size_t)w.len_q * (size_t)w.n_heads;
     float *want = host_new(n * (size_t)w.head_dim * 4), *lse = host_new(n * 4);
-    struct attn_cuda judge = p.host;
-    judge.lists = &l;
+    struct attn_job judge = judged(&p.host, &b);
     judge.lse = lse;
-    CHECK_OK(attn_ref_plan(&judge, &(struct attn_judge){.o = want, .only_row = -1}, &e));
+    CHECK_OK(attn_judge(&judge, &(struct attn_judge){.o = want, .only_row = -1}, &e));
     size_t n_rows, n_runs;
     const int block_q = ATTN_RAGGED_QUERIES(w.head_dim);
     struct attn_ragged ragged;
@@ -127,18 +97,13 @@ void check_ragged(struct test_rng *r, int repeats)
     snprintf(name, sizeof name, "ragged_sm90 d%d, %d x %d blocks", w.head_dim, rows, cols);
     check_launches(name, &p, &d, &ragged, want, lse, repeats);
     release(&d);
-    for (int i = 0; i < 3; i++)
-        free(lists[i]);
     free(want);
     free(lse);
     free(row);
     free(run);
     free(q_at);
     free(k_at);
-    free(q_block);
-    free(k_block);
     free(keep);
-    arena_close(&arena);
     problem_free(&p);
     tally_up();
 }

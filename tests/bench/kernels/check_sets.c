@@ -87,7 +87,8 @@ static void check_set(struct test_rng *r, enum logits set, int dim, bool sparse,
     problem_make(&p, &w, r);
     float *want = host_new((size_t)w.len_q * (size_t)dim * 4);
     double before[40] = {0}, cosine;
-    CHECK_OK(attn_ref_plan(&p.host, &(struct attn_judge){.o = want, .only_row = -1}, &e));
+    struct attn_job judge = judged(&p.host, &p.plan);
+    CHECK_OK(attn_judge(&judge, &(struct attn_judge){.o = want, .only_row = -1}, &e));
     for (int turn = 0; turn < (sparse ? 1 : 2); turn++) {
         for (int i = 0; i < kernels_under_test() && i < 40; i++) {
             const struct kernel_under_test *k = kernel_under_test(i);
@@ -130,11 +131,13 @@ static void check_rows(struct test_rng *r, int dim, int block)
     struct problem p;
     problem_make(&p, &w, r);
     for (int none = 0; none < 2; none++) {
-        for (int i = 0; i < p.mask.n_plans * p.mask.rows; i++)
-            for (int c = 0; c < p.mask.cols; c++)
-                p.keep[i * p.mask.cols + c] =
-                    c == (7 * i + 3) % p.mask.cols && !(none && i % 3 == 1);
-        problem_encode(&p, BLOCK_MAP_LIST);
+        int cols = p.plan.k.n, words = attn_words(cols);
+        for (int i = 0; i < attn_plans(&p.plan) * p.plan.q.n; i++) {
+            memset(p.kept + i * words, 0, (size_t)words * 4);
+            int c = (7 * i + 3) % cols;
+            if (!none || i % 3 != 1) p.kept[i * words + c / 32] |= (uint32_t)1 << (c % 32);
+        }
+        problem_lists(&p);
         CHECK_OK(attn_lists_size(&p.size, &p.plan, &e));
         check_problem(&p);
     }

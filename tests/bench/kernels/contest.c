@@ -24,33 +24,28 @@ void contest_add_list(struct contest *b, const struct kernel_under_test *k, enum
                       double density)
 {
     struct err e = {0};
-    struct arena count = {0}, arena = {0};
-    struct block_mask m;
     struct attn_lists_size s;
     struct attn_tile t;
     int len = b->size.len, heads = b->size.heads;
     attn_sm90_variant(k->variant, &t);
-    CHECK_OK(block_mask_init(&m, len, len, t.block_q, t.block_k, heads, &count, &e));
-    CHECK_OK(arena_open(&arena, count.used, &e));
-    CHECK_OK(block_mask_init(&m, len, len, t.block_q, t.block_k, heads, &arena, &e));
-    struct bench_keep keeper = {pattern, density, m.rows, m.cols};
-    CHECK_OK(block_mask_build(&m, BLOCK_MAP_LIST, bench_keep, &keeper, &e));
-    struct attn_plan plan = {.map = &m, .n_heads = heads};
+    struct attn_plan *plan = host_new(sizeof *plan);
+    uint32_t *kept = bench_plan(plan, len, t.block_q, t.block_k, heads, pattern, density);
     struct contender *c = add(b, k->name, k);
-    CHECK_OK(attn_lists_size(&s, &plan, &e));
+    CHECK_OK(attn_lists_size(&s, plan, &e));
     c->arrays[0] = host_new(s.row_ptr * 4);
     c->arrays[1] = host_new(s.steps * 4);
     c->arrays[2] = host_new(s.order * 4);
-    CHECK_OK(attn_lists_fill(&c->host, c->arrays[0], c->arrays[1], c->arrays[2], NULL, &plan, &e));
+    CHECK_OK(attn_lists_fill(&c->host, c->arrays[0], c->arrays[1], c->arrays[2], NULL, plan, &e));
     c->pattern = pattern;
     c->asked = density;
-    c->density = block_mask_density(&m);
+    c->density = attn_plan_density(plan, len);
+    c->plan = plan;
+    c->arrays[6] = kept;
     c->lists = c->host;
     c->lists.row_ptr = c->arrays[3] = gpu_copy(c->arrays[0], s.row_ptr * 4);
     c->lists.steps = c->arrays[4] = gpu_copy(c->arrays[1], s.steps * 4);
     c->lists.order = c->arrays[5] = gpu_copy(c->arrays[2], s.order * 4);
     c->call.lists = &c->lists;
-    arena_close(&arena);
     tally_up();
 }
 
@@ -71,18 +66,20 @@ void contest_check(struct contest *b, struct contender *c)
     struct err e = {0};
     const struct contest_size *s = &b->size;
     size_t row = (size_t)s->heads * (size_t)s->dim, n = (size_t)s->len * row;
-    int block = c->call.lists ? c->host.block_q : ATTN_JUDGE_DENSE;
+    int block = c->call.lists ? c->host.block_q : JUDGE_DENSE;
     int tile = (s->len - 1) / block * 2 / 3;
     bool dense = !c->call.lists;
     float *want = dense && b->dense_want ? b->dense_want : host_new(n * 4);
     uint16_t *got = host_new((size_t)block * row * 2);
-    struct attn_cuda judge = b->host;
-    judge.lists = c->call.lists ? &c->host : NULL;
+    struct attn_plan every = {.n_heads = s->heads, .all = true};
+    CHECK_OK(attn_blocks_equal(&every.q, s->len, JUDGE_DENSE, &e));
+    CHECK_OK(attn_blocks_equal(&every.k, s->len, JUDGE_DENSE, &e));
+    struct attn_job judge = judged(&b->host, dense ? &every : c->plan);
     GPU(cudaMemset(b->o, 0xff, n * 2));
     CHECK_OK(contest_launch(b, c, &e));
     GPU(cudaDeviceSynchronize());
     if (want != b->dense_want)
-        CHECK_OK(attn_ref_plan(&judge, &(struct attn_judge){.o = want, .only_row = tile}, &e));
+        CHECK_OK(attn_judge(&judge, &(struct attn_judge){.o = want, .only_row = tile}, &e));
     size_t from = (size_t)(tile * block) * row, all = (size_t)block * row;
     if (all > n - from) all = n - from;
     gpu_read(got, (char *)b->o + from * 2, all * 2);
@@ -192,6 +189,10 @@ void contest_close(struct contest *b)
             else
                 GPU(cudaFree(b->c[i].arrays[x]));
         }
+    for (int i = 0; i < b->n; i++) {
+        free(b->c[i].arrays[6]);
+        free(b->c[i].plan);
+    }
 #ifdef DITGEN_CUDNN
     attn_cudnn_close(b->cudnn);
     GPU(cudaFree(b->workspace));

@@ -24,7 +24,8 @@ struct contender {
     struct attn_cuda call;
     struct attn_lists lists; /* device arrays */
     struct attn_lists host; /* the same in host memory */
-    void *arrays[6];
+    void *arrays[7]; /* host: 0 to 2, 6; device: 3 to 5 */
+    struct attn_plan *plan; /* of lists */
     double off; /* relative L1 of the spot check, -1: none */
 };
 

@@ -1,7 +1,5 @@
 #include "tests/bench/kernels/problem.h"
 
-#include "model/base/dtype.h"
-
 #define NAN_ROWS 3 /* rows of NaN past the last token: nobody may read them */
 
 struct tally tally;
@@ -41,58 +39,68 @@ static uint16_t *numbers(const struct problem_want *w, int len, double scale, do
     return x;
 }
 
-static bool keep(void *ctx, int plan, int row, int col)
-{
-    const struct problem *p = ctx;
-    return p->keep[((size_t)plan * (size_t)p->mask.rows + (size_t)row) * (size_t)p->mask.cols +
-                   (size_t)col];
-}
-
 static uint32_t *plane(const struct problem *p, bool wanted, double chance, struct test_rng *r)
 {
     if (!wanted) return NULL;
-    size_t words = (size_t)((p->mask.cols + 31) / 32),
-           rows = (size_t)p->mask.n_plans * (size_t)p->mask.rows;
+    size_t words = (size_t)attn_words(p->plan.k.n), rows = attn_plane_size(&p->plan) / words;
     uint32_t *x = must(calloc(rows * words + 1, sizeof *x));
     for (size_t i = 0; i < rows; i++)
-        for (int t = 0; t < p->mask.cols; t++)
+        for (int t = 0; t < p->plan.k.n; t++)
             if (rng_unit(r) < chance) x[i * words + (size_t)(t / 32)] |= 1u << (t % 32);
     return x;
 }
 
-void problem_encode(struct problem *p, enum block_map map)
+static struct heads view(const struct attn_tensor *t, int len, const struct attn_cuda *c)
+{
+    return (struct heads){.at = t->at,
+                          .type = DTYPE_BF16,
+                          .len = len,
+                          .n = c->n_heads,
+                          .dim = c->head_dim,
+                          .token = t->token,
+                          .head = t->head};
+}
+
+struct attn_job judged(const struct attn_cuda *c, const struct attn_plan *plan)
+{
+    return (struct attn_job){.q = view(&c->q, c->len_q, c),
+                             .k = view(&c->k, c->len_k, c),
+                             .v = view(&c->v, c->len_k, c),
+                             .k_mean = view(&c->k_mean, plan->k.n, c),
+                             .v_mean = view(&c->v_mean, plan->k.n, c),
+                             .plan = plan,
+                             .lse = c->lse,
+                             .alive = c->alive,
+                             .alive_log2 = c->alive_log2};
+}
+
+void problem_lists(struct problem *p)
 {
     struct err e = {0};
-    CHECK_OK(block_mask_build(&p->mask, map, keep, p, &e));
-    CHECK_OK(attn_lists_fill(&p->lists, p->row_ptr, p->steps, p->order, p->mean_out, &p->plan, &e));
+    struct attn_plan plan = p->plan;
+    plan.key_bias = NULL; /* the call's */
+    CHECK_OK(attn_lists_fill(&p->lists, p->row_ptr, p->steps, p->order, p->mean_out, &plan, &e));
 }
 
 static void make_plan(struct problem *p, struct test_rng *r)
 {
     const struct problem_want *w = &p->want;
     struct err e = {0};
-    struct arena count = {0};
-    int plans = w->per_head ? w->n_heads : 1;
-    CHECK_OK(
-        block_mask_init(&p->mask, w->len_q, w->len_k, w->block_q, w->block_k, plans, &count, &e));
-    CHECK_OK(arena_open(&p->arena, count.used, &e));
-    CHECK_OK(block_mask_init(&p->mask, w->len_q, w->len_k, w->block_q, w->block_k, plans, &p->arena,
-                             &e));
-    size_t tiles = (size_t)plans * (size_t)p->mask.rows * (size_t)p->mask.cols;
-    p->keep = must(malloc(tiles));
-    for (size_t i = 0; i < tiles; i++)
-        p->keep[i] = rng_unit(r) < w->density;
-    p->forced = plane(p, w->forced, .1, r);
-    p->dead = plane(p, w->dead, .3, r);
-    p->mean = plane(p, w->mean, .7, r);
-    p->plan = (struct attn_plan){&p->mask, p->forced, p->dead, p->mean, w->n_heads};
-    CHECK_OK(block_mask_build(&p->mask, BLOCK_MAP_LIST, keep, p, &e));
+    p->plan.all = false;
+    p->plan.per_head = w->per_head;
+    p->plan.may_be_empty = true;
+    CHECK_OK(attn_blocks_equal(&p->plan.q, w->len_q, w->block_q, &e));
+    CHECK_OK(attn_blocks_equal(&p->plan.k, w->len_k, w->block_k, &e));
+    p->plan.kept = p->kept = plane(p, true, w->density, r);
+    p->plan.forced = p->forced = plane(p, w->forced, .1, r);
+    p->plan.dead = p->dead = plane(p, w->dead, .3, r);
+    p->plan.mean = p->mean = plane(p, w->mean, .7, r);
     CHECK_OK(attn_lists_size(&p->size, &p->plan, &e));
     p->row_ptr = must(malloc((p->size.row_ptr + 1) * 4));
     p->steps = must(malloc((p->size.steps + 1) * 4));
     p->order = must(malloc((p->size.order + 1) * 4));
     p->mean_out = must(malloc((p->size.mean + 1) * 4));
-    problem_encode(p, BLOCK_MAP_LIST);
+    problem_lists(p);
 }
 
 static void poison(struct problem *p)
@@ -195,6 +203,10 @@ void problem_make(struct problem *p, const struct problem_want *want, struct tes
                             .head_dim = w->head_dim,
                             .alive_log2 = -3};
     c->o = c->q; /* strides; the place is the caller's */
+    struct err e = {0};
+    p->plan = (struct attn_plan){.n_heads = w->n_heads, .all = true};
+    CHECK_OK(attn_blocks_equal(&p->plan.q, w->len_q, JUDGE_DENSE, &e));
+    CHECK_OK(attn_blocks_equal(&p->plan.k, w->len_k, JUDGE_DENSE, &e));
     if (w->logits >= STRUCTURED) make_set(p, r);
     if (w->logits == EQUAL)
         for (int h = 0; h < w->n_heads; h++)
@@ -211,14 +223,16 @@ void problem_make(struct problem *p, const struct problem_want *want, struct tes
         make_plan(p, r);
         c->lists = &p->lists;
         if (w->mean) {
-            p->mean_count = tensor_count(w, p->mask.cols);
-            p->k_mean = numbers(w, p->mask.cols, scale / 4, offset, r);
-            p->v_mean = numbers(w, p->mask.cols, .25, offset, r);
-            c->k_mean = tensor(p->k_mean, w, p->mask.cols);
-            c->v_mean = tensor(p->v_mean, w, p->mask.cols);
+            int cols = p->plan.k.n;
+            p->mean_count = tensor_count(w, cols);
+            p->k_mean = numbers(w, cols, scale / 4, offset, r);
+            p->v_mean = numbers(w, cols, .25, offset, r);
+            c->k_mean = tensor(p->k_mean, w, cols);
+            c->v_mean = tensor(p->v_mean, w, cols);
         }
         if (w->poison) poison(p);
     }
+    p->plan.key_bias = p->key_bias; /* of the call where there are lists */
     snprintf(
         p->what, sizeof p->what,
         "q %d k %d heads %d x %d, %s%s%s%s%s%s tiles of %d x %d, density %.2f, logits %d%s%s%s%s",
@@ -232,8 +246,7 @@ void problem_make(struct problem *p, const struct problem_want *want, struct tes
 
 size_t problem_rows(const struct problem *p)
 {
-    int block = p->want.sparse ? p->want.block_q : ATTN_JUDGE_DENSE;
-    return (size_t)p->want.n_heads * (size_t)((p->want.len_q - 1) / block + 1);
+    return (size_t)p->want.n_heads * (size_t)p->plan.q.n;
 }
 
 void problem_free(struct problem *p)
@@ -244,7 +257,7 @@ void problem_free(struct problem *p)
     free(p->k_mean);
     free(p->v_mean);
     free(p->key_bias);
-    free(p->keep);
+    free(p->kept);
     free(p->forced);
     free(p->dead);
     free(p->mean);
@@ -252,5 +265,4 @@ void problem_free(struct problem *p)
     free(p->steps);
     free(p->order);
     free(p->mean_out);
-    arena_close(&p->arena);
 }

@@ -3,6 +3,7 @@
 #define DITGEN_TESTS_BENCH_KERNELS_PROBLEM_H
 
 #include "attention/kernels/cuda/attn_cuda.h"
+#include "attention/kernels/kernels.h"
 #include "tests/check.h"
 
 /* The last four: attention-kernels 9.1, at its sizes. */
@@ -46,11 +47,8 @@ struct problem {
     size_t q_count, k_count, mean_count; /* elements allocated, gaps and guards included */
     uint16_t *q, *k, *v, *k_mean, *v_mean;
     float *key_bias;
-    struct block_mask mask;
-    struct arena arena;
-    bool *keep;
-    uint32_t *forced, *dead, *mean;
-    struct attn_plan plan;
+    uint32_t *kept, *forced, *dead, *mean;
+    struct attn_plan plan; /* dense calls: every tile, in blocks of JUDGE_DENSE */
     struct attn_lists lists; /* host arrays */
     uint32_t *row_ptr, *steps, *order, *mean_out;
     struct attn_lists_size size;
@@ -59,8 +57,11 @@ struct problem {
 };
 
 void problem_make(struct problem *p, const struct problem_want *want, struct test_rng *r);
-/* Lists of the same plan in another encoding, into the same arrays. */
-void problem_encode(struct problem *p, enum block_map map);
+/* Lists of a plane that was changed, no larger than before, into the same arrays. */
+void problem_lists(struct problem *p);
+#define JUDGE_DENSE 128 /* tokens a tile of a call without a plan */
+/* A call with host pointers as the judge takes it; plan: of equal blocks or not. */
+struct attn_job judged(const struct attn_cuda *host, const struct attn_plan *plan);
 void problem_free(struct problem *p);
 size_t problem_rows(const struct problem *p); /* heads * rows of tiles */
 

@@ -25,7 +25,6 @@ struct extras {
     struct attn_ragged ragged;
     double pairs;
     struct attn_plan plan; /* device arrays, for lists made there */
-    struct block_mask map;
     void *made[5]; /* row_ptr, steps, order, mean, scratch */
     float *mass, *lse;
     uint32_t *alive;
@@ -64,33 +63,27 @@ static void lists_of(struct extras *x, struct attn_lists *l, const struct attn_p
 
 static void plans_of(struct extras *x, int len, int heads)
 {
-    struct err e = {0};
-    struct arena count = {0}, arena = {0};
-    struct block_mask m;
-    CHECK_OK(block_mask_init(&m, len, len, 128, 128, heads, &count, &e));
-    CHECK_OK(arena_open(&arena, count.used, &e));
-    CHECK_OK(block_mask_init(&m, len, len, 128, 128, heads, &arena, &e));
-    struct bench_keep keep = {RANDOM, DENSITY, m.rows, m.cols};
-    CHECK_OK(block_mask_build(&m, BLOCK_MAP_BITS, bench_keep, &keep, &e));
-    size_t rows = (size_t)heads * (size_t)m.rows, words = (size_t)(m.cols + 31) / 32;
-    uint32_t *all = host_new(rows * words * 4);
-    memset(all, 0xff, rows * words * 4);
-    struct attn_plan plan = {.map = &m, .n_heads = heads};
+    struct attn_plan plan;
+    uint32_t *kept = bench_plan(&plan, len, 128, 128, heads, RANDOM, DENSITY);
+    size_t rows = (size_t)heads * (size_t)plan.q.n, bytes = attn_plane_size(&plan) * 4;
+    uint32_t *all = host_new(bytes);
+    memset(all, 0xff, bytes);
     lists_of(x, &x->lists, &plan);
     plan.mean = all;
     lists_of(x, &x->with_mean, &plan);
-    x->alive = own(x, gpu_new(rows * words * 4));
-    x->mass = own(x, gpu_new(rows * (size_t)m.cols * 4));
-    x->map = m; /* the same plan, made into lists on the device */
-    x->map.bits = own(x, gpu_copy(m.bits, rows * m.words * sizeof *m.bits));
-    x->plan = (struct attn_plan){.map = &x->map, .n_heads = heads};
+    x->alive = own(x, gpu_new(bytes));
+    x->mass = own(x, gpu_new(rows * (size_t)plan.k.n * 4));
+    x->plan = plan; /* the same plan, made into lists on the device */
+    x->plan.where = PLACE_DEVICE;
+    x->plan.mean = NULL;
+    x->plan.kept = own(x, gpu_copy(kept, bytes));
     x->made[0] = own(x, gpu_new((rows + 1) * 4));
     x->made[1] = own(x, gpu_new(attn_expand_steps(&x->plan) * 4));
     x->made[2] = own(x, gpu_new(rows * 4));
     x->made[3] = NULL;
     x->made[4] = own(x, gpu_new(attn_expand_scratch(&x->plan)));
     free(all);
-    arena_close(&arena);
+    free(kept);
 }
 
 /* Clusters as attention-sparse 1 has them: about 164 queries and 33 keys, another cut a head. */
@@ -117,7 +110,12 @@ static void ragged_of(struct extras *x, int len, int heads, int dim)
                     pairs += (double)(q[i + 1] - q[i]) * (double)(k[c + 1] - k[c]);
                 }
     }
-    struct attn_blocks b = {heads, heads, len, len, rows, cols, q_at, k_at, keep};
+    struct attn_plan b = {.n_heads = heads,
+                          .per_head = true,
+                          .q = {.len = len, .n = rows, .at = q_at, .stride = rows + 1},
+                          .k = {.len = len, .n = cols, .at = k_at, .stride = cols + 1},
+                          .kept = keep,
+                          .may_be_empty = true};
     x->pairs = pairs / heads / ((double)len * len);
     CHECK_OK(attn_ragged_size(&n_rows, &n_runs, &b, ATTN_RAGGED_QUERIES(dim), &e));
     struct attn_ragged_row *row = host_new(n_rows * sizeof *row);

@@ -1,0 +1,277 @@
+/* One task of cpu_flash.h, which includes this: the keys of a row, in chunks; what is written. */
+
+struct flash_now { /* a task under way */
+    const struct flash *f;
+    struct flash_worker w;
+    struct flash_chunk c;
+    const packed *k, *v; /* of this head */
+    int head, plan, row, rows; /* head: of the tensors */
+    bool record, alive; /* whether a chunk's largest scores matter, and did */
+};
+
+/* Whether some row's largest score of this chunk comes near its largest before. */
+static bool flash_near(const struct flash_now *t, int at, int rows)
+{
+    bool near = false;
+    for (int i = 0; i < rows; i++) {
+        float before = t->w.m[at + i], most = v_hmax(v_load(t->w.rowmax + i * VLEN));
+        near = near || before == -INFINITY || most - before > t->f->j->alive_log2;
+    }
+    return near;
+}
+
+static void flash_flush(struct flash_now *t)
+{
+    const struct flash *f = t->f;
+    struct flash_chunk *c = &t->c;
+    const packed *v = t->v;
+    size_t len = (size_t)(f->panels + f->means) * FLASH_NR;
+    if (c->picked) {
+        flash_pack_picked(f, &t->w, c, t->plan, t->head);
+        v = t->w.v;
+        len = FLASH_KB;
+    }
+    for (int at = 0; c->n && at < t->rows; at += FLASH_SUB) {
+        int n = flash_min(FLASH_SUB, t->rows - at);
+        flash_scores(f, &t->w, c, at, n);
+        if (t->record && !t->alive) t->alive = flash_near(t, at, n);
+        flash_probs(f, &t->w, c, at, n);
+        flash_values(f, &t->w, c, v, len, at, n);
+    }
+    c->n = c->runs = c->picked = 0;
+}
+
+/* Adds keys [lo, hi) of the panel that starts at `key`; bias [NR], or NULL. */
+static void flash_push(struct flash_now *t, size_t key, int lo, int hi, const float *bias)
+{
+    struct flash_chunk *c = &t->c;
+    c->panel[c->n] = (struct flash_panel){
+        .k = t->k + key * (size_t)t->f->dk, .key = key, .bias = bias, .lo = lo, .hi = hi};
+    struct flash_keys *last = c->runs ? &c->run[c->runs - 1] : NULL;
+    int column = c->n * FLASH_NR + lo;
+    if (last && last->key + (size_t)last->n == key + (size_t)lo && last->column + last->n == column)
+        last->n += hi - lo;
+    else
+        c->run[c->runs++] = (struct flash_keys){key + (size_t)lo, column, hi - lo};
+    if (++c->n == FLASH_PANELS) flash_flush(t);
+}
+
+static void flash_pick(struct flash_now *t, int position)
+{
+    t->w.pick[t->c.picked] = position;
+    if (++t->c.picked == FLASH_KB) flash_flush(t);
+}
+
+/* Positions [k0, k1). */
+static void flash_add(struct flash_now *t, int k0, int k1)
+{
+    for (int i = k0; t->f->gather && i < k1; i++)
+        flash_pick(t, i);
+    for (int key = k0 / FLASH_NR * FLASH_NR; !t->f->gather && key < k1; key += FLASH_NR) {
+        int lo = key < k0 ? k0 - key : 0, hi = flash_min(FLASH_NR, k1 - key);
+        float *b = NULL;
+        if (t->f->p->key_bias || lo > 0 || hi < FLASH_NR) {
+            b = t->w.bias + t->c.n * FLASH_NR;
+            flash_bias(t->f, b, key, lo, hi);
+        }
+        flash_push(t, (size_t)key, lo, hi, b);
+    }
+}
+
+/* The row's tiles, each by itself where is recorded which matter. */
+static void flash_tiles(struct flash_now *t)
+{
+    const struct attn_plan *p = t->f->p;
+    if (t->record) {
+        uint32_t *alive = t->f->j->alive + ((size_t)t->head * (size_t)p->q.n + (size_t)t->row) *
+                                               (size_t)attn_words(p->k.n);
+        for (int i = 0; i < p->k.n; i++) {
+            if (attn_plan_fate(p, t->plan, t->row, i) != ATTN_COMPUTED) continue;
+            t->alive = false;
+            flash_add(t, attn_block_at(&p->k, t->plan, i), attn_block_at(&p->k, t->plan, i + 1));
+            flash_flush(t);
+            if (t->alive) /* tasks of one row share the words */
+                __atomic_fetch_or(&alive[i / 32], (uint32_t)1 << (i % 32), __ATOMIC_RELAXED);
+        }
+        t->record = false;
+        return;
+    }
+    struct attn_run r = attn_run_begin(p, t->plan, t->row);
+    if (!t->f->gather) r.columns = r.column; /* they come by themselves */
+    while (attn_run_next(&r))
+        flash_add(t, r.k0, r.k1);
+    flash_flush(t);
+}
+
+/* Columns that no computed tile holds. */
+static void flash_columns(struct flash_now *t)
+{
+    const struct attn_plan *p = t->f->p;
+    size_t at = (size_t)t->plan * (size_t)p->q.n + (size_t)t->row;
+    int tile = 0;
+    if (!p->column_ptr || p->all) return;
+    for (uint32_t i = p->column_ptr[at]; i < p->column_ptr[at + 1]; i++) {
+        while (attn_block_at(&p->k, t->plan, tile + 1) <= p->columns[i])
+            tile++;
+        if (attn_plan_fate(p, t->plan, t->row, tile) != ATTN_COMPUTED) flash_pick(t, p->columns[i]);
+    }
+    flash_flush(t);
+}
+
+/* Mean keys: panels of which the row's are kept, with the logarithm of how many keys each is. */
+static void flash_mean_tiles(struct flash_now *t)
+{
+    const struct flash *f = t->f;
+    const struct attn_plan *p = f->p;
+    for (int first = 0; first < p->k.n; first += FLASH_NR) {
+        float *b = t->w.bias + t->c.n * FLASH_NR;
+        int lo = FLASH_NR, hi = 0;
+        for (int i = 0; i < FLASH_NR; i++) {
+            int tile = first + i, n = 0;
+            if (tile < p->k.n && attn_plan_fate(p, t->plan, t->row, tile) == ATTN_BY_MEAN)
+                n = attn_block_at(&p->k, t->plan, tile + 1) - attn_block_at(&p->k, t->plan, tile);
+            b[i] = n > 0 ? (float)log2((double)n) : -INFINITY;
+            if (n > 0) hi = i + 1;
+            if (n > 0 && lo == FLASH_NR) lo = i;
+        }
+        if (hi) flash_push(t, (size_t)f->panels * FLASH_NR + (size_t)first, lo, hi, b);
+    }
+    flash_flush(t);
+}
+
+/* What the plan leaves out: MAKE_RESIDUAL goes on to it. */
+static void flash_rest(struct flash_now *t)
+{
+    int from = 0;
+    for (struct attn_run r = attn_run_begin(t->f->p, t->plan, t->row); attn_run_next(&r);) {
+        flash_add(t, from, r.k0);
+        from = r.k1;
+    }
+    flash_add(t, from, t->f->p->k.len);
+    flash_flush(t);
+}
+
+static void flash_copy_sums(const struct flash *f, float *to[3], float *from[3], int rows)
+{
+    memcpy(to[0], from[0], (size_t)rows * (size_t)f->dv * sizeof(float));
+    memcpy(to[1], from[1], (size_t)rows * sizeof(float));
+    memcpy(to[2], from[2], (size_t)rows * VLEN * sizeof(float));
+}
+
+/* The plan's o beside the sums, which then go on without its means. */
+static void flash_part(struct flash_now *t)
+{
+    struct flash_worker *w = &t->w;
+    const struct flash *f = t->f;
+    float *sums[3] = {w->o, w->m, w->l}, *then[3] = {w->o_then, w->m_then, w->l_then};
+    if (f->means) flash_copy_sums(f, then, sums, t->rows);
+    if (f->means) flash_mean_tiles(t);
+    for (int i = 0; i < t->rows; i++) {
+        float l = v_hsum(v_load(w->l + i * VLEN)), inv = l == 0 ? 0 : 1 / l;
+        for (int c = 0; c < f->dv; c++)
+            w->part[i * f->dv + c] = w->o[i * f->dv + c] * inv;
+    }
+    if (f->means) flash_copy_sums(f, sums, then, t->rows);
+}
+
+static void flash_write(const struct flash_now *t, int i, int token, float inv)
+{
+    const struct flash *f = t->f;
+    const struct attn_job *j = f->j;
+    bool round = j->size->precision != PRECISION_FP32;
+    const float *src = t->w.o + (size_t)i * (size_t)f->dv;
+    float *o = heads_at(&j->o, token, t->head);
+    if (!round && !j->accumulate) {
+        for (int c = 0; c < f->d; c++)
+            o[c] = src[c] * inv;
+    } else if (!round) {
+        for (int c = 0; c < f->d; c++)
+            o[c] += src[c] * inv;
+    } else {
+        for (int c = 0; c < f->d; c++) {
+            float x = bf16_round(src[c] * inv);
+            o[c] = j->accumulate ? bf16_round(o[c] + x) : x;
+        }
+    }
+}
+
+/* o with a residual: made of what is exact, or added. */
+static void flash_write_residual(const struct flash_now *t, int i, int token, float inv)
+{
+    const struct flash *f = t->f;
+    const struct attn_job *j = f->j;
+    bool make = f->p->rule == ATTN_MAKE_RESIDUAL, round = j->size->precision != PRECISION_FP32;
+    const float *src = t->w.o + (size_t)i * (size_t)f->dv;
+    const float *part = t->w.part + (size_t)i * (size_t)f->dv;
+    float *o = heads_at(&j->o, token, t->head);
+    void *residual = heads_at(&j->residual, token, t->head);
+    bool narrow = j->residual.type == DTYPE_BF16;
+    for (int c = 0; c < f->d; c++) {
+        float x = src[c] * inv;
+        if (!make)
+            x += narrow ? bf16_to_f32(((uint16_t *)residual)[c]) : ((float *)residual)[c];
+        else if (narrow)
+            ((uint16_t *)residual)[c] = f32_to_bf16(x - part[c]);
+        else
+            ((float *)residual)[c] = x - part[c];
+        o[c] = round ? bf16_round(x) : x;
+    }
+}
+
+static void flash_finish(const struct flash_now *t, int q0)
+{
+    const struct attn_job *j = t->f->j;
+    enum attn_out rule = t->f->p->rule;
+    for (int i = 0; i < t->rows; i++) {
+        int token = attn_token(&t->f->p->q_order, t->plan, q0 + i);
+        float l = v_hsum(v_load(t->w.l + i * VLEN)), inv = l == 0 ? 0 : 1 / l;
+        if (rule == ATTN_COMPUTE)
+            flash_write(t, i, token, inv);
+        else
+            flash_write_residual(t, i, token, inv);
+        if (!j->lse) continue;
+        double lse = l == 0 ? -HUGE_VAL : ((double)t->w.m[i] + log2((double)l)) / FLASH_LOG2E;
+        j->lse[(size_t)t->head * (size_t)j->q.len + (size_t)token] = (float)lse;
+    }
+}
+
+static void flash_begin(struct flash_now *t, const struct flash *f, const struct flash_task *task,
+                        int worker)
+{
+    size_t keys = (size_t)task->head * (size_t)(f->panels + f->means) * FLASH_NR, stride;
+    *t = (struct flash_now){.f = f, .row = task->row, .rows = task->n};
+    t->plan = flash_plan(f, task->head);
+    t->head = attn_head(f->p, f->first + task->head);
+    t->k = f->k + keys * (size_t)f->dk;
+    t->v = f->v + keys * (size_t)f->dv;
+    flash_worker_of(f, &t->w, worker);
+    for (int i = 0; i < task->n; i += FLASH_MR) {
+        int n = flash_min(FLASH_MR, task->n - i);
+        const float *q = flash_rows(&f->j->q, t->head, &f->p->q_order, t->plan, task->q0 + i, n,
+                                    t->w.rows, &stride);
+        flash_pack_q(f, t->w.q + (size_t)i * (size_t)f->dk, q, stride, n);
+    }
+}
+
+static void flash_one_task(const struct flash *f, const struct flash_task *task, int worker)
+{
+    struct flash_now t;
+    flash_begin(&t, f, task, worker);
+    int rows = flash_up(task->n, FLASH_MR);
+    for (int i = 0; i < rows; i++)
+        t.w.m[i] = -INFINITY;
+    memset(t.w.l, 0, (size_t)rows * VLEN * sizeof *t.w.l);
+    memset(t.w.o, 0, (size_t)rows * (size_t)f->dv * sizeof *t.w.o);
+    t.record = f->j->alive != NULL;
+    FLASH_ENTER();
+    flash_tiles(&t);
+    if (!f->gather || f->j->alive) flash_columns(&t);
+    if (f->p->rule == ATTN_MAKE_RESIDUAL) {
+        flash_part(&t);
+        flash_rest(&t);
+    } else if (f->means) {
+        flash_mean_tiles(&t);
+    }
+    FLASH_LEAVE();
+    flash_finish(&t, task->q0);
+}
