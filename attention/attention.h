@@ -40,6 +40,24 @@ int attn_method_count(void);
 const struct attn_method *attn_method_at(int i);
 const struct attn_method *attn_method_find(const char *name); /* NULL: none */
 
+/* --- methods as words: NAME[:OPTION=VALUE[,OPTION=VALUE ...]], the value of --attention --- */
+
+/* Every name, option and value is one that can be; ERR_USAGE with those there are. */
+int attn_words_check(const char *text, struct err *e);
+/* The method and its options for attn_params; attn_words_free() frees them. */
+int attn_words_read(const struct attn_method **method, void **options, const char *text,
+                    struct err *e);
+void attn_words_free(const struct attn_method *method, void *options); /* takes NULL */
+enum attn_words_has { ATTN_WORDS_NO_METHOD, ATTN_WORDS_METHOD, ATTN_WORDS_OPTION };
+/* Whether text names the method, and says that option. */
+enum attn_words_has attn_words_has(const char *text, const char *method, const char *option);
+/* What text says of an option; heap; NULL: nothing, or no memory. */
+char *attn_words_get(const char *text, const char *method, const char *option);
+/* text with the option of a method that it names said anew, on the heap in *out. The value is not
+ * checked. */
+int attn_words_set(char **out, const char *text, const char *method, const char *option,
+                   const char *value, struct err *e);
+
 struct attn_kernel_info { /* for lists and help; best first */
     const char *name, *summary;
     enum cpu_level needs;

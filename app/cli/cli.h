@@ -10,13 +10,14 @@
 #include "app/lib/settings.h"
 
 struct cli {
-    struct settings settings;
+    struct ditgen_settings *settings;
     /* what to do: not part of the settings, not accepted in files */
     char *file; /* -f */
     char *output; /* -o */
     char *profile, *config, *dump_config;
     char *latents; /* where to keep the denoised latents */
     bool yes, plan, quiet, help, version;
+    bool seed_drawn; /* nobody gave one */
     int verbose;
     int progress; /* 0: bar or lines; 1: json */
     /* words without a flag */
@@ -31,11 +32,12 @@ enum cli_words { CLI_NO_WORD, CLI_PROMPT, CLI_CLIP };
 int cli_parse(struct cli *c, int argc, char **argv, enum cli_words words, struct err *e);
 void cli_fini(struct cli *c);
 
-/* For --help: rows that are flags but not settings, and how a row is spelled. */
-extern const struct option cli_rows[];
-const char *cli_short(const char *row); /* "-W" or NULL */
-const char *cli_metavar(const struct option *o); /* "TEXT" or "" */
-/* The nearest flag to an unknown one ("--stesp" → "--steps"); NULL: none. */
-const char *cli_nearest(const char *name);
+/* Fills in what nobody said: d's defaults, the name of the model built in, a drawn seed. note[256]:
+ * what was rounded, "" if nothing. */
+int cli_resolve(struct cli *c, const struct ditgen *d, char *note, struct err *e);
+
+/* Flags that are no settings; rows as in setting.h, offsets in struct cli; ends in one without a
+ * name. */
+extern const struct setting cli_rows[];
 
 #endif

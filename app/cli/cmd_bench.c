@@ -135,7 +135,7 @@ static int on_progress(void *ctx, const struct ditgen_progress *p)
     return 0;
 }
 
-static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settings *g,
+static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settings *s,
                    struct err *e)
 {
     struct ditgen_error de;
@@ -143,7 +143,7 @@ static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settin
     b->phase = DITGEN_TEXT;
     b->marks = b->run == 0 && mark_memory();
     b->begin = b->last = peak_clock();
-    if (ditgen_generate(d, g, &calls, &de) < 0)
+    if (ditgen_generate(d, s, &calls, &de) < 0)
         return err_set(e, (enum err_code)de.code, "%s", de.message);
     double end = peak_clock();
     end_memory(b, DITGEN_DECODE);
@@ -164,7 +164,7 @@ static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settin
 
 struct report {
     const struct bench *b;
-    const struct ditgen_settings *g;
+    const struct ditgen_settings *s;
     struct ditgen_plan plan;
     struct peak peak;
     struct cpu cpu;
@@ -177,7 +177,8 @@ static const char *const phase_names[DITGEN_PHASES] = {"text", "denoise", "decod
 /* The peak that the run's precision is judged by. */
 static double judge(const struct report *r)
 {
-    return strcmp(r->plan.precision, "bf16") == 0 && r->peak.bf16 > 0 ? r->peak.bf16 : r->peak.fp32;
+    bool bf16 = r->plan.bf16 && !r->plan.emulated && r->peak.bf16 > 0;
+    return bf16 ? r->peak.bf16 : r->peak.fp32;
 }
 
 static void print_rate(const struct report *r, enum row row, double flops)
@@ -205,9 +206,10 @@ static void print_tables(const struct report *r)
            p->threads, r->cpu.cores);
     printf("peak %.1f GFLOP/s fp32 (%s)", r->peak.fp32 * 1e-9, r->peak.fp32_by);
     if (r->peak.bf16 > 0) printf(", %.1f GFLOP/s bf16 (%s)", r->peak.bf16 * 1e-9, r->peak.bf16_by);
-    printf("\n%dx%d, %d frames, %d steps of %d branch%s, %d tokens, %s\n", r->g->width,
-           r->g->height, r->g->frames, r->g->steps, p->branches, p->branches > 1 ? "es" : "",
-           p->tokens, p->precision);
+    printf("\n%dx%d, %d frames, %d steps of %d branch%s, %d tokens, %s\n",
+           settings_int(r->s, SET_WIDTH), settings_int(r->s, SET_HEIGHT),
+           settings_int(r->s, SET_FRAMES), settings_int(r->s, SET_STEPS), p->branches,
+           p->branches > 1 ? "es" : "", p->tokens, p->precision);
     printf("linear %s; attention %s\n\n%-12s %10s %10s %10s   seconds, %d run%s\n", p->linear,
            p->attention, "phase", "median", "fastest", "slowest", r->b->runs,
            r->b->runs > 1 ? "s" : "");
@@ -234,7 +236,8 @@ static void print_json(const struct report *r)
     if (r->peak.bf16 > 0) printf(", \"peak_bf16_gflops\": %.3f", r->peak.bf16 * 1e-9);
     printf(", \"width\": %d, \"height\": %d, \"frames\": %d, \"steps\": %d, \"branches\": %d, "
            "\"tokens\": %d, \"precision\": \"%s\", \"linear\": ",
-           r->g->width, r->g->height, r->g->frames, r->g->steps, p->branches, p->tokens,
+           settings_int(r->s, SET_WIDTH), settings_int(r->s, SET_HEIGHT),
+           settings_int(r->s, SET_FRAMES), settings_int(r->s, SET_STEPS), p->branches, p->tokens,
            p->precision);
     json_put_string(stdout, p->linear);
     printf(", \"attention\": ");
@@ -307,13 +310,13 @@ static int alloc_samples(struct bench *b, int steps, struct err *e)
 
 static int measure(struct report *r, struct bench *b, struct ditgen *d, struct err *e)
 {
-    struct model_clip clip = {.width = r->g->width,
-                              .height = r->g->height,
-                              .frames = r->g->frames,
-                              .num_steps = r->g->steps,
+    struct model_clip clip = {.width = settings_int(r->s, SET_WIDTH),
+                              .height = settings_int(r->s, SET_HEIGHT),
+                              .frames = settings_int(r->s, SET_FRAMES),
+                              .num_steps = settings_int(r->s, SET_STEPS),
                               .guided = r->plan.branches > 1};
     struct model_work work;
-    if (alloc_samples(b, r->g->steps, e) < 0) return -1;
+    if (alloc_samples(b, settings_int(r->s, SET_STEPS), e) < 0) return -1;
     cpu_detect(&r->cpu);
     threads_set(r->plan.threads);
     peak_measure(&r->peak, r->cpu.level);
@@ -321,7 +324,7 @@ static int measure(struct report *r, struct bench *b, struct ditgen *d, struct e
     r->step_flops = r->plan.branches * (work.linear + work.attn);
     r->decode_flops = work.decode;
     for (b->run = 0; b->run < b->runs; b->run++)
-        if (one_run(b, d, r->g, e) < 0) return -1;
+        if (one_run(b, d, r->s, e) < 0) return -1;
     for (int i = 0; i < ROWS; i++)
         qsort(b->rows[i].v, (size_t)b->rows[i].n, sizeof(double), by_value);
     return 0;
@@ -330,18 +333,16 @@ static int measure(struct report *r, struct bench *b, struct ditgen *d, struct e
 static int bench_run(struct bench *b, struct cli *c, struct err *e)
 {
     struct ditgen *d = NULL;
-    struct ditgen_settings g;
     struct ditgen_error de;
     struct progress progress;
-    struct report r = {.b = b, .g = &g};
-    char note[256], methods[512];
+    struct report r = {.b = b};
+    char note[256];
     int rc = -1;
-    if (ditgen_open(&d, c->settings.model, &de) < 0) goto library;
-    if (settings_resolve(&c->settings, d, &g, note, e) < 0) goto out;
-    if (settings_method_text(&c->settings, methods, sizeof methods, e) < 0) goto out;
-    g.attention_options = methods[0] ? methods : NULL;
+    if (ditgen_open(&d, settings_text(c->settings, SET_MODEL), &de) < 0) goto library;
+    if (cli_resolve(c, d, note, e) < 0) goto out;
+    r.s = c->settings;
     r.before = cost_resident();
-    if (ditgen_plan(d, &g, &r.plan, &de) < 0) goto library;
+    if (ditgen_plan(d, r.s, &r.plan, &de) < 0) goto library;
     progress_init(&progress, stderr, c->progress == 1,
                   c->quiet || (c->progress == 0 && !isatty(STDERR_FILENO)));
     b->progress = &progress;
@@ -371,10 +372,10 @@ int cmd_bench(int argc, char **argv, struct err *e)
     if (rc < 0) return -1;
     rc = cli_parse(&c, argc, argv, CLI_PROMPT, e);
     if (rc == 0) rc = refuse_foreign(&c, e);
-    if (rc == 0 && !settings_from(&c.settings, "prompt"))
-        rc = settings_set(&c.settings, LAYER_FLAG, "prompt", PROMPT, e);
-    if (rc == 0 && !settings_from(&c.settings, "seed")) /* nothing is drawn: runs compare */
-        rc = settings_set(&c.settings, LAYER_FLAG, "seed", "1", e);
+    if (rc == 0 && !settings_from(c.settings, SET_PROMPT))
+        rc = settings_set(c.settings, LAYER_FLAG, "prompt", PROMPT, e);
+    if (rc == 0 && !settings_from(c.settings, SET_SEED)) /* nothing is drawn: runs compare */
+        rc = settings_set(c.settings, LAYER_FLAG, "seed", "1", e);
     if (rc == 0) rc = bench_run(&b, &c, e);
     for (int i = 0; i < ROWS; i++)
         free(b.rows[i].v);

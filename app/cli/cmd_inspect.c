@@ -7,7 +7,7 @@
 
 #include "app/lib/assets.h"
 #include "app/cli/cmd.h"
-#include "app/lib/ditgen.h"
+#include "app/lib/settings.h"
 #include "app/cli/progress.h"
 #include "model/base/json.h"
 #include "model/model.h"
@@ -46,12 +46,29 @@ static void put_model(const struct model_info *m)
     if (m->has_turbo) printf("few-step weights (--turbo)\n");
 }
 
+static int put_defaults(struct ditgen *d, struct err *e)
+{
+    struct ditgen_settings *none = NULL, *s = NULL;
+    if (settings_open(&none, e) < 0) return -1;
+    int rc = settings_resolve(&s, none, d, NULL, e);
+    if (rc == 0) {
+        printf("defaults (%s)\n  %-16s %dx%d, %d frames at %g fps, %d steps, guidance scale %g\n",
+               ditgen_defaults_from(d), "clip", settings_int(s, SET_WIDTH),
+               settings_int(s, SET_HEIGHT), settings_int(s, SET_FRAMES), settings_real(s, SET_FPS),
+               settings_int(s, SET_STEPS), settings_real(s, SET_GUIDANCE_SCALE));
+        const char *negative = settings_text(s, SET_NEGATIVE);
+        if (*negative) printf("  %-16s %s\n", "negative prompt", negative);
+    }
+    settings_close(none);
+    settings_close(s);
+    return rc;
+}
+
 static int inspect_folder(const char *dir, struct err *e)
 {
     struct model_info m;
     struct sched_config s;
     struct ditgen *d = NULL;
-    struct ditgen_settings g;
     struct ditgen_error de;
     char path[ASSETS_PATH + 64];
     if (model_info_read(&m, dir, e) < 0) return -1;
@@ -61,13 +78,9 @@ static int inspect_folder(const char *dir, struct err *e)
     put_model(&m);
     printf("scheduler\n  %-16s %s, solver %s, flow shift %g\n", "class", s.class_name, s.solver,
            s.flow_shift);
-    ditgen_defaults(d, &g);
-    printf("defaults (%s)\n  %-16s %dx%d, %d frames at %g fps, %d steps, guidance scale %g\n",
-           ditgen_defaults_from(d), "clip", g.width, g.height, g.frames, g.fps, g.steps,
-           g.guidance_scale);
-    if (*g.negative_prompt) printf("  %-16s %s\n", "negative prompt", g.negative_prompt);
+    int rc = put_defaults(d, e);
     ditgen_close(d);
-    return 0;
+    return rc;
 }
 
 /* --- one safetensors file

@@ -28,7 +28,7 @@ static void list_methods(void)
         printf("  %-12s %s%s%s%s\n", m->name, m->summary, m->paper ? " (arXiv " : "",
                m->paper ? m->paper : "", m->paper ? ")" : "");
         for (const struct option *o = m->options; o && o->name; o++)
-            printf("  %-12s --%s: %s\n", "", o->name, o->help);
+            printf("  %-12s %s:%s=... %s\n", "", m->name, o->name, o->help);
     }
 }
 

@@ -39,11 +39,11 @@ static int stored_settings(char **text, const char *path, struct err *e)
 static int check_model(const struct cli *c, struct err *e)
 {
     char path[ASSETS_PATH];
-    if (settings_from(&c->settings, "model") != LAYER_CONFIG) return 0;
-    if (assets_model(path, c->settings.model, e) == 0) return 0;
+    if (settings_from(c->settings, SET_MODEL) != LAYER_CONFIG) return 0;
+    const char *model = settings_text(c->settings, SET_MODEL);
+    if (assets_model(path, model, e) == 0) return 0;
     return err_set(e, ERR_INPUT,
-                   "the clip was made with the model '%.100s'; give its folder by -m DIR",
-                   c->settings.model);
+                   "the clip was made with the model '%.100s'; give its folder by -m DIR", model);
 }
 
 int cmd_rerun(int argc, char **argv, struct err *e)
@@ -63,8 +63,8 @@ int cmd_rerun(int argc, char **argv, struct err *e)
         goto out;
     }
     if (stored_settings(&text, c.words[0], e) < 0) goto out;
-    if (profile_from_clip(&c.settings, LAYER_CONFIG, text, c.words[0], e) < 0) goto out;
-    if (!settings_from(&c.settings, "prompt")) {
+    if (profile_from_clip(c.settings, LAYER_CONFIG, text, c.words[0], e) < 0) goto out;
+    if (!settings_from(c.settings, SET_PROMPT)) {
         err_set(e, ERR_INPUT, "%s: its settings have no prompt; give one by -p", c.words[0]);
         goto out;
     }

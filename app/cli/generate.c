@@ -57,8 +57,8 @@ static int from_library(struct err *e, const struct ditgen_error *de)
 }
 
 /* Frames into the writer; the file appears only when all of them are in. */
-static int make_clip(struct work *w, struct ditgen *d, const struct ditgen_settings *g,
-                     const struct writer_params *wp, struct err *e)
+static int make_clip(struct work *w, struct ditgen *d, const struct writer_params *wp,
+                     struct err *e)
 {
     struct ditgen_error de;
     struct ditgen_callbacks calls = {.ctx = w,
@@ -69,7 +69,7 @@ static int make_clip(struct work *w, struct ditgen *d, const struct ditgen_setti
                                      .log_level = w->cli->verbose};
     stop_arm(true);
     if (writer_open(&w->writer, wp, e) < 0) return -1;
-    int rc = ditgen_generate(d, g, &calls, &de);
+    int rc = ditgen_generate(d, w->cli->settings, &calls, &de);
     progress_pause(w->progress);
     if (rc < 0) {
         writer_abort(w->writer);
@@ -85,38 +85,31 @@ static int make_clip(struct work *w, struct ditgen *d, const struct ditgen_setti
     return writer_close(w->writer, e);
 }
 
-/* Opens the model and fills the settings; *g borrows from c->settings. */
-static int prepare(struct cli *c, struct ditgen **d, struct ditgen_settings *g, struct progress *p,
-                   char *methods, size_t n_methods, struct err *e)
+/* Opens the model and fills in what nobody said. */
+static int prepare(struct cli *c, struct ditgen **d, struct progress *p, struct err *e)
 {
     struct ditgen_error de;
     char note[256];
-    if (ditgen_open(d, c->settings.model, &de) < 0) return from_library(e, &de);
-    if (settings_resolve(&c->settings, *d, g, note, e) < 0) return -1;
-    if (settings_method_text(&c->settings, methods, n_methods, e) < 0) return -1;
-    g->attention_options = methods[0] ? methods : NULL;
-    if (!settings_from(&c->settings, "model") &&
-        settings_set(&c->settings, LAYER_FLAG, "model", ASSETS_MODEL, e) < 0)
-        return -1;
+    if (ditgen_open(d, settings_text(c->settings, SET_MODEL), &de) < 0) return from_library(e, &de);
+    if (cli_resolve(c, *d, note, e) < 0) return -1;
     if (note[0]) progress_say(p, "%s", note);
     return 0;
 }
 
 /* precision as it was chosen, so that a stored "auto" does not change its meaning elsewhere. */
-static int fix_precision(struct settings *s, const struct ditgen_plan *plan, struct err *e)
+static int fix_precision(struct cli *c, const struct ditgen_plan *plan, struct err *e)
 {
-    return settings_set(s, LAYER_FLAG, "precision",
-                        strcmp(plan->precision, "fp32") == 0 ? "fp32" : "bf16", e);
+    return settings_set(c->settings, LAYER_FLAG, "precision", plan->bf16 ? "bf16" : "fp32", e);
 }
 
-static int write_clip(struct cli *c, struct ditgen *d, const struct ditgen_settings *g,
-                      const char *path, const char *text, struct progress *p, struct err *e)
+static int write_clip(struct cli *c, struct ditgen *d, const char *path, const char *text,
+                      struct progress *p, struct err *e)
 {
     struct work w = {.cli = c, .progress = p, .stored = text};
     struct writer_params wp;
-    output_params(&wp, &c->settings, path, text, c->yes);
-    if (make_clip(&w, d, g, &wp, e) < 0) return -1;
-    plan_print_done(p, path, g);
+    output_params(&wp, c->settings, path, text, c->yes);
+    if (make_clip(&w, d, &wp, e) < 0) return -1;
+    plan_print_done(p, path, c->settings);
     if (!w.late.code) return 0;
     return err_set(e, w.late.code, "%.400s; the clip is %.80s", w.late.msg, path);
 }
@@ -124,51 +117,51 @@ static int write_clip(struct cli *c, struct ditgen *d, const struct ditgen_setti
 int generate_run(struct cli *c, const char *suffix, struct err *e)
 {
     struct ditgen *d = NULL;
-    struct ditgen_settings g;
     struct ditgen_error de;
     struct ditgen_plan plan;
     struct progress p;
     struct writer_params wp;
-    char methods[512], name[ASSETS_PATH];
+    char name[ASSETS_PATH];
     const char *path = c->output;
     char *stored = NULL, *used = NULL;
     int rc = -1;
 
     progress_init(&p, stderr, c->progress == 1, c->quiet || (c->plan && c->progress == 0));
     if (stop_watch(e) < 0) return -1;
-    if (prepare(c, &d, &g, &p, methods, sizeof methods, e) < 0) goto out;
+    if (prepare(c, &d, &p, e) < 0) goto out;
     if (!path) {
-        output_name(name, sizeof name, g.prompt, g.seed, suffix);
+        output_name(name, sizeof name, settings_text(c->settings, SET_PROMPT),
+                    settings_seed(c->settings), suffix);
         path = name;
     }
     if (strcmp(path, "-") == 0 && !c->plan && isatty(STDOUT_FILENO)) {
         err_set(e, ERR_USAGE, "--output - is for a pipe, standard output is a terminal");
         goto out;
     }
-    output_params(&wp, &c->settings, path, NULL, c->yes || c->plan);
+    output_params(&wp, c->settings, path, NULL, c->yes || c->plan);
     if (writer_check(&wp, e) < 0) goto out;
     if (c->latents && output_check(c->latents, c->yes || c->plan, e) < 0) goto out;
     if (c->dump_config && output_check(c->dump_config, c->yes, e) < 0) goto out;
-    if (ditgen_plan(d, &g, &plan, &de) < 0) {
+    if (ditgen_plan(d, c->settings, &plan, &de) < 0) {
         from_library(e, &de);
         goto out;
     }
-    if (fix_precision(&c->settings, &plan, e) < 0) goto out;
-    used = settings_text(&c->settings, false);
-    stored = settings_text(&c->settings, true);
+    if (fix_precision(c, &plan, e) < 0) goto out;
+    used = settings_dump(c->settings, false);
+    stored = settings_dump(c->settings, true);
     if (!used || !stored) {
         err_set(e, ERR_RESOURCE, "no memory for the settings");
         goto out;
     }
     if (c->dump_config && output_text(c->dump_config, used, c->yes, e) < 0) goto out;
     if (c->plan) {
-        plan_print(stdout, c->progress == 1, &plan, &g, &c->settings, d);
+        plan_print(stdout, c->progress == 1, &plan, c->settings, d);
         if (!plan.fits) e->code = ERR_RESOURCE; /* the plan has said it all */
         rc = 0;
         goto out;
     }
-    plan_print_short(&p, &plan, &g, &c->settings, d, path);
-    rc = write_clip(c, d, &g, path, stored, &p, e);
+    plan_print_short(&p, &plan, c, d, path);
+    rc = write_clip(c, d, path, stored, &p, e);
 out:
     free(used);
     free(stored);

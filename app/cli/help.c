@@ -20,13 +20,14 @@ static int screen_width(FILE *to)
     return 96;
 }
 
-/* text in a column of its own, broken at blanks; the cursor stands at `at`. */
-static void put_column(FILE *to, int at, int width, const char *text)
+/* text and tail in a column of its own, broken at blanks; the cursor stands at `at`. */
+static void put_column(FILE *to, int at, int width, const char *text, const char *tail)
 {
     if (at >= COLUMN) fputc('\n', to), at = 0;
     fprintf(to, "%*s", COLUMN - at, "");
     int room = width - COLUMN, col = 0;
-    for (const char *p = text; *p;) {
+    for (const char *p = text; *p || *tail;) {
+        if (!*p) p = tail + strspn(tail, " "), tail = "";
         int n = (int)strcspn(p, " ");
         if (col && col + 1 + n > room) {
             fprintf(to, "\n%*s", COLUMN, "");
@@ -42,41 +43,55 @@ static void put_column(FILE *to, int at, int width, const char *text)
     fputc('\n', to);
 }
 
-static void put_row(FILE *to, int width, const struct option *o)
+static void put_flag(FILE *to, int width, const char *dash, const char *name, const char *word,
+                     const struct option *o)
 {
-    char flag[96], help[400], value[48] = "";
-    const char *dash = cli_short(o->name), *meta = cli_metavar(o);
-    int n = snprintf(flag, sizeof flag, "  %-4s --%s%s%s", dash && strlen(dash) <= 2 ? dash : "",
-                     o->name, *meta ? " " : "", meta);
-    if (dash && strlen(dash) > 2)
-        n = snprintf(flag, sizeof flag, "  %s, --%s %s", dash, o->name, meta);
+    char flag[200], value[48] = "";
+    int n =
+        snprintf(flag, sizeof flag, dash && strlen(dash) > 2 ? "  %s, --%s%s%s" : "  %-4s --%s%s%s",
+                 dash ? dash : "", name, *word ? " " : "", word);
     /* a default that is the same for every model */
     if ((o->type == OPTION_INT || o->type == OPTION_DOUBLE) && o->def != 0 && o->def >= o->lo)
         snprintf(value, sizeof value, " (%g)", o->def);
-    snprintf(help, sizeof help, "%s%s", o->help, value);
     fputs(flag, to);
-    put_column(to, n, width, help);
+    put_column(to, n, width, o->help, value);
 }
 
-static void put_table(FILE *to, int width, const char *title, const struct option *table)
+static void put_row(FILE *to, int width, const struct setting *s)
 {
-    fprintf(to, "\n%s\n", title);
-    for (const struct option *o = table; o && o->name; o++)
-        put_row(to, width, o);
+    put_flag(to, width, s->dash, s->option.name, setting_word(s), &s->option);
+}
+
+/* Its own options, as they follow the method's name and as flags. */
+static void put_method(FILE *to, int width, const struct attn_method *m)
+{
+    if (!m->options || !m->options->name) return;
+    fprintf(to, "\nWith --attention %s (also as %s:", m->name, m->name);
+    for (const struct option *o = m->options; o->name; o++)
+        fprintf(to, "%s%s=...", o == m->options ? "" : ",", o->name);
+    fputs(")\n", to);
+    for (const struct option *o = m->options; o->name; o++) {
+        const struct setting row = {.option = *o};
+        char name[128];
+        setting_method_name(&(struct setting_method){m, o}, name, sizeof name);
+        put_flag(to, width, NULL, name, setting_word(&row), o);
+    }
 }
 
 static void put_all(FILE *to)
 {
-    int width = screen_width(to);
-    for (const struct settings_group *g = settings_groups; g->title; g++)
-        put_table(to, width, g->title, g->options);
-    for (int i = 0; i < attn_method_count(); i++) {
-        const struct attn_method *m = attn_method_at(i);
-        char title[128];
-        snprintf(title, sizeof title, "With --attention %s", m->name);
-        if (m->options && m->options->name) put_table(to, width, title, m->options);
+    int width = screen_width(to), section = -1;
+    for (int i = 0; i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if ((int)s->section != section) fprintf(to, "\n%s\n", setting_section_title(s->section));
+        section = (int)s->section;
+        put_row(to, width, s);
     }
-    put_table(to, width, "Files and talk", cli_rows);
+    for (int i = 0; i < attn_method_count(); i++)
+        put_method(to, width, attn_method_at(i));
+    fputs("\nFiles and talk\n", to);
+    for (const struct setting *s = cli_rows; s->option.name; s++)
+        put_row(to, width, s);
 }
 
 void help_generate(FILE *to)

@@ -56,20 +56,20 @@ void output_fps(double fps, int *num, int *den)
     *num = (int)lrint(fps * *den);
 }
 
-void output_params(struct writer_params *p, const struct settings *s, const char *path,
+void output_params(struct writer_params *p, const struct ditgen_settings *s, const char *path,
                    const char *text, bool overwrite)
 {
     *p = (struct writer_params){.path = path,
-                                .width = s->width,
-                                .height = s->height,
-                                .frames = s->frames,
-                                .codec = s->codec,
-                                .preset = s->preset,
-                                .pix_fmt = s->pix_fmt,
-                                .crf = s->crf,
+                                .width = settings_int(s, SET_WIDTH),
+                                .height = settings_int(s, SET_HEIGHT),
+                                .frames = settings_int(s, SET_FRAMES),
+                                .codec = settings_text(s, SET_CODEC),
+                                .preset = settings_text(s, SET_PRESET),
+                                .pix_fmt = settings_text(s, SET_PIX_FMT),
+                                .crf = settings_int(s, SET_CRF),
                                 .settings = text,
                                 .overwrite = overwrite};
-    output_fps(s->fps, &p->fps_num, &p->fps_den);
+    output_fps(settings_real(s, SET_FPS), &p->fps_num, &p->fps_den);
 }
 
 int output_check(const char *path, bool overwrite, struct err *e)

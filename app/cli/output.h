@@ -14,7 +14,7 @@ void output_name(char *name, size_t n, const char *prompt, uint64_t seed, const 
 void output_fps(double fps, int *num, int *den);
 
 /* path and settings text are borrowed. */
-void output_params(struct writer_params *p, const struct settings *s, const char *path,
+void output_params(struct writer_params *p, const struct ditgen_settings *s, const char *path,
                    const char *text, bool overwrite);
 
 /* latents [shape] as a safetensors file with one tensor "latents", and the settings of its clip. */

@@ -5,14 +5,15 @@
 
 #include "app/lib/assets.h"
 
-static const char *model_name(char *buf, size_t n, const struct settings *s)
+static const char *model_name(char *buf, size_t n, const struct ditgen_settings *s)
 {
-    path_last(buf, n, s->model ? s->model : ASSETS_MODEL);
+    const char *model = settings_text(s, SET_MODEL);
+    path_last(buf, n, model ? model : ASSETS_MODEL);
     return buf;
 }
 
-static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditgen_settings *g,
-                       const struct settings *s, const struct ditgen *d)
+static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditgen_settings *s,
+                       const struct ditgen *d)
 {
     static const char *const phases[] = {"text", "denoise", "decode"};
     char name[256];
@@ -24,8 +25,10 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
             ",\"width\":%d,\"height\":%d,\"frames\":%d,\"fps\":%g,\"steps\":%d,\"seed\":%llu,"
             "\"tokens\":%d,"
             "\"branches\":%d,\"threads\":%d,\"precision\":\"%s\",\"slow\":%s,\"linear\":",
-            g->width, g->height, g->frames, g->fps, g->steps, (unsigned long long)g->seed,
-            p->tokens, p->branches, p->threads, p->precision, p->slow ? "true" : "false");
+            settings_int(s, SET_WIDTH), settings_int(s, SET_HEIGHT), settings_int(s, SET_FRAMES),
+            settings_real(s, SET_FPS), settings_int(s, SET_STEPS),
+            (unsigned long long)settings_seed(s), p->tokens, p->branches, p->threads, p->precision,
+            p->slow ? "true" : "false");
     json_put_string(to, p->linear);
     fputs(",\"attention\":", to);
     json_put_string(to, p->attention);
@@ -36,25 +39,27 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
             p->peak_bytes, p->available_bytes, p->seconds, p->fits ? "true" : "false");
 }
 
-void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct ditgen_settings *g,
-                const struct settings *s, const struct ditgen *d)
+void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct ditgen_settings *s,
+                const struct ditgen *d)
 {
     static const char *const phases[] = {"text", "denoise", "decode"};
     char name[256], a[40], b[40], c[40];
     if (json) {
-        print_json(to, p, g, s, d);
+        print_json(to, p, s, d);
         fflush(to);
         return;
     }
     fprintf(to, "model      %s, defaults from %s\n", model_name(name, sizeof name, s),
             ditgen_defaults_from(d));
-    fprintf(to, "clip       %dx%d, %d frames at %g fps, %.3g s\n", g->width, g->height, g->frames,
-            g->fps, g->frames / g->fps);
+    fprintf(to, "clip       %dx%d, %d frames at %g fps, %.3g s\n", settings_int(s, SET_WIDTH),
+            settings_int(s, SET_HEIGHT), settings_int(s, SET_FRAMES), settings_real(s, SET_FPS),
+            settings_int(s, SET_FRAMES) / settings_real(s, SET_FPS));
     fprintf(to,
             "sampling   %s, %d steps, guidance scale %g (%d branch%s a step), flow shift %g, seed "
             "%llu\n",
-            g->solver, g->steps, g->guidance_scale, p->branches, p->branches > 1 ? "es" : "",
-            g->flow_shift, (unsigned long long)g->seed);
+            settings_text(s, SET_SOLVER), settings_int(s, SET_STEPS),
+            settings_real(s, SET_GUIDANCE_SCALE), p->branches, p->branches > 1 ? "es" : "",
+            settings_real(s, SET_FLOW_SHIFT), (unsigned long long)settings_seed(s));
     fprintf(to, "tokens     %d\n", p->tokens);
     fprintf(to, "compute    %s, %d thread%s; %s; attention %s\n", p->precision, p->threads,
             p->threads > 1 ? "s" : "", p->linear, p->attention);
@@ -72,18 +77,18 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
     fflush(to);
 }
 
-void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
-                      const struct ditgen_settings *g, const struct settings *s,
+void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const struct cli *cli,
                       const struct ditgen *d, const char *path)
 {
+    const struct ditgen_settings *s = cli->settings;
     char name[256], a[40], b[40], c[40];
     if (p->form == PROGRESS_QUIET) {
         /* a drawn seed is the one thing that cannot be known otherwise */
-        if (!settings_from(s, "seed")) fprintf(p->to, "seed %llu\n", (unsigned long long)g->seed);
+        if (cli->seed_drawn) fprintf(p->to, "seed %llu\n", (unsigned long long)settings_seed(s));
         return;
     }
     if (p->form == PROGRESS_JSON) {
-        print_json(p->to, plan, g, s, d);
+        print_json(p->to, plan, s, d);
         fflush(p->to);
     } else {
         seconds_text(a, sizeof a, plan->seconds);
@@ -91,8 +96,11 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
         bytes_text(c, sizeof c, (double)plan->available_bytes);
         progress_say(
             p, "%s: %dx%d, %d frames at %g fps, %s %d steps, guidance %g, seed %llu (defaults: %s)",
-            model_name(name, sizeof name, s), g->width, g->height, g->frames, g->fps, g->solver,
-            g->steps, g->guidance_scale, (unsigned long long)g->seed, ditgen_defaults_from(d));
+            model_name(name, sizeof name, s), settings_int(s, SET_WIDTH),
+            settings_int(s, SET_HEIGHT), settings_int(s, SET_FRAMES), settings_real(s, SET_FPS),
+            settings_text(s, SET_SOLVER), settings_int(s, SET_STEPS),
+            settings_real(s, SET_GUIDANCE_SCALE), (unsigned long long)settings_seed(s),
+            ditgen_defaults_from(d));
         progress_say(p, "%d tokens, %s, %d thread%s, %s, attention %s", plan->tokens,
                      plan->precision, plan->threads, plan->threads > 1 ? "s" : "", plan->linear,
                      plan->attention);
@@ -103,7 +111,7 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
                         "smaller size do");
 }
 
-void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *g)
+void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *s)
 {
     char text[40];
     double seconds = 0;
@@ -112,10 +120,11 @@ void plan_print_done(struct progress *p, const char *path, const struct ditgen_s
     if (p->form == PROGRESS_JSON) {
         fputs("{\"event\":\"done\",\"output\":", p->to);
         json_put_string(p->to, path);
-        fprintf(p->to, ",\"seed\":%llu,\"seconds\":%.3f}\n", (unsigned long long)g->seed, seconds);
+        fprintf(p->to, ",\"seed\":%llu,\"seconds\":%.3f}\n", (unsigned long long)settings_seed(s),
+                seconds);
         fflush(p->to);
         return;
     }
     seconds_text(text, sizeof text, seconds);
-    progress_say(p, "wrote %s in %s, seed %llu", path, text, (unsigned long long)g->seed);
+    progress_say(p, "wrote %s in %s, seed %llu", path, text, (unsigned long long)settings_seed(s));
 }

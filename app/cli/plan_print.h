@@ -3,14 +3,14 @@
 #define DITGEN_APP_PLAN_PRINT_H
 
 #include "app/cli/progress.h"
-#include "app/lib/settings.h"
+#include "app/cli/cli.h"
 
+/* Settings are resolved ones. */
 void plan_print(FILE *to, bool json, const struct ditgen_plan *plan,
-                const struct ditgen_settings *g, const struct settings *s, const struct ditgen *d);
-void plan_print_short(struct progress *p, const struct ditgen_plan *plan,
-                      const struct ditgen_settings *g, const struct settings *s,
+                const struct ditgen_settings *s, const struct ditgen *d);
+void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const struct cli *c,
                       const struct ditgen *d, const char *path);
 /* The last line of a run. */
-void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *g);
+void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *s);
 
 #endif

@@ -17,7 +17,7 @@
 #define SECTION "ditgen"
 
 struct target { /* of take_stored() */
-    struct settings *settings;
+    struct ditgen_settings *settings;
     enum layer layer;
 };
 
@@ -32,8 +32,8 @@ static int take_stored(void *ctx, const char *section, const char *key, const ch
     return -1;
 }
 
-int profile_from_clip(struct settings *s, enum layer layer, const char *text, const char *name,
-                      struct err *e)
+int profile_from_clip(struct ditgen_settings *s, enum layer layer, const char *text,
+                      const char *name, struct err *e)
 {
     struct target t = {.settings = s, .layer = layer};
     return ini_parse(text, strlen(text), name, take_stored, &t, e);
@@ -76,8 +76,8 @@ static int line_of(const char *path, const char *key)
     return found;
 }
 
-static int set_entry(struct settings *s, enum layer layer, const char *path, const char *entry,
-                     const char *value, struct err *e)
+static int set_entry(struct ditgen_settings *s, enum layer layer, const char *path,
+                     const char *entry, const char *value, struct err *e)
 {
     const char *colon = strchr(entry, ':');
     if (!colon) { /* a section by itself, value NULL */
@@ -127,7 +127,7 @@ static int check_text(const char *path, struct err *e)
     return rc;
 }
 
-int profile_load_file(struct settings *s, enum layer layer, const char *path, struct err *e)
+int profile_load_file(struct ditgen_settings *s, enum layer layer, const char *path, struct err *e)
 {
     if (path_is_dir(path))
         return err_set(e, ERR_INPUT, "%s: is a folder, wanted an .ini file", path);
@@ -166,7 +166,7 @@ static void list_profiles(char *text, size_t n, const char *dir)
     if (count >= 0) free(found);
 }
 
-int profile_load(struct settings *s, const char *name, struct err *e)
+int profile_load(struct ditgen_settings *s, const char *name, struct err *e)
 {
     char path[ASSETS_PATH], dir[ASSETS_PATH], file[300], all[256];
     if (assets_find(dir, "profiles", e) < 0) return -1;
@@ -184,14 +184,14 @@ int profile_load(struct settings *s, const char *name, struct err *e)
 
 bool profile_supported(void) { return false; }
 
-int profile_load_file(struct settings *s, enum layer layer, const char *path, struct err *e)
+int profile_load_file(struct ditgen_settings *s, enum layer layer, const char *path, struct err *e)
 {
     (void)s, (void)layer, (void)path;
     return err_set(e, ERR_USAGE,
                    "--profile and --config need iniparser: this ditgen was built without it");
 }
 
-int profile_load(struct settings *s, const char *name, struct err *e)
+int profile_load(struct ditgen_settings *s, const char *name, struct err *e)
 {
     return profile_load_file(s, LAYER_PROFILE, name, e);
 }

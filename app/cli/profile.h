@@ -11,11 +11,11 @@
 
 bool profile_supported(void);
 /* A profile by name; one that does not exist is refused with the names there are. */
-int profile_load(struct settings *s, const char *name, struct err *e);
-int profile_load_file(struct settings *s, enum layer layer, const char *path, struct err *e);
+int profile_load(struct ditgen_settings *s, const char *name, struct err *e);
+int profile_load_file(struct ditgen_settings *s, enum layer layer, const char *path, struct err *e);
 
 /* The text that clips carry (settings_text), by the small reader: works in every build. */
-int profile_from_clip(struct settings *s, enum layer layer, const char *text, const char *name,
-                      struct err *e);
+int profile_from_clip(struct ditgen_settings *s, enum layer layer, const char *text,
+                      const char *name, struct err *e);
 
 #endif

@@ -48,9 +48,9 @@ int prompt_read(struct cli *c, struct err *e)
     bool given = c->file != NULL, pipe = !given || strcmp(c->file, "-") == 0;
     char *text = NULL;
     int rc;
-    if (!given && settings_from(&c->settings, "prompt")) return 0;
+    if (!given && settings_from(c->settings, SET_PROMPT)) return 0;
     if (!given && c->plan && !stdin_has_prompt()) /* a plan does not depend on the words */
-        return settings_set(&c->settings, LAYER_FLAG, "prompt", "", e);
+        return settings_set(c->settings, LAYER_FLAG, "prompt", "", e);
     if (!given && !stdin_has_prompt())
         return err_set(e, ERR_USAGE,
                        "no prompt: give one as ditgen \"a rocket flies up\", or by -f FILE");
@@ -67,7 +67,7 @@ int prompt_read(struct cli *c, struct err *e)
         rc = read_prompt(&text, f, c->file, e);
         fclose(f);
     }
-    if (rc == 0) rc = settings_set(&c->settings, LAYER_FLAG, "prompt", text, e);
+    if (rc == 0) rc = settings_set(c->settings, LAYER_FLAG, "prompt", text, e);
     free(text);
     return rc;
 }

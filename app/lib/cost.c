@@ -146,6 +146,17 @@ static const char *kernel_name(const struct attn_params *a)
     return "none";
 }
 
+/* As long as the method's text is. */
+static const char *plan_attention(struct ditgen *d, const struct run *r)
+{
+    char *text = NULL;
+    int n = asprintf(
+        &text, "%s (%s)%s", settings_text(r->settings, SET_ATTENTION), kernel_name(&r->params.attn),
+        r->params.attn.method->exact ? "" : ", approximate: leaves out part of the attention");
+    free(d->plan_attention);
+    return d->plan_attention = n < 0 ? NULL : text;
+}
+
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, struct err *e)
 {
     memset(p, 0, sizeof *p);
@@ -154,11 +165,12 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, stru
     p->branches = r->clip.guided ? 2 : 1;
     p->threads = r->params.threads;
     p->precision = precision_name(r->params.precision);
-    p->slow = r->params.precision == PRECISION_BF16_EMULATED || linear_in_plain_c();
-    snprintf(p->linear, sizeof p->linear, "%s", model_backend());
-    snprintf(p->attention, sizeof p->attention, "%s (%s)%s", r->params.attn.method->name,
-             kernel_name(&r->params.attn),
-             r->params.attn.method->exact ? "" : ", approximate: leaves out part of the attention");
+    p->bf16 = r->params.precision != PRECISION_FP32;
+    p->emulated = r->params.precision == PRECISION_BF16_EMULATED;
+    p->slow = p->emulated || linear_in_plain_c();
+    p->linear = model_backend();
+    if (!(p->attention = plan_attention(d, r)))
+        return err_set(e, ERR_RESOURCE, "no memory for the plan");
     if (model_plan_bytes(&d->info, &r->params, &r->clip, TEXT_ROWS, p->phase_bytes, e) < 0)
         return -1;
     size_t resident =

@@ -9,29 +9,6 @@
 #include "app/lib/assets.h"
 #include "app/lib/ini.h"
 #include "model/base/file_map.h"
-#include "model/base/option.h"
-#include "sched/sched.h"
-
-static const struct option defaults_options[] = {
-    OPT_INT(struct defaults, width, "width", 0, 1, 16384, "pixels"),
-    OPT_INT(struct defaults, height, "height", 0, 1, 16384, "pixels"),
-    OPT_INT(struct defaults, frames, "frames", 0, 1, 100000, "frames"),
-    OPT_DOUBLE(struct defaults, fps, "fps", 0, 0.01, 1000, "frames per second"),
-    OPT_INT(struct defaults, steps, "steps", 0, 1, MAX_STEPS, "times the model is asked"),
-    OPT_DOUBLE(struct defaults, guidance_scale, "guidance_scale", 0, 0, 1000, "guidance"),
-    OPT_DOUBLE(struct defaults, flow_shift, "flow_shift", 0, 0.001, 1000, "shift of noise levels"),
-    OPT_STRING(struct defaults, negative_prompt, "negative_prompt", NULL, "negative prompt"),
-    OPT_STRING(struct defaults, solver, "solver", NULL, "solver"),
-    {NULL, 0, 0, 0, 0, 0, NULL, NULL},
-};
-
-static const struct option turbo_options[] = {
-    OPT_INT(struct turbo_defaults, steps, "steps", 0, 1, MAX_STEPS, "times the model is asked"),
-    OPT_DOUBLE(struct turbo_defaults, guidance_scale, "guidance_scale", 0, 0, 1000, "guidance"),
-    OPT_DOUBLE(struct turbo_defaults, flow_shift, "flow_shift", 0, 0.001, 1000, "shift"),
-    OPT_STRING(struct turbo_defaults, solver, "solver", NULL, "solver"),
-    {NULL, 0, 0, 0, 0, 0, NULL, NULL},
-};
 
 /* wan.md 0.2; hidden and n_layers tell the rows apart, in_channels what kind of input they take */
 static const struct row {
@@ -60,6 +37,25 @@ static const struct row *nearest_row(const struct dit_config *c)
     return best;
 }
 
+/* The rows that the few-step transformer may change. */
+static bool in_turbo(int id)
+{
+    return id == SET_STEPS || id == SET_GUIDANCE_SCALE || id == SET_FLOW_SHIFT || id == SET_SOLVER;
+}
+
+static int unknown_key(const char *key, bool turbo, struct err *e)
+{
+    const char *near = NULL;
+    int distance = OPTION_FAR;
+    for (int i = 0; i < setting_count(); i++) {
+        int d = option_distance(setting_at(i)->option.name, key);
+        if (!(setting_at(i)->use & MODEL) || (turbo && !in_turbo(i)) || d >= distance) continue;
+        near = setting_at(i)->option.name, distance = d;
+    }
+    return err_set(e, ERR_INPUT, "unknown key '%.100s'%s%s%s", key, near ? ", did you mean '" : "",
+                   near ? near : "", near ? "'?" : "");
+}
+
 static int take_key(void *ctx, const char *section, const char *key, const char *value,
                     struct err *e)
 {
@@ -67,93 +63,120 @@ static int take_key(void *ctx, const char *section, const char *key, const char 
     bool turbo = strcmp(section, "turbo") == 0;
     if (!turbo && *section && strcmp(section, "defaults") != 0)
         return err_set(e, ERR_INPUT, "unknown section [%s], wanted [defaults] or [turbo]", section);
-    const struct option *table = turbo ? turbo_options : defaults_options;
-    void *at = turbo ? (void *)&d->turbo : (void *)d;
-    if (turbo) d->turbo.present = true;
-    const struct option *o = option_find(table, key);
-    if (!o) {
-        const char *near = option_nearest(table, key);
-        return err_set(e, ERR_INPUT, "unknown key '%s'%s%s%s", key, near ? ", did you mean '" : "",
-                       near ? near : "", near ? "'?" : "");
-    }
-    if (strcmp(o->name, "solver") == 0 && !solver_find(value))
-        return err_set(e, ERR_INPUT, "there is no solver '%s'", value);
-    if (option_parse(o, at, value, e) < 0) {
-        e->code = ERR_INPUT;
-        return -1;
-    }
-    return 0;
+    if (turbo) d->has_turbo = true;
+    int id = setting_find(key);
+    if (id < 0 || !(setting_at(id)->use & MODEL) || (turbo && !in_turbo(id)))
+        return unknown_key(key, turbo, e);
+    if (settings_set(turbo ? d->turbo : d->always, LAYER_MODEL, key, value, e) == 0) return 0;
+    if (e->code == ERR_USAGE) e->code = ERR_INPUT;
+    return -1;
+}
+
+static int open_both(struct defaults *d, struct err *e)
+{
+    if (!d->always && settings_open(&d->always, e) < 0) return -1;
+    return !d->turbo && settings_open(&d->turbo, e) < 0 ? -1 : 0;
 }
 
 int defaults_parse(struct defaults *d, const char *text, size_t len, const char *name,
                    struct err *e)
 {
+    if (open_both(d, e) < 0) return -1;
     return ini_parse(text, len, name, take_key, d, e);
 }
 
 void defaults_fini(struct defaults *d)
 {
-    free(d->negative_prompt);
-    free(d->solver);
-    free(d->turbo.solver);
+    settings_close(d->always);
+    settings_close(d->turbo);
     memset(d, 0, sizeof *d);
 }
 
-static void from_row(struct defaults *d, const struct model_info *info)
+int defaults_check_turbo(const struct defaults *d, const struct model_info *info, struct err *e)
+{
+    if (!info->has_turbo)
+        return err_set(e, ERR_USAGE, "--turbo: %s has no few-step weights (transformer_turbo)",
+                       info->dir);
+    if (settings_from(d->turbo, SET_STEPS) && settings_from(d->turbo, SET_GUIDANCE_SCALE)) return 0;
+    return err_set(e, ERR_USAGE,
+                   "--turbo: %s/ditgen.ini has no [turbo] section with steps and guidance_scale",
+                   info->dir);
+}
+
+static int put_number(struct defaults *d, enum setting_id id, double v, struct err *e)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.17g", v);
+    return settings_set(d->always, LAYER_MODEL, setting_at((int)id)->option.name, text, e);
+}
+
+static int from_row(struct defaults *d, const struct model_info *info, struct err *e)
 {
     const struct row *r = nearest_row(&info->dit);
     bool same =
         info->dit.n_heads * info->dit.head_dim == r->hidden && info->dit.n_layers == r->n_layers;
-    int above;
+    int width, height, frames, above;
     snprintf(d->from, sizeof d->from, same ? "%s" : "%s (nearest in shape)", r->name);
-    model_size_near(info, r->width, &d->width, &above);
-    if (d->width < 1) d->width = above;
-    model_size_near(info, r->height, &d->height, &above);
-    if (d->height < 1) d->height = above;
-    model_frames_near(info, r->frames, &d->frames, &above);
-    d->fps = r->fps;
-    d->steps = r->steps;
-    d->guidance_scale = r->guidance_scale;
+    model_size_near(info, r->width, &width, &above);
+    if (width < 1) width = above;
+    model_size_near(info, r->height, &height, &above);
+    if (height < 1) height = above;
+    model_frames_near(info, r->frames, &frames, &above);
+    if (put_number(d, SET_WIDTH, width, e) < 0) return -1;
+    if (put_number(d, SET_HEIGHT, height, e) < 0) return -1;
+    if (put_number(d, SET_FRAMES, frames, e) < 0) return -1;
+    if (put_number(d, SET_FPS, r->fps, e) < 0) return -1;
+    if (put_number(d, SET_STEPS, r->steps, e) < 0) return -1;
+    return put_number(d, SET_GUIDANCE_SCALE, r->guidance_scale, e);
+}
+
+/* The scheduler's own, which a file may replace. */
+static int from_scheduler(struct defaults *d, const struct sched_config *s, struct err *e)
+{
+    if (put_number(d, SET_FLOW_SHIFT, s->flow_shift, e) < 0) {
+        if (e->code == ERR_USAGE) e->code = ERR_INPUT;
+        return err_wrap(e, "scheduler_config.json");
+    }
+    return settings_set(d->always, LAYER_MODEL, "solver", s->solver, e);
 }
 
 /* A size in ditgen.ini that the model cannot do would only fail later, far from its line. */
 static int check_sizes(const struct defaults *d, const struct model_info *info, const char *path,
                        struct err *e)
 {
-    const struct {
-        const char *key;
-        int v;
+    static const struct {
+        enum setting_id id;
         void (*near)(const struct model_info *m, int v, int *below, int *above);
-    } sizes[] = {{"width", d->width, model_size_near},
-                 {"height", d->height, model_size_near},
-                 {"frames", d->frames, model_frames_near}};
+    } sizes[] = {{SET_WIDTH, model_size_near},
+                 {SET_HEIGHT, model_size_near},
+                 {SET_FRAMES, model_frames_near}};
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
-        int below, above;
-        sizes[i].near(info, sizes[i].v, &below, &above);
-        if (below != sizes[i].v)
+        int below, above, v = settings_int(d->always, sizes[i].id);
+        sizes[i].near(info, v, &below, &above);
+        if (below != v)
             return err_set(e, ERR_INPUT, "%s: %s is %d, this model can do %d or %d", path,
-                           sizes[i].key, sizes[i].v, below, above);
+                           setting_at((int)sizes[i].id)->option.name, v, below, above);
     }
     return 0;
 }
 
-int defaults_read(struct defaults *d, const struct model_info *info, struct err *e)
+int defaults_read(struct defaults *d, const struct model_info *info,
+                  const struct sched_config *scheduler, struct err *e)
 {
     char path[ASSETS_PATH + 16];
     char *text = NULL;
     size_t len = 0;
     memset(d, 0, sizeof *d);
-    from_row(d, info); /* also what a file leaves out */
+    if (open_both(d, e) < 0) goto fail;
+    if (from_row(d, info, e) < 0) goto fail; /* also what a file leaves out */
+    if (from_scheduler(d, scheduler, e) < 0) goto fail;
+    if (settings_set(d->always, LAYER_MODEL, "negative", "", e) < 0) goto fail;
     snprintf(path, sizeof path, "%s/ditgen.ini", info->dir);
     if (path_exists(path)) {
-        if (file_read(&text, &len, path, 65536, e) < 0) goto fail;
+        if (text_read(&text, &len, path, 65536, e) < 0) goto fail;
         if (defaults_parse(d, text, len, path, e) < 0) goto fail;
         if (check_sizes(d, info, path, e) < 0) goto fail;
         strcpy(d->from, "ditgen.ini");
-    }
-    if (!d->negative_prompt && !(d->negative_prompt = strdup(""))) {
-        err_set(e, ERR_RESOURCE, "no memory for the defaults");
-        goto fail;
     }
     free(text);
     return 0;

@@ -16,8 +16,7 @@
 
 const char *ditgen_version(void) { return DITGEN_VERSION; }
 
-/* The public error is the house's with plain types; always -1. */
-static int give(struct ditgen_error *out, const struct err *e)
+int give_error(struct ditgen_error *out, const struct err *e)
 {
     out->code = e->code ? (int)e->code : DITGEN_BUG;
     memcpy(out->message, e->msg, sizeof out->message);
@@ -38,61 +37,21 @@ int ditgen_open(struct ditgen **out, const char *dir, struct ditgen_error *error
     if (model_info_read(&d->info, path, &e) < 0) goto fail;
     snprintf(file, sizeof file, "%s/scheduler/scheduler_config.json", d->info.dir);
     if (sched_config_read(&d->scheduler, file, &e) < 0) goto fail;
-    if (defaults_read(&d->defaults, &d->info, &e) < 0) goto fail;
+    if (defaults_read(&d->defaults, &d->info, &d->scheduler, &e) < 0) goto fail;
     *out = d;
     return 0;
 fail:
     ditgen_close(d);
     *out = NULL;
-    return give(error, &e);
+    return give_error(error, &e);
 }
 
 void ditgen_close(struct ditgen *d)
 {
     if (!d) return;
     defaults_fini(&d->defaults);
+    free(d->plan_attention);
     free(d);
-}
-
-void ditgen_defaults(const struct ditgen *d, struct ditgen_settings *s)
-{
-    const struct defaults *f = &d->defaults;
-    *s = (struct ditgen_settings){
-        .negative_prompt = f->negative_prompt,
-        .width = f->width,
-        .height = f->height,
-        .frames = f->frames,
-        .fps = f->fps,
-        .steps = f->steps,
-        .guidance_scale = f->guidance_scale,
-        .flow_shift = f->flow_shift > 0 ? f->flow_shift : d->scheduler.flow_shift,
-        .solver = f->solver ? f->solver : d->scheduler.solver,
-        .precision = "auto",
-        .attention = "dense",
-    };
-}
-
-int ditgen_turbo(const struct ditgen *d, struct ditgen_settings *s, struct ditgen_error *error)
-{
-    const struct turbo_defaults *t = &d->defaults.turbo;
-    struct err e = {0};
-    if (!d->info.has_turbo) {
-        err_set(&e, ERR_USAGE, "--turbo: %s has no few-step weights (transformer_turbo)",
-                d->info.dir);
-        return give(error, &e);
-    }
-    if (!t->present || t->steps < 1 || t->guidance_scale <= 0) {
-        err_set(&e, ERR_USAGE,
-                "--turbo: %s/ditgen.ini has no [turbo] section with steps and guidance_scale",
-                d->info.dir);
-        return give(error, &e);
-    }
-    s->turbo = 1;
-    s->steps = t->steps;
-    s->guidance_scale = t->guidance_scale;
-    if (t->flow_shift > 0) s->flow_shift = t->flow_shift;
-    if (t->solver) s->solver = t->solver;
-    return 0;
 }
 
 const char *ditgen_defaults_from(const struct ditgen *d) { return d->defaults.from; }
@@ -112,10 +71,10 @@ int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen
 {
     struct err e = {0};
     struct run r;
-    if (run_init(&r, d, s, NULL, &e) < 0) return give(error, &e);
+    if (run_init(&r, d, s, NULL, &e) < 0) return give_error(error, &e);
     int rc = cost_plan(p, d, &r, &e);
     run_fini(&r);
-    return rc < 0 ? give(error, &e) : 0;
+    return rc < 0 ? give_error(error, &e) : 0;
 }
 
 /* --- one generation
@@ -183,9 +142,10 @@ static int text_progress(void *ctx, int done, int total)
     return report(j);
 }
 
-static int encode_texts(struct job *j, const struct ditgen_settings *s, struct err *e)
+static int encode_texts(struct job *j, struct err *e)
 {
-    const char *texts[2] = {s->prompt, s->negative_prompt ? s->negative_prompt : ""};
+    const char *texts[2] = {settings_text(j->run.settings, SET_PROMPT),
+                            settings_text(j->run.settings, SET_NEGATIVE)};
     static const char *const names[2] = {"prompt", "negative prompt"};
     phase_begin(j, DITGEN_TEXT, 1);
     for (int b = 0; b < (j->run.clip.guided ? 2 : 1); b++) {
@@ -278,11 +238,11 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
     return 0;
 }
 
-static int job_run(struct job *j, struct ditgen *d, const struct ditgen_settings *s, struct err *e)
+static int job_run(struct job *j, struct ditgen *d, struct err *e)
 {
     const struct model_clip *clip = &j->run.clip;
     if (model_open(&j->model, &d->info, &j->run.params, e) < 0) return -1;
-    if (encode_texts(j, s, e) < 0) return -1;
+    if (encode_texts(j, e) < 0) return -1;
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
 
     j->n = model_latents_len(j->model, clip);
@@ -293,7 +253,7 @@ static int job_run(struct job *j, struct ditgen *d, const struct ditgen_settings
     if (!j->latents || !j->scratch || !j->rgb)
         return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
                        bytes + j->n * sizeof *j->latents);
-    if (denoise_clip(j, s->seed, e) < 0) return -1;
+    if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
     log_line(j->run.params.log, 1, "attention: %s, kernel %s, density %.3f",
@@ -320,17 +280,17 @@ int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
                       .write = log_write,
                       .ctx = (void *)(c ? c : &silent)};
     int rc = -1;
-    if (!s->prompt)
+    if (!settings_text(s, SET_PROMPT))
         err_set(&e, ERR_USAGE, "no prompt");
     else
         rc = run_init(&j.run, d, s, &log, &e);
     if (rc == 0) {
-        rc = job_run(&j, d, s, &e);
+        rc = job_run(&j, d, &e);
         model_close(j.model);
         run_fini(&j.run);
     }
     free(j.latents);
     free(j.scratch);
     free(j.rgb);
-    return rc < 0 ? give(error, &e) : 0;
+    return rc < 0 ? give_error(error, &e) : 0;
 }

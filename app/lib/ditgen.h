@@ -2,17 +2,18 @@
  *
  *     struct ditgen_error e;
  *     struct ditgen *d;
- *     struct ditgen_settings s;
+ *     struct ditgen_settings *s;
  *     if (ditgen_open(&d, NULL, &e) != 0) ...            // NULL: the model that comes with ditgen
- *     ditgen_defaults(d, &s);
- *     s.prompt = "a rocket flies up in outer space";
+ *     if (ditgen_settings_open(&s, d, &e) != 0) ...      // the model's defaults
+ *     ditgen_set(s, "prompt", "a rocket flies up in outer space", &e);
  *     struct ditgen_callbacks c = { .frame = my_frame };  // receives RGB frames, in order
- *     if (ditgen_generate(d, &s, &c, &e) != 0) puts(e.message);
+ *     if (ditgen_generate(d, s, &c, &e) != 0) puts(e.message);
+ *     ditgen_settings_close(s);
  *     ditgen_close(d);
  *
  * Every function that can fail returns 0, or -1 with *e filled: a code and one sentence for people.
- * Strings are UTF-8 and NUL-terminated; those in a settings struct are borrowed by the library for
- * the call only. Threads: one call at a time in a process (the library runs its own pool). Nothing
+ * Strings are UTF-8 and NUL-terminated; what is given is copied. Structs that callers fill are to be
+ * zeroed first: their reserved members are room for what comes. Threads: one call at a time in a process (the library runs its own pool). Nothing
  * here prints, exits or reads the environment, but for DITGEN_ASSETS when dir is NULL.
  * Signals: while ditgen_generate() runs, let handlers run on another thread or on a stack of their
  * own (SA_ONSTACK): generated matrix code borrows the stack register. */
@@ -41,10 +42,9 @@ struct ditgen_error {
     char message[512];
 };
 
-const char *ditgen_version(void); /* "0.1.0" */
+const char *ditgen_version(void); /* "0.2.0" */
 
-/* --- a model ------------------------------------------------------------------------------------
- */
+/* --- a model ------------------------------------------------------------------------------------ */
 
 struct ditgen; /* an opened pipeline folder (diffusers layout) */
 
@@ -54,41 +54,46 @@ struct ditgen; /* an opened pipeline folder (diffusers layout) */
 int ditgen_open(struct ditgen **d, const char *dir, struct ditgen_error *e);
 void ditgen_close(struct ditgen *d); /* takes NULL */
 
-/* --- what to make --------------------------------------------------------------------------------
- */
+/* --- what to make ------------------------------------------------------------------------------- */
 
-struct ditgen_settings {
-    const char *prompt; /* required; "" is a prompt */
-    const char *negative_prompt; /* what the unconditional branch reads; "" usually */
-    int width, height; /* pixels; multiples of 16 with the usual VAE */
-    int frames; /* 4k + 1 with the usual VAE */
-    double fps; /* what the model was trained at: for writers, changes no pixel */
-    int steps; /* times the model is asked */
-    double guidance_scale; /* > 1: two branches a step; 1: the prompt alone */
-    double flow_shift; /* > 0: more steps at high noise */
-    const char *solver; /* "unipc", "euler", "dpmpp" */
-    uint64_t seed; /* same seed and settings, same frames */
+/* Values by name: the flags of `ditgen --help` without their dashes ("prompt", "size", "steps",
+ * "seed", "attention", ...), also with '_' for '-'; options of attention methods are part of
+ * "attention" ("window:tiles=8") or stand by themselves ("window-tiles"). New names come with new
+ * versions, old ones stay. */
+struct ditgen_settings;
 
-    const char *precision; /* "auto", "fp32", "bf16" */
-    int threads; /* 0: by a short probe */
-    const char *attention; /* method: "dense", "window", ...; NULL: dense */
-    const char *attention_options; /* the method's own: "window-tiles=8 other=2"; NULL: defaults */
-    const char *kernel; /* attention kernel; NULL: the best that runs here */
+/* Nothing set: what is not set is the model's default (ditgen.ini beside the folder's
+ * model_index.json, or the published model nearest in shape), seed 0, no prompt. d must outlive it. */
+int ditgen_settings_open(struct ditgen_settings **s, struct ditgen *d, struct ditgen_error *e);
+void ditgen_settings_close(struct ditgen_settings *s); /* takes NULL */
 
-    int sigma_grid_036; /* nonzero: UniPC's noise levels as diffusers up to 0.36 has them */
-    int truncate_frames; /* nonzero: frames to bytes by truncation, as diffusers' export does */
-    int raw_text; /* nonzero: no Unicode repair (ftfy) of prompts */
-    int long_text; /* nonzero: attend to every pad row of the text one by one; same result, slower
-                    */
-    int turbo; /* nonzero: the folder's few-step transformer */
+/* value as after a flag: "832x480", "7.5", "true"; NULL: back to the default. DITGEN_USAGE for an
+ * unknown name (the nearest is told) or a value out of range. Of "size" and "width", of "frames" and
+ * "seconds" the later one stands. */
+int ditgen_set(struct ditgen_settings *s, const char *name, const char *value,
+               struct ditgen_error *e);
+int ditgen_set_number(struct ditgen_settings *s, const char *name, double value,
+                      struct ditgen_error *e);
+
+/* What will be used, defaults included, as text that ditgen_set() takes; *value is NULL when there
+ * is none (no prompt), and lives until the next get from s. Fails when the settings contradict each
+ * other. */
+int ditgen_get(struct ditgen_settings *s, const char *name, const char **value,
+               struct ditgen_error *e);
+int ditgen_get_number(struct ditgen_settings *s, const char *name, double *value,
+                      struct ditgen_error *e);
+
+struct ditgen_setting { /* a name that can be set */
+    char name[128];
+    const char *help;
+    const char *type; /* "text", "whole", "number", "switch", "choice" */
+    double lo, hi; /* of whole and number */
+    const char *choices; /* "a|b|c" of choice, else NULL */
 };
+/* The i-th from 0 on, options of attention methods behind the others; nonzero: there are not so
+ * many. */
+int ditgen_setting_at(int i, struct ditgen_setting *info);
 
-/* All fields but prompt (NULL) and seed (0), from ditgen.ini beside the folder's model_index.json,
- * or from the published model nearest in shape. Strings live as long as d. */
-void ditgen_defaults(const struct ditgen *d, struct ditgen_settings *s);
-/* Replaces steps, guidance_scale (and, where the folder says so, solver, flow_shift) by those of
- * the folder's few-step transformer and sets turbo. DITGEN_USAGE when it has none. */
-int ditgen_turbo(const struct ditgen *d, struct ditgen_settings *s, struct ditgen_error *e);
 /* Where the defaults come from: "ditgen.ini", or "Wan2.1 T2V-1.3B (nearest in shape)". Lives with
  * d. */
 const char *ditgen_defaults_from(const struct ditgen *d);
@@ -97,8 +102,7 @@ const char *ditgen_defaults_from(const struct ditgen *d);
 void ditgen_size_near(const struct ditgen *d, int v, int *below, int *above);
 void ditgen_frames_near(const struct ditgen *d, int v, int *below, int *above);
 
-/* --- what it will take ---------------------------------------------------------------------------
- */
+/* --- what it will take -------------------------------------------------------------------------- */
 
 enum ditgen_phase { DITGEN_TEXT, DITGEN_DENOISE, DITGEN_DECODE, DITGEN_PHASES };
 
@@ -106,22 +110,24 @@ struct ditgen_plan {
     int tokens; /* the transformer sees */
     int branches; /* 1, or 2 with guidance */
     int threads; /* chosen */
-    const char *precision; /* "fp32", "bf16", "bf16 (emulated, slow)" */
+    const char *precision; /* for people: "fp32", "bf16", "bf16 (emulated, slow)" */
+    int bf16, emulated; /* nonzero: bf16 was chosen; by fp32 arithmetic */
     int slow; /* nonzero: this precision or this build is slow here */
-    char linear[96]; /* what runs linear layers and convolutions */
-    char attention[96]; /* method and kernel; says so when the method is approximate */
+    /* of any length, for people; they live until the next plan of the same model, or its close */
+    const char *linear; /* what runs linear layers and convolutions */
+    const char *attention; /* method and kernel; says so when the method is approximate */
     size_t phase_bytes[DITGEN_PHASES]; /* peak memory of each phase */
     size_t peak_bytes; /* of the process, the mapped weights included */
     size_t available_bytes; /* what the system says is free; 0: not known */
     double phase_seconds[DITGEN_PHASES], seconds; /* about: from a short measurement */
     int fits; /* nonzero: peak_bytes <= available_bytes, or not known */
+    double reserved[16];
 };
-/* Checks every setting and predicts, reading no weights. prompt may be NULL. */
+/* Checks every setting and predicts, reading no weights. Needs no prompt. */
 int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen_plan *p,
                 struct ditgen_error *e);
 
-/* --- making it -----------------------------------------------------------------------------------
- */
+/* --- making it ---------------------------------------------------------------------------------- */
 
 struct ditgen_progress {
     enum ditgen_phase phase;
@@ -141,6 +147,7 @@ struct ditgen_callbacks { /* any may be NULL */
     /* level 0: warnings; 1 a run, 2 a step, 3 a layer. line has no newline. */
     void (*log)(void *ctx, int level, const char *line);
     int log_level; /* highest level wanted */
+    void *reserved[8]; /* NULL */
 };
 int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
                     const struct ditgen_callbacks *c, struct ditgen_error *e);

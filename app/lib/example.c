@@ -18,20 +18,21 @@ static int save(void *ctx, int index, const uint8_t *rgb, int width, int height)
 
 int main(int argc, char **argv)
 {
+    const char *prompt = argc > 1 ? argv[1] : "a rocket flies up in outer space";
     struct ditgen *model = NULL;
-    struct ditgen_settings s;
-    struct ditgen_error e;
+    struct ditgen_settings *s = NULL;
+    struct ditgen_error e = {0};
     struct ditgen_callbacks calls = {.frame = save};
     if (ditgen_open(&model, NULL, &e) != 0) goto fail; /* NULL: the model that comes with ditgen */
-    ditgen_defaults(model, &s);
-    s.prompt = argc > 1 ? argv[1] : "a rocket flies up in outer space";
-    s.width = s.height = 64, s.frames = 5,
-    s.steps = 2; /* tiny: leave this line out for a real clip */
-    if (ditgen_generate(model, &s, &calls, &e) != 0) goto fail;
-    ditgen_close(model);
-    return 0;
+    if (ditgen_settings_open(&s, model, &e) != 0) goto fail;
+    if (ditgen_set(s, "prompt", prompt, &e) != 0) goto fail;
+    if (ditgen_set(s, "size", "64x64", &e) != 0) goto fail; /* tiny: without these three lines */
+    if (ditgen_set(s, "frames", "5", &e) != 0) goto fail; /* it is the size that the model */
+    if (ditgen_set(s, "steps", "2", &e) != 0) goto fail; /* was trained at */
+    ditgen_generate(model, s, &calls, &e);
 fail:
-    fprintf(stderr, "%s\n", e.message);
+    if (e.code) fprintf(stderr, "%s\n", e.message);
+    ditgen_settings_close(s);
     ditgen_close(model);
     return e.code;
 }

@@ -21,111 +21,49 @@ static int check_near(const struct ditgen *d, const char *flag, int v,
                    below, above);
 }
 
-static int check_range(const char *flag, int v, int lo, int hi, struct err *e)
+static int choose_clip(struct run *r, const struct ditgen *d, struct err *e)
 {
-    if (v >= lo && v <= hi) return 0;
-    return err_set(e, ERR_USAGE, "%s is %d, wanted %d to %d", flag, v, lo, hi);
+    const struct ditgen_settings *s = r->settings;
+    /* the rows' bounds keep every product below 2^63 and every side below 2^15 */
+    r->guidance_scale = settings_real(s, SET_GUIDANCE_SCALE);
+    r->clip = (struct model_clip){.width = settings_int(s, SET_WIDTH),
+                                  .height = settings_int(s, SET_HEIGHT),
+                                  .frames = settings_int(s, SET_FRAMES),
+                                  .num_steps = settings_int(s, SET_STEPS),
+                                  .guided = r->guidance_scale > 1};
+    if (check_near(d, "--width", r->clip.width, model_size_near, e) < 0) return -1;
+    if (check_near(d, "--height", r->clip.height, model_size_near, e) < 0) return -1;
+    return check_near(d, "--frames", r->clip.frames, model_frames_near, e);
 }
 
-static int choose_clip(struct run *r, const struct ditgen *d, const struct ditgen_settings *s,
-                       struct err *e)
+static int choose_solver(struct run *r, struct err *e)
 {
-    /* the bounds keep every product below 2^63 and every side below 2^15 */
-    if (check_range("--width", s->width, 1, 16384, e) < 0) return -1;
-    if (check_range("--height", s->height, 1, 16384, e) < 0) return -1;
-    if (check_range("--frames", s->frames, 1, 100000, e) < 0) return -1;
-    if (check_range("--steps", s->steps, 1, MAX_STEPS, e) < 0) return -1;
-    if (check_near(d, "--width", s->width, model_size_near, e) < 0) return -1;
-    if (check_near(d, "--height", s->height, model_size_near, e) < 0) return -1;
-    if (check_near(d, "--frames", s->frames, model_frames_near, e) < 0) return -1;
-    if (!(s->guidance_scale >= 0 && s->guidance_scale <= 1000))
-        return err_set(e, ERR_USAGE, "--guidance-scale is %g, wanted 0 to 1000", s->guidance_scale);
-    r->guidance_scale = s->guidance_scale;
-    r->clip = (struct model_clip){.width = s->width,
-                                  .height = s->height,
-                                  .frames = s->frames,
-                                  .num_steps = s->steps,
-                                  .guided = s->guidance_scale > 1};
-    return 0;
+    const struct ditgen_settings *s = r->settings;
+    struct setting_compat compat;
+    if (setting_parse_compat(settings_text(s, SET_COMPAT), &compat, e) < 0) return -1;
+    r->truncate_frames = compat.truncate;
+    r->solver = solver_find(settings_text(s, SET_SOLVER)); /* the row's check: it is there */
+    r->flow_shift = settings_real(s, SET_FLOW_SHIFT);
+    return r->solver->schedule(&r->schedule, r->clip.num_steps, r->flow_shift,
+                               compat.diffusers_036 ? COMPAT_DIFFUSERS_036 : COMPAT_DIFFUSERS_037,
+                               e);
 }
 
-static int choose_solver(struct run *r, const struct ditgen *d, const struct ditgen_settings *s,
-                         struct err *e)
+/* Of the row precision: auto|fp32|bf16. */
+static enum precision choose_precision(int asked)
 {
-    const char *name = s->solver ? s->solver : d->scheduler.solver;
-    r->solver = solver_find(name);
-    if (!r->solver) {
-        char all[256] = "";
-        for (int i = 0; i < solver_count(); i++) {
-            size_t n = strlen(all);
-            snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", solver_at(i)->name);
-        }
-        return err_set(e, ERR_USAGE, "there is no --solver '%s'; there are %s", name, all);
-    }
-    r->flow_shift = s->flow_shift;
-    if (!(r->flow_shift > 0 && r->flow_shift <= 1000))
-        return err_set(e, ERR_USAGE, "--flow-shift is %g, wanted more than 0, at most 1000",
-                       r->flow_shift);
-    return r->solver->schedule(&r->schedule, s->steps, r->flow_shift,
-                               s->sigma_grid_036 ? COMPAT_DIFFUSERS_036 : COMPAT_DIFFUSERS_037, e);
+    if (asked == 1 || (asked == 0 && !model_has_bf16())) return PRECISION_FP32;
+    return model_has_bf16() ? PRECISION_BF16 : PRECISION_BF16_EMULATED;
 }
 
-static int choose_precision(enum precision *p, const char *name, struct err *e)
+static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
 {
-    if (!name || strcmp(name, "auto") == 0)
-        *p = model_has_bf16() ? PRECISION_BF16 : PRECISION_FP32;
-    else if (strcmp(name, "fp32") == 0)
-        *p = PRECISION_FP32;
-    else if (strcmp(name, "bf16") == 0)
-        *p = model_has_bf16() ? PRECISION_BF16 : PRECISION_BF16_EMULATED;
-    else
-        return err_set(e, ERR_USAGE, "--precision is '%s', wanted auto, fp32 or bf16", name);
-    return 0;
-}
-
-static int parse_attn_options(struct run *r, const struct attn_method *m, const char *text,
-                              struct err *e)
-{
-    r->attn_options = calloc(1, m->options_size ? m->options_size : 1);
-    if (!r->attn_options)
-        return err_set(e, ERR_RESOURCE, "no memory for the options of %s", m->name);
-    if (option_defaults(m->options, r->attn_options, e) < 0) return -1;
-    r->params.attn.method = m;
-    while (text && *(text += strspn(text, " ,"))) {
-        char word[256];
-        size_t n = strcspn(text, " ,");
-        if (n >= sizeof word)
-            return err_set(e, ERR_USAGE, "an option of --attention %s is %zu bytes long", m->name,
-                           n);
-        memcpy(word, text, n);
-        word[n] = 0;
-        text += n;
-        char *value = strchr(word, '=');
-        if (value) *value++ = 0;
-        const struct option *o = option_find(m->options, word);
-        if (!o) return err_set(e, ERR_USAGE, "--attention %s has no option '%s'", m->name, word);
-        if (option_parse(o, r->attn_options, value ? value : "true", e) < 0) return -1;
-    }
-    return 0;
-}
-
-static int choose_attention(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
-                            struct err *e)
-{
-    const char *name = s->attention ? s->attention : "dense";
-    const struct attn_method *m = attn_method_find(name);
-    if (!m) {
-        char all[256] = "";
-        for (int i = 0; i < attn_method_count(); i++) {
-            size_t n = strlen(all);
-            snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", attn_method_at(i)->name);
-        }
-        return err_set(e, ERR_USAGE, "there is no --attention '%s'; there are %s", name, all);
-    }
-    if (parse_attn_options(r, m, s->attention_options, e) < 0) return -1;
     struct attn_params *a = &r->params.attn;
+    if (attn_words_read(&a->method, &r->attn_options, settings_text(r->settings, SET_ATTENTION),
+                        e) < 0)
+        return -1;
     a->options = r->attn_options;
-    a->kernel = s->kernel;
+    a->kernel = settings_text(r->settings, SET_KERNEL);
     a->cpu = d->cpu;
     a->precision = r->params.precision;
     a->threads = r->params.threads;
@@ -134,10 +72,8 @@ static int choose_attention(struct run *r, struct ditgen *d, const struct ditgen
     return model_check_attention(&d->info, &r->params, &r->clip, e);
 }
 
-static int choose_threads(struct ditgen *d, int wanted, struct err *e)
+static int choose_threads(struct ditgen *d, int wanted)
 {
-    if (wanted < 0 || wanted > 1024)
-        return err_set(e, ERR_USAGE, "--threads is %d, wanted 1 to 1024 (0: by a probe)", wanted);
     if (wanted > 0) return wanted;
     if (d->probed_threads == 0) d->probed_threads = threads_probe();
     return d->probed_threads;
@@ -147,25 +83,23 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
              const struct log *log, struct err *e)
 {
     memset(r, 0, sizeof *r);
-    if (choose_clip(r, d, s, e) < 0) goto fail;
-    if (choose_solver(r, d, s, e) < 0) goto fail;
-    if (choose_precision(&r->params.precision, s->precision, e) < 0) goto fail;
-    int threads = choose_threads(d, s->threads, e);
-    if (threads < 0) goto fail;
-    threads_set(threads);
-    r->params.threads = threads;
+    if (settings_resolve(&r->settings, s, d, NULL, e) < 0) goto fail;
+    if (choose_clip(r, d, e) < 0) goto fail;
+    if (choose_solver(r, e) < 0) goto fail;
+    r->params.precision = choose_precision(settings_int(r->settings, SET_PRECISION));
+    r->params.threads = choose_threads(d, settings_int(r->settings, SET_THREADS));
+    threads_set(r->params.threads);
     r->params.log = log;
-    r->params.collapse_pads = !s->long_text;
-    r->params.fix_text = !s->raw_text;
-    r->params.turbo = s->turbo && d->info.turbo_whole;
-    if (s->turbo && !d->info.turbo_whole) {
+    r->params.collapse_pads = !settings_switch(r->settings, SET_LONG_TEXT);
+    r->params.fix_text = !settings_switch(r->settings, SET_NO_FTFY);
+    r->params.turbo = settings_switch(r->settings, SET_TURBO) && d->info.turbo_whole;
+    if (settings_switch(r->settings, SET_TURBO) && !d->info.turbo_whole) {
         snprintf(r->lora, sizeof r->lora, "%s/transformer_turbo/pytorch_lora_weights.safetensors",
                  d->info.dir);
         r->params.lora = r->lora;
         r->params.lora_strength = 1;
     }
-    r->truncate_frames = s->truncate_frames != 0;
-    if (choose_attention(r, d, s, e) < 0) goto fail;
+    if (choose_attention(r, d, e) < 0) goto fail;
     return 0;
 fail:
     run_fini(r);
@@ -174,8 +108,9 @@ fail:
 
 void run_fini(struct run *r)
 {
-    if (r->params.attn.method) option_free(r->params.attn.method->options, r->attn_options);
-    free(r->attn_options);
+    attn_words_free(r->params.attn.method, r->attn_options);
+    settings_close(r->settings);
+    r->settings = NULL;
     r->attn_options = NULL;
     r->params.attn.method = NULL;
 }

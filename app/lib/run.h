@@ -7,6 +7,7 @@
 
 #include "app/lib/defaults.h"
 #include "app/lib/ditgen.h"
+#include "app/lib/settings.h"
 #include "model/model.h"
 #include "sched/sched.h"
 
@@ -18,10 +19,15 @@ struct ditgen { /* the public handle */
     int probed_threads; /* 0: not probed yet */
     double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
     int probed_flops_threads;
+    char *plan_attention; /* text of the last plan, heap */
 };
+
+/* The public error is the house's with plain types; always -1. */
+int give_error(struct ditgen_error *out, const struct err *e);
 
 struct run {
     struct model_clip clip;
+    struct ditgen_settings *settings; /* resolved; params borrows from it */
     struct model_params params; /* attn.options is owned by the run */
     const struct solver *solver;
     struct schedule schedule;

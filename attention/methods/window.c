@@ -19,8 +19,8 @@ static int window_plan(struct attn *a, struct attn_plan *p, uint32_t *kept, stru
 const struct attn_method attn_window = {
     .name = "window",
     .summary = "a band of key tiles round the query's own",
-    .options = OPTIONS(
-        OPT_INT(struct window, tiles, "window-tiles", 8, 1, 999, "tiles of 128 tokens a side")),
+    .options =
+        OPTIONS(OPT_INT(struct window, tiles, "tiles", 8, 1, 999, "tiles of 128 tokens a side")),
     .options_size = sizeof(struct window),
     .plan = window_plan,
 };

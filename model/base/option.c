@@ -80,13 +80,19 @@ static int edit_distance(const char *a, const char *b)
     return row[m];
 }
 
+int option_distance(const char *known, const char *name)
+{
+    int d = edit_distance(known, name);
+    return d < OPTION_FAR && d * 2 <= (int)strlen(name) ? d : OPTION_FAR;
+}
+
 const char *option_nearest(const struct option *table, const char *name)
 {
     const char *best = NULL;
-    int best_d = 4, len = (int)strlen(name);
+    int best_d = OPTION_FAR;
     for (const struct option *o = table; o && o->name; o++) {
-        int d = edit_distance(o->name, name);
-        if (d < best_d && d * 2 <= len) best = o->name, best_d = d;
+        int d = option_distance(o->name, name);
+        if (d < best_d) best = o->name, best_d = d;
     }
     return best;
 }

@@ -60,7 +60,11 @@ struct option {
 int option_defaults(const struct option *table, void *s, struct err *e);
 /* '-' and '_' are equal in names. NULL when there is none. */
 const struct option *option_find(const struct option *table, const char *name);
-/* Nearest name by edit distance, NULL when nothing is near (distance > 3, or > len/2). */
+/* Edits between a known name and what was written; OPTION_FAR when it is not near: more than 3, or
+ * more than half of what was written. */
+#define OPTION_FAR 4
+int option_distance(const char *known, const char *name);
+/* Nearest name, NULL when nothing is near. */
 const char *option_nearest(const struct option *table, const char *name);
 int option_parse(const struct option *o, void *s, const char *value, struct err *e);
 /* The value as option_parse() would read it back, at most n-1 bytes; returns the length needed. */

@@ -55,7 +55,7 @@ run 0 "$prompt" $TINY -s 1 --guidance-scale 1 -o k.y4m && differ a.y4m k.y4m
 run 0 "$prompt" $TINY -s 1 --precision bf16 -o l.y4m && carries l.y4m "precision = bf16" && differ a32.y4m l.y4m
 run 0 "$prompt" $TINY -s 1 --attention dense -y -o a.y4m
 grep -q approximate "$T/.err" && bad "dense attention is called approximate"
-run 0 "$prompt" $TINY -s 1 --attention window --window-tiles 1 -o m.y4m && carries m.y4m "window-tiles = 1"
+run 0 "$prompt" $TINY -s 1 --attention window --window-tiles 1 -o m.y4m && carries m.y4m 'attention = "window:tiles=1"'
 said approximate
 run 0 x --plan $TINY --attention window && printed approximate
 

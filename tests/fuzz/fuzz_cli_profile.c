@@ -18,42 +18,43 @@ static void must(int ok)
 
 static void as_file(const uint8_t *data, size_t size)
 {
-    struct settings s;
+    struct ditgen_settings *s = NULL;
     struct err e = {0};
     char path[64];
     int fd = memfd_create("profile", 0);
     if (fd < 0) return;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (write(fd, data, size) == (ssize_t)size && settings_init(&s, &e) == 0) {
-        if (profile_load_file(&s, LAYER_CONFIG, path, &e) < 0) must(e.code && e.msg[0]);
-        settings_fini(&s);
+    if (write(fd, data, size) == (ssize_t)size && settings_open(&s, &e) == 0) {
+        if (profile_load_file(s, LAYER_CONFIG, path, &e) < 0) must(e.code && e.msg[0]);
+        settings_close(s);
     }
     close(fd);
 }
 
 static void as_stored(const char *text)
 {
-    struct settings s, t;
+    struct ditgen_settings *s = NULL, *t = NULL;
     struct err e = {0};
-    must(settings_init(&s, &e) == 0 && settings_init(&t, &e) == 0);
-    if (profile_from_clip(&s, LAYER_CONFIG, text, "clip", &e) < 0) {
+    must(settings_open(&s, &e) == 0 && settings_open(&t, &e) == 0);
+    if (profile_from_clip(s, LAYER_CONFIG, text, "clip", &e) < 0) {
         must(e.code && e.msg[0]);
     } else {
-        must(s.width >= 0 && s.width <= 16384 && s.steps >= 0 && s.steps <= 1000);
-        if (s.prompt) {
+        const char *prompt = settings_text(s, SET_PROMPT);
+        must(settings_int(s, SET_WIDTH) <= 16384 && settings_int(s, SET_STEPS) <= 1000);
+        if (prompt) {
             char *line = NULL;
             size_t n = 0;
             FILE *f = open_memstream(&line, &n);
             must(f != NULL);
-            fputs(s.prompt, f);
+            fputs(prompt, f);
             fclose(f);
-            must(settings_set(&t, LAYER_FLAG, "prompt", line, &e) == 0 &&
-                 strcmp(t.prompt, s.prompt) == 0);
+            must(settings_set(t, LAYER_FLAG, "prompt", line, &e) == 0 &&
+                 strcmp(settings_text(t, SET_PROMPT), prompt) == 0);
             free(line);
         }
     }
-    settings_fini(&s);
-    settings_fini(&t);
+    settings_close(s);
+    settings_close(t);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

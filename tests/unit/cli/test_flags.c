@@ -27,38 +27,40 @@ static void accepted(void)
         &c,
         "rocket -W 64 --height=32 -s7 -t2 -yvv -crf 20 -c:v libx264 -pix_fmt yuv444p -preset slow",
         &e));
-    CHECK_STR(c.settings.prompt, "rocket");
-    CHECK(c.settings.width == 64 && c.settings.height == 32);
-    CHECK(c.settings.seed == 7 && c.settings.threads == 2 && c.settings.crf == 20);
+    CHECK_STR(settings_text(c.settings, SET_PROMPT), "rocket");
+    CHECK(settings_int(c.settings, SET_WIDTH) == 64 && settings_int(c.settings, SET_HEIGHT) == 32);
+    CHECK(settings_seed(c.settings) == 7 && settings_int(c.settings, SET_THREADS) == 2 &&
+          settings_int(c.settings, SET_CRF) == 20);
     CHECK(c.yes && c.verbose == 2);
-    CHECK_STR(c.settings.codec, "libx264");
-    CHECK_STR(c.settings.pix_fmt, "yuv444p");
-    CHECK_STR(c.settings.preset, "slow");
+    CHECK_STR(settings_text(c.settings, SET_CODEC), "libx264");
+    CHECK_STR(settings_text(c.settings, SET_PIX_FMT), "yuv444p");
+    CHECK_STR(settings_text(c.settings, SET_PRESET), "slow");
     cli_fini(&c);
 
     CHECK_OK(parse(&c, "-p '' --size 832x480 --guidance_scale 3.5 --num-frames 5 -vv", &e));
-    CHECK_STR(c.settings.prompt, "");
-    CHECK(settings_from(&c.settings, "prompt") == LAYER_FLAG);
-    CHECK(c.settings.width == 832 && c.settings.height == 480 && c.settings.frames == 5);
-    CHECK(c.settings.guidance_scale == 3.5 && c.verbose == 2);
+    CHECK_STR(settings_text(c.settings, SET_PROMPT), "");
+    CHECK(settings_from(c.settings, SET_PROMPT) == LAYER_FLAG);
+    CHECK_STR(settings_text(c.settings, SET_SIZE), "832x480");
+    CHECK(settings_int(c.settings, SET_FRAMES) == 5);
+    CHECK(settings_real(c.settings, SET_GUIDANCE_SCALE) == 3.5 && c.verbose == 2);
     cli_fini(&c);
 
     /* after "--" a word that begins with a dash is a prompt; "=" in a value stays */
     CHECK_OK(parse(&c, "--negative=a=b -- --steps", &e));
-    CHECK_STR(c.settings.prompt, "--steps");
-    CHECK_STR(c.settings.negative, "a=b");
+    CHECK_STR(settings_text(c.settings, SET_PROMPT), "--steps");
+    CHECK_STR(settings_text(c.settings, SET_NEGATIVE), "a=b");
     cli_fini(&c);
 
     CHECK_OK(parse(&c, "x -s 18446744073709551615 --turbo=false --no-ftfy --progress json", &e));
-    CHECK(c.settings.seed == UINT64_MAX && !c.settings.turbo && c.settings.no_ftfy &&
-          c.progress == 1);
+    CHECK(settings_seed(c.settings) == UINT64_MAX && !settings_switch(c.settings, SET_TURBO) &&
+          settings_switch(c.settings, SET_NO_FTFY) && c.progress == 1);
     cli_fini(&c);
 
     CHECK_OK(parse(&c, "x --size 32x32 --size 64x48", &e));
-    CHECK(c.settings.width == 64 && c.settings.height == 48);
+    CHECK_STR(settings_text(c.settings, SET_SIZE), "64x48");
     cli_fini(&c);
     CHECK_OK(parse(&c, "x --steps 3 --steps 4 -o a.mp4 -o b.mp4", &e)); /* the last one stands */
-    CHECK(c.settings.steps == 4);
+    CHECK(settings_int(c.settings, SET_STEPS) == 4);
     CHECK_STR(c.output, "b.mp4");
     cli_fini(&c);
 }
@@ -118,28 +120,29 @@ static void refused(void)
     }
 }
 
-/* Every option of every method is a flag, with its bounds. */
+/* Every option of every method is a flag, with its bounds, and part of the method's text. */
 static void method_options(void)
 {
     for (int i = 0; i < attn_method_count(); i++) {
         const struct attn_method *m = attn_method_at(i);
         for (const struct option *o = m->options; o && o->name; o++) {
-            char line[200], text[64];
+            char line[200];
             struct cli c;
             struct err e;
             if (o->type != OPTION_INT) continue;
-            snprintf(line, sizeof line, "x --attention %s --%s %d", m->name, o->name, (int)o->lo);
+            snprintf(line, sizeof line, "x --attention %s --%s-%s %d", m->name, m->name, o->name,
+                     (int)o->lo);
             CHECK_OK(parse(&c, line, &e));
-            CHECK_OK(settings_method_text(&c.settings, text, sizeof text, &e));
-            CHECK_MSG(strstr(text, o->name), "%s", text);
+            CHECK(c.settings->n_methods == 1 && c.settings->methods[0].of.option == o);
             cli_fini(&c);
-            snprintf(line, sizeof line, "x --%s %d", o->name, (int)o->lo - 1);
-            CHECK(parse(&c, line, &e) < 0);
+            snprintf(line, sizeof line, "x --%s_%s %d", m->name, o->name, (int)o->lo - 1);
+            CHECK(parse(&c, line, &e) < 0 && strncmp(e.msg, "--", 2) == 0);
             cli_fini(&c);
-            snprintf(line, sizeof line, "x --attention dense --%s %d", o->name, (int)o->lo);
+            snprintf(line, sizeof line, "x --attention %s:%s=%d", m->name, o->name, (int)o->lo);
             CHECK_OK(parse(&c, line, &e));
-            CHECK(settings_method_text(&c.settings, text, sizeof text, &e) < 0 &&
-                  strstr(e.msg, "belongs to"));
+            cli_fini(&c);
+            snprintf(line, sizeof line, "x --attention %s:%s=%d", m->name, o->name, (int)o->lo - 1);
+            CHECK(parse(&c, line, &e) < 0 && strstr(e.msg, o->name));
             cli_fini(&c);
         }
     }

@@ -16,32 +16,34 @@ static void put(const char *text)
     fclose(f);
 }
 
-static int load(struct settings *s, const char *text, struct err *e)
+static int load(struct ditgen_settings **s, const char *text, struct err *e)
 {
     put(text);
     memset(e, 0, sizeof *e);
-    if (settings_init(s, e) < 0) return -1;
-    return profile_load_file(s, LAYER_CONFIG, path, e);
+    if (settings_open(s, e) < 0) return -1;
+    return profile_load_file(*s, LAYER_CONFIG, path, e);
 }
 
 static void accepted(void)
 {
-    struct settings s;
+    struct ditgen_settings *s;
     struct err e;
     CHECK_OK(load(&s,
                   "# comment\n; another\n\n[ditgen]\nsteps = 7\nGuidance_Scale = 2.5 # tail\n"
                   "prompt = \"a \\x22red\\x22 fox; # = [x]\\nruns\"\nnegative = \"\"\nsize = "
                   "64x48\nturbo = no\n",
                   &e));
-    CHECK(s.steps == 7 && s.guidance_scale == 2.5 && s.width == 64 && s.height == 48 && !s.turbo);
-    CHECK_STR(s.prompt, "a \"red\" fox; # = [x]\nruns");
-    CHECK_STR(s.negative, "");
-    settings_fini(&s);
+    CHECK(settings_int(s, SET_STEPS) == 7 && settings_real(s, SET_GUIDANCE_SCALE) == 2.5);
+    CHECK_STR(settings_text(s, SET_SIZE), "64x48");
+    CHECK(!settings_switch(s, SET_TURBO));
+    CHECK_STR(settings_text(s, SET_PROMPT), "a \"red\" fox; # = [x]\nruns");
+    CHECK_STR(settings_text(s, SET_NEGATIVE), "");
+    settings_close(s);
     CHECK_OK(load(&s, "steps = 5\n", &e)); /* no section is needed */
-    CHECK(s.steps == 5);
-    settings_fini(&s);
+    CHECK(settings_int(s, SET_STEPS) == 5);
+    settings_close(s);
     CHECK_OK(load(&s, "", &e));
-    settings_fini(&s);
+    settings_close(s);
 }
 
 static void refused(void)
@@ -61,22 +63,22 @@ static void refused(void)
         {"output = x.mp4\n", "unknown key 'output'"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct settings s;
+        struct ditgen_settings *s;
         struct err e;
         int rc = load(&s, rows[i].text, &e);
         CHECK_MSG(rc < 0 && e.code == ERR_INPUT && strstr(e.msg, rows[i].words) &&
                       strstr(e.msg, path),
                   "'%s' gave %d '%s'", rows[i].text, rc, e.msg);
-        settings_fini(&s);
+        settings_close(s);
     }
-    struct settings s;
+    struct ditgen_settings *s;
     struct err e = {0};
-    CHECK_OK(settings_init(&s, &e));
-    CHECK(profile_load_file(&s, LAYER_CONFIG, "/nonexistent.ini", &e) < 0 && e.code == ERR_INPUT);
-    CHECK(profile_load_file(&s, LAYER_CONFIG, "/", &e) < 0 && strstr(e.msg, "folder"));
-    CHECK(profile_load(&s, "no-such-profile", &e) < 0 && strstr(e.msg, "draft"));
-    CHECK(profile_load(&s, "../profiles/draft", &e) < 0 && e.code == ERR_USAGE);
-    settings_fini(&s);
+    CHECK_OK(settings_open(&s, &e));
+    CHECK(profile_load_file(s, LAYER_CONFIG, "/nonexistent.ini", &e) < 0 && e.code == ERR_INPUT);
+    CHECK(profile_load_file(s, LAYER_CONFIG, "/", &e) < 0 && strstr(e.msg, "folder"));
+    CHECK(profile_load(s, "no-such-profile", &e) < 0 && strstr(e.msg, "draft"));
+    CHECK(profile_load(s, "../profiles/draft", &e) < 0 && e.code == ERR_USAGE);
+    settings_close(s);
 }
 
 /* Every profile that ships is good. */
@@ -84,25 +86,25 @@ static void shipped(void)
 {
     static const char *const names[] = {"draft", "fine", "reference", "still"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        struct settings s;
+        struct ditgen_settings *s;
         struct err e = {0};
-        CHECK_OK(settings_init(&s, &e));
-        CHECK_OK(profile_load(&s, names[i], &e));
-        settings_fini(&s);
+        CHECK_OK(settings_open(&s, &e));
+        CHECK_OK(profile_load(s, names[i], &e));
+        settings_close(s);
     }
 }
 
 /* The text of --dump-config means the same to iniparser and to the small reader. */
 static void both_readers(void)
 {
-    struct settings a, b, c;
+    struct ditgen_settings *a, *b, *c;
     struct err e = {0};
-    CHECK_OK(settings_init(&a, &e));
-    CHECK_OK(settings_set(&a, LAYER_FLAG, "prompt", "it's \"odd\" \\ ; # = \t\n done", &e));
-    CHECK_OK(settings_set(&a, LAYER_FLAG, "negative", "", &e));
-    CHECK_OK(settings_set(&a, LAYER_FLAG, "compat", "diffusers-0.36, truncate", &e));
-    char *text = settings_text(&a, false);
-    CHECK_OK(settings_init(&c, &e));
+    CHECK_OK(settings_open(&a, &e));
+    CHECK_OK(settings_set(a, LAYER_FLAG, "prompt", "it's \"odd\" \\ ; # = \t\n done", &e));
+    CHECK_OK(settings_set(a, LAYER_FLAG, "negative", "", &e));
+    CHECK_OK(settings_set(a, LAYER_FLAG, "compat", "diffusers-0.36, truncate", &e));
+    char *text = settings_dump(a, false);
+    CHECK_OK(settings_open(&c, &e));
     /* zero means "from the model" in a struct that no model has filled; such rows are not for
      * reading */
     char kept[1024] = "[ditgen]\n", *line = strtok(text, "\n");
@@ -110,26 +112,26 @@ static void both_readers(void)
         if (strstr(line, "prompt") || strstr(line, "negative") || strstr(line, "compat"))
             strcat(strcat(kept, line), "\n");
     CHECK_OK(load(&b, kept, &e));
-    CHECK_OK(profile_from_clip(&c, LAYER_CONFIG, kept, "text", &e));
-    CHECK_STR(b.prompt, a.prompt);
-    CHECK_STR(c.prompt, a.prompt);
-    CHECK_STR(b.negative, "");
-    CHECK_STR(c.negative, "");
-    CHECK_STR(b.compat, a.compat);
+    CHECK_OK(profile_from_clip(c, LAYER_CONFIG, kept, "text", &e));
+    CHECK_STR(settings_text(b, SET_PROMPT), settings_text(a, SET_PROMPT));
+    CHECK_STR(settings_text(c, SET_PROMPT), settings_text(a, SET_PROMPT));
+    CHECK_STR(settings_text(b, SET_NEGATIVE), "");
+    CHECK_STR(settings_text(c, SET_NEGATIVE), "");
+    CHECK_STR(settings_text(b, SET_COMPAT), settings_text(a, SET_COMPAT));
     free(text);
-    settings_fini(&a), settings_fini(&b), settings_fini(&c);
+    settings_close(a), settings_close(b), settings_close(c);
 }
 
 int main(void)
 {
     if (!profile_supported()) {
-        struct settings s;
+        struct ditgen_settings *s;
         struct err e = {0};
-        CHECK_OK(settings_init(&s, &e));
-        CHECK(profile_load(&s, "draft", &e) < 0 && e.code == ERR_USAGE &&
+        CHECK_OK(settings_open(&s, &e));
+        CHECK(profile_load(s, "draft", &e) < 0 && e.code == ERR_USAGE &&
               strstr(e.msg, "iniparser"));
         CHECK(!strchr(e.msg, '\n'));
-        settings_fini(&s);
+        settings_close(s);
         return TEST_RESULT();
     }
     snprintf(path, sizeof path, "/tmp/ditgen-test-%ld.ini", (long)getpid());

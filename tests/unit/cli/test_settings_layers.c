@@ -3,36 +3,50 @@
 #include "app/cli/profile.h"
 #include "tests/check.h"
 
+static struct ditgen *model;
+
+/* What will be used holds these lines. */
+static void check_resolved(const struct ditgen_settings *s, const char *lines)
+{
+    struct ditgen_settings *all = NULL;
+    struct err e = {0};
+    CHECK_OK(settings_resolve(&all, s, model, NULL, &e));
+    char *text = all ? settings_dump(all, false) : NULL;
+    CHECK_MSG(text && strstr(text, lines), "wanted %s in %s", lines, text ? text : e.msg);
+    free(text);
+    settings_close(all);
+}
+
 static void layers(void)
 {
-    struct settings s;
+    struct ditgen_settings *s = NULL;
     struct err e = {0};
-    CHECK_OK(settings_init(&s, &e));
-    CHECK_OK(settings_set(&s, LAYER_FLAG, "steps", "7", &e));
-    CHECK_OK(settings_set(&s, LAYER_PROFILE, "steps", "9",
+    CHECK_OK(settings_open(&s, &e));
+    CHECK_OK(settings_set(s, LAYER_FLAG, "steps", "7", &e));
+    CHECK_OK(settings_set(s, LAYER_PROFILE, "steps", "9",
                           &e)); /* lower: does not win, whenever it comes */
-    CHECK(s.steps == 7);
-    CHECK_OK(settings_set(&s, LAYER_PROFILE, "guidance_scale", "2", &e)); /* '_' is '-' */
-    CHECK_OK(settings_set(&s, LAYER_CONFIG, "guidance-scale", "3", &e));
-    CHECK(s.guidance_scale == 3);
-    CHECK(settings_from(&s, "guidance-scale") == LAYER_CONFIG);
-    CHECK(settings_from(&s, "solver") == LAYER_NONE);
-    CHECK(settings_set(&s, LAYER_PROFILE, "steps", "0", &e) < 0); /* refused though a flag wins */
+    CHECK(settings_int(s, SET_STEPS) == 7);
+    CHECK_OK(settings_set(s, LAYER_PROFILE, "guidance_scale", "2", &e)); /* '_' is '-' */
+    CHECK_OK(settings_set(s, LAYER_CONFIG, "guidance-scale", "3", &e));
+    CHECK(settings_real(s, SET_GUIDANCE_SCALE) == 3);
+    CHECK(settings_from(s, SET_GUIDANCE_SCALE) == LAYER_CONFIG);
+    CHECK(settings_from(s, SET_SOLVER) == LAYER_NONE);
+    CHECK(settings_set(s, LAYER_PROFILE, "steps", "0", &e) < 0); /* refused though a flag wins */
 
     /* one half of a size by hand, the other from a lower layer's size */
-    CHECK_OK(settings_set(&s, LAYER_CONFIG, "size", "832x480", &e));
-    CHECK_OK(settings_set(&s, LAYER_FLAG, "width", "64", &e));
-    CHECK(s.width == 64 && s.height == 480);
-    CHECK(settings_set(&s, LAYER_FLAG, "size", "1x1", &e) < 0);
+    CHECK_OK(settings_set(s, LAYER_CONFIG, "size", "832x480", &e));
+    CHECK_OK(settings_set(s, LAYER_FLAG, "width", "64", &e));
+    check_resolved(s, "width = 64\nheight = 480\n");
+    CHECK(settings_set(s, LAYER_FLAG, "size", "1x1", &e) < 0);
 
-    CHECK_OK(settings_set(&s, LAYER_PROFILE, "frames", "81", &e));
+    CHECK_OK(settings_set(s, LAYER_PROFILE, "frames", "81", &e));
     CHECK_OK(
-        settings_set(&s, LAYER_FLAG, "seconds", "2", &e)); /* a higher layer may say it otherwise */
-    CHECK(settings_set(&s, LAYER_PROFILE, "seconds", "2", &e) < 0);
+        settings_set(s, LAYER_FLAG, "seconds", "2", &e)); /* a higher layer may say it otherwise */
+    CHECK(settings_set(s, LAYER_PROFILE, "seconds", "2", &e) < 0);
 
-    CHECK(settings_set(&s, LAYER_CONFIG, "stepz", "1", &e) < 0 && strstr(e.msg, "'steps'"));
-    CHECK(settings_set(&s, LAYER_CONFIG, "output", "x.mp4", &e) < 0); /* no setting, but a flag */
-    settings_fini(&s);
+    CHECK(settings_set(s, LAYER_CONFIG, "stepz", "1", &e) < 0 && strstr(e.msg, "'steps'"));
+    CHECK(settings_set(s, LAYER_CONFIG, "output", "x.mp4", &e) < 0); /* no setting, but a flag */
+    settings_close(s);
 }
 
 /* What a clip carries reads back to the same text, whatever the prompt holds. */
@@ -50,63 +64,85 @@ static void stored_text(void)
         "\x01\x1f\x7f",
     };
     for (size_t i = 0; i < ARRAY_LEN(prompts); i++) {
-        struct settings a, b;
+        struct ditgen_settings *a, *b;
         struct err e = {0};
-        CHECK_OK(settings_init(&a, &e));
-        CHECK_OK(settings_init(&b, &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "prompt", prompts[i], &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "seed", "18446744073709551615", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "guidance-scale", "4.1", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "width", "64", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "height", "64", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "frames", "5", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "fps", "23.976", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "steps", "2", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "flow-shift", "3", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "model", "/some/where/emoji/", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "threads", "2", &e));
-        CHECK_OK(settings_set(&a, LAYER_FLAG, "no-ftfy", "true", &e));
-        char *text = settings_text(&a, true), *all = settings_text(&a, false);
+        CHECK_OK(settings_open(&a, &e));
+        CHECK_OK(settings_open(&b, &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "prompt", prompts[i], &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "seed", "18446744073709551615", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "guidance-scale", "4.1", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "width", "64", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "height", "64", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "frames", "5", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "fps", "23.976", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "steps", "2", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "flow-shift", "3", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "model", "/some/where/emoji/", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "threads", "2", &e));
+        CHECK_OK(settings_set(a, LAYER_FLAG, "no-ftfy", "true", &e));
+        char *text = settings_dump(a, true), *all = settings_dump(a, false);
         CHECK(text && all);
         CHECK(!strstr(text, "/some") && strstr(text, "model = \"emoji\""));
         CHECK(!strstr(text, "threads") && strstr(all, "threads = 2") && strstr(all, "/some/where"));
-        CHECK_OK(profile_from_clip(&b, LAYER_CONFIG, text, "clip", &e));
-        CHECK_STR(b.prompt, prompts[i]);
-        CHECK(b.seed == UINT64_MAX && b.guidance_scale == 4.1 && b.fps == 23.976 && b.no_ftfy);
-        char *again = settings_text(&b, true);
+        CHECK_OK(profile_from_clip(b, LAYER_CONFIG, text, "clip", &e));
+        CHECK_STR(settings_text(b, SET_PROMPT), prompts[i]);
+        CHECK(settings_seed(b) == UINT64_MAX && settings_real(b, SET_GUIDANCE_SCALE) == 4.1);
+        CHECK(settings_real(b, SET_FPS) == 23.976 && settings_switch(b, SET_NO_FTFY));
+        char *again = settings_dump(b, true);
         CHECK_STR(again, text);
         free(text), free(all), free(again);
-        settings_fini(&a), settings_fini(&b);
+        settings_close(a), settings_close(b);
     }
 }
 
-/* A method's options of a lower layer go when a higher layer takes another method. */
+/* A method's options of a lower layer go when a higher layer takes another method, stay when it takes
+ * the same, and stand above those that a lower layer's text says. */
 static void methods(void)
 {
-    for (int i = 0; i < attn_method_count(); i++) {
-        const struct attn_method *m = attn_method_at(i);
-        const struct option *o = m->options;
-        if (!o || !o->name || o->type != OPTION_INT) continue;
-        struct settings s;
+    static const struct {
+        enum layer at;
+        const char *attention;
+        enum layer option_at;
+        const char *words; /* of the dump, or of the message */
+        bool refused;
+    } rows[] = {
+        {LAYER_NONE, NULL, LAYER_FLAG, "belongs to --attention window", true},
+        {LAYER_PROFILE, "window", LAYER_PROFILE, "attention = \"window:tiles=3\"\n", false},
+        {LAYER_FLAG, "dense", LAYER_PROFILE, "attention = \"dense\"\n", false},
+        {LAYER_FLAG, "dense", LAYER_FLAG, "belongs to --attention window", true},
+        {LAYER_FLAG, "window", LAYER_PROFILE, "attention = \"window:tiles=3\"\n", false},
+        {LAYER_FLAG, "window:tiles=5", LAYER_PROFILE, "attention = \"window:tiles=5\"\n", false},
+        {LAYER_PROFILE, "window:tiles=5", LAYER_FLAG, "attention = \"window:tiles=3\"\n", false},
+        {LAYER_FLAG, "window:tiles=5", LAYER_FLAG, "contradict", true},
+        {LAYER_CALL, "window:tiles=5", LAYER_CALL, "attention = \"window:tiles=3\"\n", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct ditgen_settings *s = NULL, *all = NULL;
         struct err e = {0};
-        char value[32], text[128];
-        snprintf(value, sizeof value, "%d", (int)o->lo);
-        CHECK_OK(settings_init(&s, &e));
-        CHECK_OK(settings_set(&s, LAYER_PROFILE, "attention", m->name, &e));
-        CHECK_OK(settings_set(&s, LAYER_PROFILE, o->name, value, &e));
-        CHECK_OK(settings_method_text(&s, text, sizeof text, &e));
-        CHECK(strstr(text, o->name));
-        CHECK_OK(settings_set(&s, LAYER_FLAG, "attention", "dense", &e));
-        CHECK_OK(settings_method_text(&s, text, sizeof text, &e));
-        CHECK_STR(text, "");
-        settings_fini(&s);
+        CHECK_OK(settings_open(&s, &e));
+        CHECK_OK(settings_set(s, rows[i].option_at, "window-tiles", "3", &e));
+        if (rows[i].attention)
+            CHECK_OK(settings_set(s, rows[i].at, "attention", rows[i].attention, &e));
+        int rc = settings_resolve(&all, s, model, NULL, &e);
+        if (rows[i].refused) {
+            CHECK_MSG(rc < 0 && e.code == ERR_USAGE && strstr(e.msg, rows[i].words), "row %zu: %s",
+                      i, e.msg);
+        } else {
+            CHECK_OK(rc);
+            check_resolved(s, rows[i].words);
+        }
+        settings_close(s);
+        settings_close(all);
     }
 }
 
 int main(void)
 {
+    struct ditgen_error e;
+    CHECK(ditgen_open(&model, TEST_SOURCE_DIR "/assets/emoji", &e) == 0);
     layers();
     stored_text();
     methods();
+    ditgen_close(model);
     return TEST_RESULT();
 }

@@ -28,7 +28,16 @@ static void ini_files(void)
         {"negative_prompt = \"x\n", "f:1: negative_prompt: the quote"},
         {"negative_prompt = \"x\" y\n", "after the closing quote"},
         {"negative_prompt = \\x00\n", "escape"},
-        {"solver = heun\n", "f:1: there is no solver"},
+        {"solver = heun\n", "f:1: solver is 'heun'"},
+        {"flow_shift = 3, 5@5184, 7.5@20000\n[turbo]\nflow-shift=1,2@9\n", NULL},
+        {"flow_shift = 3, 5@5184, 7@5184\n", "f:1: flow-shift is '3, 5@5184, 7@5184'"},
+        {"flow_shift = 3@10, 5@20\n", "by size"},
+        {"flow_shift = 3, 5\n", "f:1: flow-shift is"},
+        {"flow_shift = 3, 5000@20\n", "by size"},
+        {"flow_shift = 3, 5@\n", "by size"},
+        {"steps = 30, 40.5@100\n", "by size"},
+        {"width = 64, 128@100\n", "f:1: width is"},
+        {"threads = 2\n", "f:1: unknown key 'threads'"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct defaults d = {0};
@@ -74,14 +83,19 @@ static void nearest_rows(void)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct model_info m = shaped(rows[i].heads, rows[i].head_dim, rows[i].layers);
+        const struct sched_config scheduler = {.solver = "unipc", .flow_shift = 3.25};
         struct defaults d;
         struct err e = {0};
-        CHECK_OK(defaults_read(&d, &m, &e));
+        CHECK_OK(defaults_read(&d, &m, &scheduler, &e));
         CHECK_STR(d.from, rows[i].from);
-        CHECK(d.width == 832 && d.height == 480 && d.frames == 81 && d.fps == 16 && d.steps == 50);
-        CHECK(d.guidance_scale == 5);
-        CHECK_STR(d.negative_prompt, "");
-        CHECK(!d.turbo.present);
+        const struct ditgen_settings *s = d.always;
+        CHECK(settings_int(s, SET_WIDTH) == 832 && settings_int(s, SET_HEIGHT) == 480);
+        CHECK(settings_int(s, SET_FRAMES) == 81 && settings_real(s, SET_FPS) == 16);
+        CHECK(settings_int(s, SET_STEPS) == 50 && settings_real(s, SET_GUIDANCE_SCALE) == 5);
+        CHECK(settings_real(s, SET_FLOW_SHIFT) == 3.25);
+        CHECK_STR(settings_text(s, SET_SOLVER), "unipc");
+        CHECK_STR(settings_text(s, SET_NEGATIVE), "");
+        CHECK(!d.has_turbo);
         defaults_fini(&d);
     }
 }
@@ -126,16 +140,11 @@ static void handle(void)
 {
     struct ditgen *d = NULL;
     struct ditgen_error e = {0};
-    struct ditgen_settings s;
     int below, above;
     CHECK(ditgen_open(&d, "/nonexistent", &e) < 0 && e.code == DITGEN_INPUT && !d);
     CHECK(ditgen_open(&d, TEST_SOURCE_DIR "/assets/emoji", &e) == 0);
     if (!d) return;
-    ditgen_defaults(d, &s);
     CHECK_STR(ditgen_defaults_from(d), "ditgen.ini");
-    CHECK(s.width > 0 && s.frames > 0 && s.steps > 0 && s.flow_shift > 0 && s.solver &&
-          s.negative_prompt);
-    CHECK(!s.prompt);
     ditgen_size_near(d, 65, &below, &above);
     CHECK(below == 64 && above == 80);
     ditgen_frames_near(d, 6, &below, &above);
