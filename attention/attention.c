@@ -1,55 +1,56 @@
-/* The door: opens a method with its options, state and scratch, calls its hooks, fills in NULL
- * ones. */
+/* The door: opens a stack with its memory, asks it, runs what it plans, keeps what it will copy. */
 #include "attention/attention.h"
 
-#include "attention/kernels/kernels.h"
+#include "attention/room.h"
 #include "model/base/threads.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_BLOCK 128
+/* --- for methods --- */
 
-#define METHOD(m) extern const struct attn_method attn_##m;
-#include "attention/methods.def"
-#undef METHOD
-#define METHOD(m) &attn_##m,
-static const struct attn_method *const methods[] = {
-#include "attention/methods.def"
-};
-#undef METHOD
-
-struct attn {
-    const struct attn_method *method;
-    const struct attn_kernel *kernel;
-    struct attn_shape shape;
-    struct attn_size size;
-    struct attn_plan plan; /* dense, as methods find it */
-    uint32_t *kept, *seen; /* planes of a call; scratch of its check */
-    void *options; /* heap, once */
-    bool own_strings; /* options are the defaults, whose strings are copies */
-    char *state; /* [n_layers, n_branches][state_bytes] */
-    size_t state_bytes;
-    void *scratch;
-    const struct attn_call *call; /* while attn_run() is under way */
-    double density_sum;
-    long calls;
-};
-
-int attn_method_count(void) { return (int)ARRAY_LEN(methods); }
-
-const struct attn_method *attn_method_at(int i)
+void *attn_state(const struct attn_part *p, int layer, int branch)
 {
-    return i >= 0 && i < attn_method_count() ? methods[i] : NULL;
+    const struct memory *m = &p->room->memory[p->index];
+    if (!m->state || layer < 0 || layer >= p->shape->n_layers || branch < 0 ||
+        branch >= p->shape->n_branches)
+        return NULL;
+    return m->state +
+           m->size.state * ((size_t)layer * (size_t)p->shape->n_branches + (size_t)branch);
 }
 
-const struct attn_method *attn_method_find(const char *name)
+void *attn_shared(const struct attn_part *p) { return p->room->memory[p->index].shared; }
+
+void *attn_scratch(const struct attn_part *p) { return p->room->memory[p->index].scratch; }
+
+const struct tensor *attn_tensor(const struct attn_part *p, int layer, const char *name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(methods); i++)
-        if (strcmp(methods[i]->name, name) == 0) return methods[i];
-    return NULL;
+    return p->room->tensor ? p->room->tensor(p->room->tensor_ctx, layer, name) : NULL;
 }
+
+uint64_t attn_random(const struct attn_ctx *c, int head, uint64_t n)
+{
+    const uint64_t who[] = {(uint64_t)c->step, (uint64_t)c->layer, (uint64_t)c->branch,
+                            (uint64_t)head, n};
+    uint64_t z = 0;
+    for (size_t i = 0; i < ARRAY_LEN(who); i++) {
+        z += who[i] + 0x9e3779b97f4a7c15ull;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+        z ^= z >> 31;
+    }
+    return z;
+}
+
+bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c)
+{
+    if (c->step < p->first || c->step >= p->last) return true;
+    for (int i = 0; i < p->room->stack.n; i++)
+        if (c->layer < p->room->stack.part[i].knobs->layers) return true;
+    return false;
+}
+
+/* --- kernels --- */
 
 int attn_kernel_count(void) { return attn_kernel_rows(); }
 
@@ -60,44 +61,7 @@ struct attn_kernel_info attn_kernel_at(int i)
     return (struct attn_kernel_info){.name = k->name, .summary = k->summary, .needs = k->needs};
 }
 
-static int workers(const struct attn_params *p)
-{
-    return p->threads > 0 ? p->threads : threads_count();
-}
-
-/* An option table can be read back as text; so a value out of bounds is found by printing and
- * parsing. */
-static int check_options(const struct attn_method *m, const void *values, struct err *e)
-{
-    struct err why = {0};
-    void *copy = calloc(1, m->options_size);
-    if (!copy)
-        return err_set(e, ERR_RESOURCE, "no memory for the options of attention %s", m->name);
-    int rc = 0;
-    for (const struct option *o = m->options; rc == 0 && o->name; o++) {
-        char text[256];
-        if (o->type == OPTION_STRING) continue; /* any text is in bounds */
-        if (option_print(o, values, text, sizeof text) >= (int)sizeof text) continue;
-        if (option_parse(o, copy, text, &why) < 0) rc = err_set(e, why.code, "%s", why.msg);
-    }
-    free(copy);
-    return rc;
-}
-
-static int copy_options(struct attn *a, const void *values, struct err *e)
-{
-    const struct attn_method *m = a->method;
-    if (!m->options_size) return 0;
-    a->options = calloc(1, m->options_size);
-    if (!a->options)
-        return err_set(e, ERR_RESOURCE, "no memory for the options of attention %s", m->name);
-    a->own_strings = !values;
-    if (!values) return option_defaults(m->options, a->options, e);
-    if (check_options(m, values, e) < 0) return err_wrap(e, "attention %s", m->name);
-    memcpy(a->options, values,
-           m->options_size); /* strings stay the caller's, who outlives the run */
-    return 0;
-}
+/* --- opening --- */
 
 static int check_shape(const struct attn_shape *s, struct err *e)
 {
@@ -109,6 +73,8 @@ static int check_shape(const struct attn_shape *s, struct err *e)
         return err_set(e, ERR_USAGE,
                        "attention of %d layers, %d branches, %d steps: all must be 1 or more",
                        s->n_layers, s->n_branches, s->n_steps);
+    if (s->n_heads < 1 || s->n_heads > 256)
+        return err_set(e, ERR_USAGE, "attention of %d heads, wanted 1 to 256", s->n_heads);
     int64_t plane = (int64_t)s->grid_h * s->grid_w; /* below 2^62 */
     if (plane > INT32_MAX || plane * s->grid_t > INT32_MAX / 2)
         return err_set(e, ERR_USAGE,
@@ -117,67 +83,92 @@ static int check_shape(const struct attn_shape *s, struct err *e)
     return 0;
 }
 
-/* Everything the run keeps: the same code counts and places. */
-static int attn_carve(struct attn *a, struct arena *arena, struct err *e)
+static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* State of every part, sized by its method. */
+static int carve_parts(struct attn *a, struct arena *arena, struct err *e)
 {
-    const struct attn_method *m = a->method;
-    int len = a->size.len_q;
-    if (m->plan) {
-        int bq = m->block_q ? m->block_q : DEFAULT_BLOCK,
-            bk = m->block_k ? m->block_k : DEFAULT_BLOCK;
-        a->plan =
-            (struct attn_plan){.n_heads = a->shape.n_heads, .per_head = m->per_head, .all = true};
-        if (attn_blocks_equal(&a->plan.q, len, bq, e) < 0 ||
-            attn_blocks_equal(&a->plan.k, len, bk, e) < 0)
-            return err_wrap(e, "attention %s", m->name);
-        a->kept = arena_take(arena, attn_plane_size(&a->plan) * sizeof *a->kept);
-        a->seen = arena_take(arena, attn_seen_size(len, len) * sizeof *a->seen);
-        a->size.rows = a->plan.q.n;
-        a->size.cols = a->plan.k.n;
-    } else if (attn_plan_dense(&a->plan, len, len, a->shape.n_heads, e) < 0) {
-        return -1;
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_part *p = &a->stack.part[i];
+        struct memory *m = &a->memory[i];
+        if (!p->method->sizes) continue;
+        p->method->sizes(p, &m->size);
+        m->size.state = aligned(m->size.state);
+        if (m->size.state > SIZE_MAX / (size_t)a->n_pairs)
+            return err_set(e, ERR_RESOURCE,
+                           "attention %s: %d states of %zu bytes are more than memory can hold",
+                           p->method->name, a->n_pairs, m->size.state);
+        m->state = arena_take(arena, m->size.state * (size_t)a->n_pairs);
+        m->shared = arena_take(arena, m->size.shared);
+        m->scratch = arena_take(arena, m->size.scratch);
     }
-    a->state_bytes = m->state_size ? (m->state_size(a) + 63) / 64 * 64 : 0;
-    size_t states = (size_t)a->shape.n_layers * (size_t)a->shape.n_branches;
-    if (a->state_bytes && states > SIZE_MAX / a->state_bytes)
-        return err_set(e, ERR_RESOURCE,
-                       "attention %s: %zu states of %zu bytes are more than memory can hold",
-                       m->name, states, a->state_bytes);
-    a->state = arena_take(arena, a->state_bytes * states);
-    if (a->state) memset(a->state, 0, a->state_bytes * states);
-    a->scratch = arena_take(arena, a->kernel->scratch(&a->size));
     return 0;
+}
+
+/* Everything the run keeps: the same code counts and places. */
+static int carve(struct attn *a, const struct attn_params *p, struct arena *arena, struct err *e)
+{
+    struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
+    a->pair = arena_take(arena, (size_t)a->n_pairs * sizeof *a->pair);
+    if (carve_parts(a, arena, e) < 0) return -1;
+    turn_carve(a, arena);
+    cache_carve(a, &cache, arena);
+    launch_carve(a, arena);
+    return 0;
+}
+
+static int open_stack(struct attn_stack *s, const struct attn_params *p,
+                      const struct attn_shape *shape, struct err *e)
+{
+    if (check_shape(shape, e) < 0) return -1;
+    if (attn_stack_parse(s, p->method, e) < 0) return -1;
+    return attn_stack_resolve(s, shape, e);
+}
+
+static void say_open(const struct attn *a, const struct attn_params *p)
+{
+    char text[1024]; /* a line of a log; longer stacks are cut */
+    struct cache_sizes c = cache_sizes(&a->stack, &a->shape, p);
+    attn_stack_print(&a->stack, text, sizeof text);
+    log_line(p->log, 1, "attention %s by kernel %s: %d tokens, %d heads of %d", text,
+             a->kernel->name, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    if (c.left_out)
+        log_line(p->log, 1,
+                 "attention: --cache-mem leaves %d of %d layers and branches without a cache: they "
+                 "are computed exactly (all would take %.1f MiB)",
+                 c.left_out, a->n_pairs, (double)c.wanted / 1048576);
 }
 
 int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
               struct arena *arena, struct err *e)
 {
     *out = NULL;
-    if (check_shape(s, e) < 0) return -1;
     struct attn *a = calloc(1, sizeof *a);
     if (!a) return err_set(e, ERR_RESOURCE, "no memory for attention (%zu bytes)", sizeof *a);
-    int len = s->grid_t * s->grid_h * s->grid_w;
-    a->method = p->method ? p->method : methods[0];
     a->shape = *s;
-    a->size = (struct attn_size){
-        .len_q = len,
-        .len_k = len,
-        .n_heads = s->n_heads,
-        .head_dim = s->head_dim,
-        .threads = workers(p),
-        .precision = p->precision,
-        .needs = a->method->plan ? ATTN_NEED_PLANES : 0,
-    };
-    if (copy_options(a, p->options, e) < 0) goto fail;
-    a->kernel = attn_kernel_pick(&a->size, &p->cpu, p->kernel, e);
-    if (!a->kernel) goto fail;
-    if (attn_carve(a, arena, e) < 0) goto fail;
+    if (open_stack(&a->stack, p, &a->shape, e) < 0) goto fail;
+    for (int i = 0; i < a->stack.n; i++)
+        a->stack.part[i].room = a;
+    a->tensor = p->tensor;
+    a->tensor_ctx = p->tensor_ctx;
+    a->n_pairs = s->n_layers * s->n_branches;
+    int len = s->grid_t * s->grid_h * s->grid_w;
+    a->size = (struct attn_size){.len_q = len,
+                                 .len_k = len,
+                                 .n_heads = s->n_heads,
+                                 .head_dim = s->head_dim,
+                                 .threads = p->threads > 0 ? p->threads : threads_count(),
+                                 .precision = p->precision};
+    turn_sizes(a);
+    if (launch_open(a, p, e) < 0) goto fail;
+    if (carve(a, p, arena, e) < 0) goto fail;
     if (!arena->base) { /* only counting */
         attn_close(a);
         return 0;
     }
-    log_line(p->log, 1, "attention %s by kernel %s: %d tokens, %d heads of %d", a->method->name,
-             a->kernel->name, len, s->n_heads, s->head_dim);
+    if (turn_fixed(a, e) < 0) goto fail;
+    attn_reset(a);
+    say_open(a, p);
     *out = a;
     return 0;
 fail:
@@ -188,120 +179,227 @@ fail:
 void attn_close(struct attn *a)
 {
     if (!a) return;
-    if (a->method->fini && a->scratch) a->method->fini(a);
-    if (a->own_strings) option_free(a->method->options, a->options);
-    free(a->options);
+    attn_stack_free(&a->stack);
     free(a);
+}
+
+void attn_reset(struct attn *a)
+{
+    memset(a->pair, 0, (size_t)a->n_pairs * sizeof *a->pair);
+    a->branch_step = a->branch_layer = a->last_step = a->last_expert = -1;
+    for (int i = 0; i < a->stack.n; i++) {
+        struct memory *m = &a->memory[i];
+        if (m->state) memset(m->state, 0, m->size.state * (size_t)a->n_pairs);
+        if (m->shared) memset(m->shared, 0, m->size.shared);
+        if (a->stack.part[i].method->reset) a->stack.part[i].method->reset(&a->stack.part[i]);
+    }
+}
+
+/* --- a call --- */
+
+int room_ctx(struct attn_ctx *to, const struct attn *a, const struct attn_ctx *c, struct err *e)
+{
+    *to = *c;
+    if (!to->n_steps) to->n_steps = a->shape.n_steps;
+    if (!to->n_branches) to->n_branches = a->shape.n_branches;
+    if (c->step >= 0 && c->step < a->shape.n_steps && c->layer >= 0 &&
+        c->layer < a->shape.n_layers && c->branch >= 0 && c->branch < a->shape.n_branches)
+        return 0;
+    return err_set(e, ERR_BUG,
+                   "attention at step %d, layer %d, branch %d; opened for %d steps, %d layers, %d "
+                   "branches",
+                   c->step, c->layer, c->branch, a->shape.n_steps, a->shape.n_layers,
+                   a->shape.n_branches);
+}
+
+/* A step before the last one is another prompt's; another expert is another model. */
+static void notice(struct attn *a, const struct attn_ctx *c)
+{
+    if (a->last_step >= 0 && (c->step < a->last_step || c->expert != a->last_expert)) attn_reset(a);
+    a->last_step = c->step;
+    a->last_expert = c->expert;
+}
+
+static size_t out_len(const struct attn *a)
+{
+    return (size_t)a->size.len_q * (size_t)a->shape.n_heads * (size_t)a->shape.head_dim;
+}
+
+/* What a copy would come from; NULL: nothing is there. */
+static const uint16_t *source(const struct attn *a, const struct attn_ctx *c, enum attn_ask ask)
+{
+    if (ask == ATTN_ASK_COPY_STEP)
+        return a->pair[pair_of(a, c)].kept ? cache_output(a, pair_of(a, c)) : NULL;
+    if (ask == ATTN_ASK_COPY_BRANCH && c->branch > 0 && a->branch_step == c->step &&
+        a->branch_layer == c->layer)
+        return a->branch_output;
+    return NULL;
+}
+
+static void keep_branch(struct attn *a, const struct attn_ctx *c)
+{
+    a->branch_step = c->step;
+    a->branch_layer = c->layer;
+}
+
+int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_ask *answer,
+             struct err *e)
+{
+    struct attn_ctx c;
+    const struct axis_ask *ask = a->stack.recipe.ask;
+    *answer = ATTN_ASK_COMPUTE;
+    if (room_ctx(&c, a, ctx, e) < 0) return -1;
+    notice(a, &c);
+    if (!ask || attn_is_exact(&a->stack.part[0], &c)) return 0;
+    enum attn_ask said = ask->ask(attn_stack_by(&a->stack, ATTN_AXIS_ASK), &c);
+    const uint16_t *from = source(a, &c, said);
+    if (!from) return 0;
+    cache_widen(out, from, out_len(a));
+    if (a->branch_output && c.branch == 0) { /* the other branch may copy this copy */
+        memcpy(a->branch_output, from, out_len(a) * sizeof *from);
+        keep_branch(a, &c);
+    }
+    meter_copy(a);
+    *answer = said;
+    return 0;
+}
+
+int attn_keep(struct attn *a, const struct attn_ctx *ctx, const float *out, struct err *e)
+{
+    struct attn_ctx c;
+    if (!a->output && !a->branch_output) return 0;
+    if (room_ctx(&c, a, ctx, e) < 0) return -1;
+    struct attn_ctx next = c;
+    next.step++;
+    struct pair *pair = &a->pair[pair_of(a, &c)];
+    uint16_t *slot = cache_output(a, pair_of(a, &c));
+    if (slot && next.step < c.n_steps && !attn_is_exact(&a->stack.part[0], &next)) {
+        if (pair->kept) meter_drift(a, &c, slot, out);
+        cache_narrow(slot, out, out_len(a));
+        pair->kept = true;
+    }
+    if (a->branch_output && c.branch == 0) {
+        cache_narrow(a->branch_output, out, out_len(a));
+        keep_branch(a, &c);
+    }
+    return 0;
+}
+
+static int observe(struct attn *a, const struct attn_turn *t, const struct attn_calls *calls,
+                   struct err *e)
+{
+    struct attn_seen seen = {.calls = calls, .lse = a->lse, .mass = a->mass, .alive = a->alive};
+    const struct axis_compensate *rest = a->stack.recipe.compensate;
+    if (rest && rest->after && !t->exact &&
+        rest->after(attn_stack_by(&a->stack, ATTN_AXIS_COMPENSATE), t, &seen, e) < 0)
+        return err_wrap(e, "%s", rest->name);
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_part *p = &a->stack.part[i];
+        if (p->method->observe && p->method->observe(p, t, &seen, e) < 0)
+            return err_wrap(e, "%s", p->method->name);
+    }
+    return 0;
+}
+
+static int run_call(struct attn *a, struct attn_turn *t, struct err *e)
+{
+    struct attn_calls calls = {.at = a->launches, .max = a->shape.n_heads + 1};
+    double begin = meter_clock();
+    if (turn_call(a, t, &calls, e) < 0) return -1;
+    double planned = meter_clock();
+    for (int i = 0; i < calls.n; i++)
+        if (launch_run(a, t, &calls, i, e) < 0) return -1;
+    if (observe(a, t, &calls, e) < 0) return -1;
+    a->plan_seconds += planned - begin;
+    a->run_seconds += meter_clock() - planned;
+    meter_call(a, t, &calls);
+    return 0;
 }
 
 int attn_run(struct attn *a, const struct attn_call *c, struct err *e)
 {
+    struct attn_turn t = {0};
     if (!c->q || !c->k || !c->v || !c->o)
         return err_set(e, ERR_BUG, "attention without q, k, v or o");
-    if (c->step < 0 || c->step >= a->shape.n_steps || c->layer < 0 ||
-        c->layer >= a->shape.n_layers || c->branch < 0 || c->branch >= a->shape.n_branches)
-        return err_set(e, ERR_BUG,
-                       "attention at step %d, layer %d, branch %d; opened for %d steps, %d layers, "
-                       "%d branches",
-                       c->step, c->layer, c->branch, a->shape.n_steps, a->shape.n_layers,
-                       a->shape.n_branches);
-    a->call = c;
-    struct attn_plan plan = a->plan;
-    int rc = 0;
-    if (a->method->plan) rc = a->method->plan(a, &plan, a->kept, e);
-    if (rc == 0) rc = attn_plan_check(&plan, a->size.len_q, a->size.len_k, a->seen, e);
-    if (rc == 0) rc = a->method->run ? a->method->run(a, &plan, e) : attn_run_kernel(a, &plan, e);
-    a->call = NULL;
-    if (rc < 0)
-        return err_wrap(e, "attention %s, step %d, layer %d", a->method->name, c->step, c->layer);
-    a->density_sum += attn_plan_density(&plan, a->size.len_k);
-    a->calls++;
+    if (room_ctx(&t.at, a, &c->at, e) < 0) return -1;
+    notice(a, &t.at);
+    t.q = heads_f32(c->q, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    t.k = t.v = t.o = t.q;
+    t.k.at = (void *)(uintptr_t)c->k;
+    t.v.at = (void *)(uintptr_t)c->v;
+    t.o.at = c->o;
+    if (run_call(a, &t, e) == 0) return 0;
+    char text[256];
+    attn_stack_print(&a->stack, text, sizeof text);
+    return err_wrap(e, "attention %s, step %d, layer %d", text, t.at.step, t.at.layer);
+}
+
+/* --- what was learned --- */
+
+/* "method NAME BYTES\n", then so many bytes, for each part that saves. */
+int attn_save(struct attn *a, FILE *to, struct err *e)
+{
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_part *p = &a->stack.part[i];
+        char *text = NULL;
+        size_t n = 0;
+        if (!p->method->save) continue;
+        FILE *f = open_memstream(&text, &n);
+        if (!f) return err_set(e, ERR_RESOURCE, "no memory for what attention learned");
+        int rc = p->method->save(p, f, e);
+        if (fclose(f) != 0 && rc == 0)
+            rc = err_set(e, ERR_RESOURCE, "no memory for what attention learned");
+        if (rc == 0) {
+            fprintf(to, "method %s %zu\n", p->method->name, n);
+            fwrite(text, 1, n, to);
+        }
+        free(text);
+        if (rc < 0) return err_wrap(e, "attention %s", p->method->name);
+    }
+    return ferror(to) ? err_set(e, ERR_RESOURCE, "what attention learned cannot be written") : 0;
+}
+
+int attn_load(struct attn *a, const char *text, size_t n, struct err *e)
+{
+    const char *at = text, *end = text + n;
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_part *p = &a->stack.part[i];
+        if (!p->method->load) continue;
+        const char *line = memchr(at, '\n', (size_t)(end - at));
+        char name[64], head[128];
+        size_t bytes;
+        if (!line || line - at >= (int)sizeof head)
+            return err_set(e, ERR_INPUT, "no table of attention %s", p->method->name);
+        memcpy(head, at, (size_t)(line - at));
+        head[line - at] = 0;
+        if (sscanf(head, "method %63s %zu", name, &bytes) != 2 || bytes > (size_t)(end - line - 1))
+            return err_set(e, ERR_INPUT, "'%.60s' is not the head of a table of attention", head);
+        if (strcmp(name, p->method->name) != 0)
+            return err_set(e, ERR_INPUT, "a table of attention %s, wanted one of %s", name,
+                           p->method->name);
+        if (p->method->load(p, line + 1, bytes, e) < 0)
+            return err_wrap(e, "attention %s", p->method->name);
+        at = line + 1 + bytes;
+    }
+    return at == end ? 0
+                     : err_set(e, ERR_INPUT, "%zu bytes too many after the tables of attention",
+                               (size_t)(end - at));
+}
+
+/* --- before a run --- */
+
+int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
+                  const struct attn_shape *shape, struct err *e)
+{
+    struct attn a = {.shape = *shape}; /* what ask, anew and density hooks may look at */
+    *f = (struct attn_forecast){0};
+    if (open_stack(&a.stack, p, &a.shape, e) < 0) {
+        attn_stack_free(&a.stack);
+        return -1;
+    }
+    for (int i = 0; i < a.stack.n; i++)
+        a.stack.part[i].room = &a;
+    forecast_run(f, &a, p);
+    attn_stack_free(&a.stack);
     return 0;
-}
-
-int attn_run_kernel(struct attn *a, const struct attn_plan *p, struct err *e)
-{
-    const struct attn_call *c = a->call;
-    if (!c) return err_set(e, ERR_BUG, "attn_run_kernel() outside a call");
-    int len = a->size.len_q, n = a->size.n_heads, dim = a->size.head_dim;
-    struct attn_job job = {
-        .q = heads_f32(c->q, len, n, dim),
-        .k = heads_f32(c->k, len, n, dim),
-        .v = heads_f32(c->v, len, n, dim),
-        .o = heads_f32(c->o, len, n, dim),
-        .plan = p,
-        .size = &a->size,
-        .scratch = a->scratch,
-    };
-    return attn_kernel_run(a->kernel, &job, e);
-}
-
-static struct attn_size cross_size(const struct attn_params *p, int len_q, int len_k, int n_heads,
-                                   int head_dim)
-{
-    return (struct attn_size){
-        .len_q = len_q,
-        .len_k = len_k,
-        .n_heads = n_heads,
-        .head_dim = head_dim,
-        .threads = workers(p),
-        .precision = p->precision,
-        .needs = ATTN_NEED_KEY_BIAS | ATTN_NEED_ACCUMULATE,
-    };
-}
-
-size_t attn_cross_scratch(const struct attn_params *p, int len_q, int len_k, int n_heads,
-                          int head_dim)
-{
-    struct attn_size s = cross_size(p, len_q, len_k, n_heads, head_dim);
-    struct err e = {0};
-    const struct attn_kernel *k = attn_kernel_pick(&s, &p->cpu, p->kernel, &e);
-    return k ? k->scratch(&s) + 64 : 0; /* 64: the caller's memory may be aligned less than ours */
-}
-
-int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void *scratch,
-                   struct err *e)
-{
-    struct attn_size s = cross_size(p, c->len_q, c->len_k, c->n_heads, c->head_dim);
-    struct attn_plan plan;
-    const struct attn_kernel *k = attn_kernel_pick(&s, &p->cpu, p->kernel, e);
-    if (!k) return -1;
-    if (!c->q || !c->k || !c->v || !c->o || !scratch)
-        return err_set(e, ERR_BUG, "cross-attention without q, k, v, o or scratch");
-    if (attn_plan_dense(&plan, c->len_q, c->len_k, c->n_heads, e) < 0) return -1;
-    plan.key_bias = c->key_bias;
-    struct attn_job job = {
-        .q = heads_f32(c->q, c->len_q, c->n_heads, c->head_dim),
-        .k = heads_f32(c->k, c->len_k, c->n_heads, c->head_dim),
-        .v = heads_f32(c->v, c->len_k, c->n_heads, c->head_dim),
-        .o = heads_f32(c->o, c->len_q, c->n_heads, c->head_dim),
-        .plan = &plan,
-        .accumulate = c->accumulate,
-        .size = &s,
-        .scratch = (void *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63),
-    };
-    return attn_kernel_run(k, &job, e);
-}
-
-void attn_stats(const struct attn *a, struct attn_stats *s)
-{
-    *s = (struct attn_stats){
-        .kernel = a->kernel->name,
-        .density = a->calls ? a->density_sum / (double)a->calls : 1,
-        .calls = a->calls,
-    };
-}
-
-const struct attn_call *attn_call_of(const struct attn *a) { return a->call; }
-
-const struct attn_shape *attn_shape_of(const struct attn *a) { return &a->shape; }
-
-const void *attn_options(const struct attn *a) { return a->options; }
-
-void *attn_state(struct attn *a)
-{
-    const struct attn_call *c = a->call;
-    if (!c || !a->state) return NULL;
-    return a->state +
-           a->state_bytes * ((size_t)c->layer * (size_t)a->shape.n_branches + (size_t)c->branch);
 }

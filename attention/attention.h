@@ -1,53 +1,51 @@
 /* q, k, v → o: the door of the attention room.
  *
- * A method decides which tiles of the score matrix matter (an attn_plan); a kernel computes them.
- * Both are plug-ins: one file and one line (methods.def; kernels/select.c). The caller tells who is
- * asking (step, layer, branch), so that a method may keep state over steps. All tensors are fp32,
- * host memory, row-major [L, N, D] with N * D contiguous floats a row. With the bf16 precisions q,
- * k, v hold bf16 values and o is rounded to bf16 (wan.md 3.2). Owner: attn_open → attn_close.
- * Threads: one attn_run at a time. Plan model: the design's section 13. Errors: ERR_USAGE (names,
- * options, ranges), ERR_RESOURCE, ERR_DEVICE. */
+ * A method, or a stack of them ("tile+resid:every=5,density=.08"), decides what is computed (a
+ * plan); a kernel computes it. Both are plug-ins: one file and one line (methods.def, method.h;
+ * kernels/select.c). The caller says who is asking (step, layer, branch ...), so that a method may
+ * keep state over steps. A call of self-attention is
+ *
+ *     attn_ask()    before q, k and v exist: ATTN_ASK_COMPUTE, or the module's output is there
+ *     attn_run()    q, k, v → o
+ *     attn_keep()   what the output layer made of o
+ *
+ * All tensors are fp32, host memory, row-major [L, N, D] with N * D contiguous floats a row. With
+ * the bf16 precisions q, k, v hold bf16 values and o is rounded to bf16 (wan.md 3.2). Owner:
+ * attn_open → attn_close. Threads: one call at a time. Errors: ERR_USAGE (names, options, ranges,
+ * what cannot be combined), ERR_RESOURCE, ERR_DEVICE. */
 #ifndef DITGEN_ATTENTION_ATTENTION_H
 #define DITGEN_ATTENTION_ATTENTION_H
 
-#include "attention/plan/plan.h"
 #include "model/base/arena.h"
 #include "model/base/cpu.h"
 #include "model/base/dtype.h"
 #include "model/base/log.h"
 #include "model/base/option.h"
+#include "model/base/tensor.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
 
-struct attn; /* one run's attention: method, options, per-layer state, scratch */
+struct attn; /* one run's attention: stack, options, state, scratch */
 
-struct attn_method { /* NULL hooks mean the default named beside them */
-    const char *name, *summary, *paper; /* after --attention; one line of help; arXiv id or NULL */
+/* --- what can be named ---------------------------------------------------------------------- */
+
+struct attn_method_info { /* for lists and help; the first is the default */
+    const char *name, *summary, *paper; /* paper: arXiv id or NULL */
     bool exact; /* equals dense attention up to rounding: needs no warning */
-    const struct option *options; /* its own flags: name, type, range, default, help; NULL: none */
-    size_t options_size;
-    int block_q, block_k; /* tokens a tile; 0: 128, as the kernels of every device like it */
-    bool per_head; /* the plan holds one a head, not one for all */
-    /* bytes of state one (layer, branch) keeps between steps, zeroed at open; 0: none */
-    size_t (*state_size)(const struct attn *a);
-    /* p: dense, its blocks and heads set; kept: its plane, to be filled and named in p. NULL: every
-     * tile */
-    int (*plan)(struct attn *a, struct attn_plan *p, uint32_t *kept, struct err *e);
-    int (*run)(struct attn *a, const struct attn_plan *p, struct err *e); /* attn_run_kernel() */
-    void (*fini)(struct attn *a); /* nothing to free */
+    const struct option *options; /* its own rows, or NULL */
+    size_t options_size; /* of the struct that they fill */
 };
-int attn_method_count(void);
-const struct attn_method *attn_method_at(int i);
-const struct attn_method *attn_method_find(const char *name); /* NULL: none */
+int attn_methods(void);
+struct attn_method_info attn_method_info(int i); /* .name NULL: no such */
 
-/* --- methods as words: NAME[:OPTION=VALUE[,OPTION=VALUE ...]], the value of --attention --- */
+/* Whether text is a stack: "NAME", or "NAME:option=value,option+NAME:...". canonical[n] (may be
+ * NULL) gets it with every option written out, so that it means the same when defaults change. */
+int attn_stack_check(const char *text, char *canonical, size_t n, struct err *e);
 
-/* Every name, option and value is one that can be; ERR_USAGE with those there are. */
-int attn_words_check(const char *text, struct err *e);
-/* The method and its options for attn_params; attn_words_free() frees them. */
-int attn_words_read(const struct attn_method **method, void **options, const char *text,
-                    struct err *e);
-void attn_words_free(const struct attn_method *method, void *options); /* takes NULL */
+/* The same text, asked and changed by whoever keeps it (words.c). */
+int attn_words_check(const char *text, struct err *e); /* attn_stack_check() alone */
 enum attn_words_has { ATTN_WORDS_NO_METHOD, ATTN_WORDS_METHOD, ATTN_WORDS_OPTION };
 /* Whether text names the method, and says that option. */
 enum attn_words_has attn_words_has(const char *text, const char *method, const char *option);
@@ -65,14 +63,20 @@ struct attn_kernel_info { /* for lists and help; best first */
 int attn_kernel_count(void);
 struct attn_kernel_info attn_kernel_at(int i);
 
+/* --- opening -------------------------------------------------------------------------------- */
+
 struct attn_params {
-    const struct attn_method *method; /* NULL: dense */
-    const void *options; /* options_size bytes, parsed, copied at open; NULL: the defaults */
+    const char *method; /* a stack as above; NULL: dense. Read at open */
     const char *kernel; /* NULL: best that runs here */
     struct cpu cpu; /* what kernels may use */
     enum precision precision;
     int threads; /* most that threads_count() will say at a run; 0: what it says now */
-    const struct log *log; /* one line a run names the method and the kernel */
+    const struct log *log; /* one line a run names the stack and the kernel */
+    bool cap_cache; /* what is kept over steps (residuals, outputs) may take cache_mem bytes */
+    size_t cache_mem;
+    /* A checkpoint's own attention tensors: "proj_l.weight" of a layer, fp32, or NULL. May be NULL */
+    const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
+    void *tensor_ctx;
 };
 
 struct attn_shape { /* the self-attention of one model at one size */
@@ -81,23 +85,66 @@ struct attn_shape { /* the self-attention of one model at one size */
     int n_layers, n_branches, n_steps;
 };
 
-/* Opens; scratch and state come from *arena (NULL base: only counts, and *out stays NULL). */
+/* Opens; everything comes from *arena (NULL base: only counts, and *out stays NULL). */
 int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
               struct arena *arena, struct err *e);
 void attn_close(struct attn *a); /* takes NULL */
+/* Forgets everything that was kept: between prompts. Done by itself when a step is earlier than the
+ * one before it, or the expert changes. */
+void attn_reset(struct attn *a);
+
+/* Names of a checkpoint's own tensors that this stack reads if they are there; NULL ends. */
+int attn_tensor_names(const char *method, const char **names, int max, struct err *e);
+
+struct attn_forecast { /* of a whole run, before it */
+    bool exact;
+    double density[2]; /* least and largest share of pairs computed, exact steps counted */
+    double copied; /* share of calls answered before q, k and v exist */
+    double refreshed; /* share of calls that are exact and keep something for later */
+    size_t cache_bytes, cache_wanted; /* kept over steps: given, and without a cap */
+    int pairs, pairs_left_out; /* (layer, branch) pairs; those that the cap makes exact */
+};
+int attn_forecast(struct attn_forecast *f, const struct attn_params *p, const struct attn_shape *s,
+                  struct err *e);
+
+/* --- a call --------------------------------------------------------------------------------- */
+
+struct attn_ctx { /* who is asking */
+    int step, n_steps, layer, branch, n_branches;
+    int expert; /* of a model that has two */
+    float sigma, timestep;
+};
+
+enum attn_ask {
+    ATTN_ASK_COMPUTE,
+    ATTN_ASK_COPY_STEP, /* what this layer and branch gave in an earlier step */
+    ATTN_ASK_COPY_BRANCH, /* what branch 0 of this layer gave in this step */
+};
+/* *answer COMPUTE: make q, k and v and run. Else out [L, N * D] is what attn_keep() was given then,
+ * and nothing else is to be done. n_steps and n_branches of c may be 0: those of the shape. */
+int attn_ask(struct attn *a, const struct attn_ctx *c, float *out, enum attn_ask *answer,
+             struct err *e);
 
 struct attn_call {
     const float *q, *k, *v; /* [L, N, D] */
     float *o; /* [L, N, D]; may not overlap q, k, v */
-    int step, layer, branch;
+    struct attn_ctx at;
 };
 int attn_run(struct attn *a, const struct attn_call *c, struct err *e);
+/* out [L, N * D]: o behind the output layer. Does nothing unless someone will copy it. */
+int attn_keep(struct attn *a, const struct attn_ctx *c, const float *out, struct err *e);
 
-/* Plain attention of any shape, for cross-attention: q [Lq, N, D], k/v [Lk, N, D], key_bias [Lk]
- * added to the scaled score or NULL (-inf hides a key). scale = 1/sqrt(D). The kernel is the one
- * p->kernel names, or the best that runs here; the method plays no part. scratch:
- * attn_cross_scratch() bytes for the same p, sizes or larger len_k; 0 means that the sizes will be
- * refused. */
+/* What was learned, as text: of every part of the stack that learns. load refuses what was saved
+ * by another stack. */
+int attn_save(struct attn *a, FILE *to, struct err *e);
+int attn_load(struct attn *a, const char *text, size_t n, struct err *e);
+
+/* --- cross-attention ------------------------------------------------------------------------ */
+
+/* Plain attention of any shape: q [Lq, N, D], k/v [Lk, N, D], key_bias [Lk] added to the scaled
+ * score or NULL (-inf hides a key). scale = 1/sqrt(D). The kernel is the one p->kernel names, or
+ * the best that runs here; the method plays no part. scratch: attn_cross_scratch() bytes for the
+ * same p, sizes or larger len_k; 0 means that the sizes will be refused. */
 struct attn_cross {
     const float *q, *k, *v, *key_bias;
     float *o;
@@ -109,21 +156,18 @@ size_t attn_cross_scratch(const struct attn_params *p, int len_q, int len_k, int
 int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void *scratch,
                    struct err *e);
 
-/* What happened so far, for logs and tests. */
-struct attn_stats {
+/* --- meters --------------------------------------------------------------------------------- */
+
+struct attn_stats { /* so far; of approximate stacks a few rows of each call are sampled */
     const char *kernel; /* name of the kernel that self-attention runs on */
-    double density; /* mean kept share of q-k pairs over all calls; 1 before the first */
-    long calls;
+    double density; /* mean computed share of pairs over all calls, copies 0; 1 before the first */
+    long calls, copies; /* all of them; those answered before q, k and v existed */
+    long sampled; /* rows; 0: what follows is not known */
+    double error; /* relative L1 of sampled rows of o against exact attention of the same q, k, v */
+    double recall; /* softmax mass in computed tiles, of the sampled rows */
+    double drift; /* relative L1 of outputs when they were made anew against those copied before */
+    double planning; /* share of attention's seconds spent on planning */
 };
 void attn_stats(const struct attn *a, struct attn_stats *s);
-
-/* For methods: the current call, its options, its state and the shape. */
-const struct attn_call *attn_call_of(const struct attn *a);
-const struct attn_shape *attn_shape_of(const struct attn *a);
-const void *attn_options(const struct attn *a);
-void *
-attn_state(struct attn *a); /* of the current (layer, branch); NULL when the method keeps none */
-/* Computes the plan by the kernel of this run: what run does by default. */
-int attn_run_kernel(struct attn *a, const struct attn_plan *p, struct err *e);
 
 #endif

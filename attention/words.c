@@ -1,7 +1,4 @@
-/* The value of --attention: NAME[:OPTION=VALUE[,OPTION=VALUE ...]]; see attention.h.
- *
- * Parts joined by '+' are walked, so that text of composed methods can be asked and changed; one
- * method is what runs. */
+/* The value of --attention as text that can be asked and changed; recipe.c reads it. */
 #include "attention/attention.h"
 
 #include <stdio.h>
@@ -105,85 +102,4 @@ int attn_words_set(char **out, const char *text, const char *method, const char 
     return 0;
 }
 
-/* --- read --------------------------------------------------------------------------------------- */
-
-static int no_such_method(const struct piece *name, struct err *e)
-{
-    char all[256] = "";
-    for (int i = 0; i < attn_method_count(); i++) {
-        size_t n = strlen(all);
-        snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", attn_method_at(i)->name);
-    }
-    return err_set(e, ERR_USAGE, "attention is '%.*s', wanted one of %s",
-                   (int)(name->n < 100 ? name->n : 100), name->at, all);
-}
-
-static int no_such_option(const struct attn_method *m, const char *name, struct err *e)
-{
-    char all[256] = "";
-    for (const struct option *o = m->options; o && o->name; o++) {
-        size_t n = strlen(all);
-        snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : "; it has ", o->name);
-    }
-    return err_set(e, ERR_USAGE, "attention %s has no option '%.60s'%s", m->name, name,
-                   *all ? all : ": it has none");
-}
-
-static int read_option(const struct attn_method *m, void *options, const struct piece *word,
-                       struct err *e)
-{
-    char *text = strndup(word->at, word->n);
-    if (!text) return err_set(e, ERR_RESOURCE, "no memory for the options of %s", m->name);
-    char *value = strchr(text, '=');
-    if (value) *value++ = 0;
-    const struct option *o = option_find(m->options, text);
-    int rc = o ? option_parse(o, options, value ? value : "true", e) : no_such_option(m, text, e);
-    if (rc < 0 && o) err_wrap(e, "attention %s", m->name);
-    free(text);
-    return rc;
-}
-
-int attn_words_read(const struct attn_method **method, void **options, const char *text,
-                    struct err *e)
-{
-    size_t left = strlen(text);
-    struct piece part = cut(&text, &left, '+');
-    const char *rest = part.at;
-    struct piece name = cut(&rest, &part.n, ':');
-    const struct attn_method *m = NULL;
-    *method = NULL, *options = NULL;
-    for (int i = 0; i < attn_method_count(); i++)
-        if (piece_is(&name, attn_method_at(i)->name)) m = attn_method_at(i);
-    if (!m) return no_such_method(&name, e);
-    if (text)
-        return err_set(e, ERR_USAGE, "attention has '+%.100s': one method at a time runs", text);
-    if (!(*options = calloc(1, m->options_size ? m->options_size : 1)))
-        return err_set(e, ERR_RESOURCE, "no memory for the options of %s", m->name);
-    *method = m;
-    if (option_defaults(m->options, *options, e) < 0) goto fail;
-    left = part.n;
-    while (rest) {
-        struct piece word = cut(&rest, &left, ',');
-        if (read_option(m, *options, &word, e) < 0) goto fail;
-    }
-    return 0;
-fail:
-    attn_words_free(m, *options);
-    *method = NULL, *options = NULL;
-    return -1;
-}
-
-void attn_words_free(const struct attn_method *method, void *options)
-{
-    if (method) option_free(method->options, options);
-    free(options);
-}
-
-int attn_words_check(const char *text, struct err *e)
-{
-    const struct attn_method *m;
-    void *options;
-    if (attn_words_read(&m, &options, text, e) < 0) return -1;
-    attn_words_free(m, options);
-    return 0;
-}
+int attn_words_check(const char *text, struct err *e) { return attn_stack_check(text, NULL, 0, e); }

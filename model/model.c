@@ -117,6 +117,7 @@ int model_velocity(struct model *m, float *const *velocity, const float *latents
 {
     struct dit_call c = {.step = a->step,
                          .n_branches = a->n_branches,
+                         .expert = a->expert,
                          .sigma = a->sigma,
                          .timestep = a->timestep,
                          .frame_timesteps = a->frame_timesteps,

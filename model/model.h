@@ -64,9 +64,10 @@ struct model_clip { /* what one run makes */
 struct dit_grid model_grid(const struct model_info *m, const struct model_clip *c);
 struct dit_run_params model_run_params(const struct model_info *m, const struct model_params *p,
                                        const struct model_clip *c, int text_rows);
-/* Refuses a kernel that does not exist or cannot run here, and options that do not fit the clip. */
-int model_check_attention(const struct model_info *m, const struct model_params *p,
-                          const struct model_clip *c, struct err *e);
+/* What attention will compute; refuses methods and options that cannot be or do not fit the clip,
+ * and a kernel that does not exist or cannot run here. */
+int model_check_attention(struct attn_forecast *f, const struct model_info *m,
+                          const struct model_params *p, const struct model_clip *c, struct err *e);
 /* Peak bytes of each phase (text, denoise, decode), maps of files not counted, for text of
  * text_rows tokens (MODEL_TEXT_LEN: the most). */
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
@@ -75,6 +76,9 @@ struct model_work { /* floating-point operations */
     int tokens; /* of the transformer */
     double text; /* one branch */
     double linear, attn; /* one branch of one step: linear layers; attention, all of it exact */
+    double self; /* of attn: self-attention, what a method leaves out */
+    double
+        copied; /* of linear: q, k, v and output layers of self-attention, what a copy leaves out */
     double decode;
 };
 void model_work(struct model_work *w, const struct model_info *m, const struct model_clip *c,

@@ -21,8 +21,8 @@ struct dit_run_params model_run_params(const struct model_info *m, const struct 
                                    .attn = &p->attn};
 }
 
-int model_check_attention(const struct model_info *m, const struct model_params *p,
-                          const struct model_clip *c, struct err *e)
+int model_check_attention(struct attn_forecast *f, const struct model_info *m,
+                          const struct model_params *p, const struct model_clip *c, struct err *e)
 {
     struct dit_run_params r = model_run_params(m, p, c, MODEL_TEXT_LEN);
     struct attn_shape shape = dit_attn_shape(&m->dit, &r);
@@ -30,7 +30,7 @@ int model_check_attention(const struct model_info *m, const struct model_params 
     struct attn *a = NULL;
     int rc = attn_open(&a, &p->attn, &shape, &count, e);
     attn_close(a);
-    return rc;
+    return rc < 0 ? -1 : attn_forecast(f, &p->attn, &shape, e);
 }
 
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
@@ -97,6 +97,9 @@ void model_work(struct model_work *w, const struct model_info *m, const struct m
     w->tokens = dit_tokens(&m->dit, &g);
     w->linear = linear_operations(&m->dit, w->tokens);
     w->attn = attn_operations(&m->dit, w->tokens, text_rows);
+    double width = (double)m->dit.n_heads * m->dit.head_dim;
+    w->self = m->dit.n_layers * 4.0 * w->tokens * w->tokens * width;
+    w->copied = m->dit.n_layers * 8.0 * w->tokens * width * width;
     w->decode = decode_operations(&m->vae, &g);
     w->text = 2.0 * text_rows * u->n_layers *
               (4.0 * u->d_model * u->n_heads * u->d_kv + 3.0 * u->d_model * u->d_ff);

@@ -23,12 +23,12 @@ static void list_solvers(void)
 
 static void list_methods(void)
 {
-    for (int i = 0; i < attn_method_count(); i++) {
-        const struct attn_method *m = attn_method_at(i);
-        printf("  %-12s %s%s%s%s\n", m->name, m->summary, m->paper ? " (arXiv " : "",
-               m->paper ? m->paper : "", m->paper ? ")" : "");
-        for (const struct option *o = m->options; o && o->name; o++)
-            printf("  %-12s %s:%s=... %s\n", "", m->name, o->name, o->help);
+    for (int i = 0; i < attn_methods(); i++) {
+        struct attn_method_info m = attn_method_info(i);
+        printf("  %-12s %s%s%s%s\n", m.name, m.summary, m.paper ? " (arXiv " : "",
+               m.paper ? m.paper : "", m.paper ? ")" : "");
+        for (const struct option *o = m.options; o && o->name; o++)
+            printf("  %-12s %s:%s=... %s\n", "", m.name, o->name, o->help);
     }
 }
 

@@ -63,7 +63,7 @@ static void put_row(FILE *to, int width, const struct setting *s)
 }
 
 /* Its own options, as they follow the method's name and as flags. */
-static void put_method(FILE *to, int width, const struct attn_method *m)
+static void put_method(FILE *to, int width, const struct attn_method_info *m)
 {
     if (!m->options || !m->options->name) return;
     fprintf(to, "\nWith --attention %s (also as %s:", m->name, m->name);
@@ -73,7 +73,7 @@ static void put_method(FILE *to, int width, const struct attn_method *m)
     for (const struct option *o = m->options; o->name; o++) {
         const struct setting row = {.option = *o};
         char name[128];
-        setting_method_name(&(struct setting_method){m, o}, name, sizeof name);
+        setting_method_name(&(struct setting_method){*m, o}, name, sizeof name);
         put_flag(to, width, NULL, name, setting_word(&row), o);
     }
 }
@@ -87,8 +87,10 @@ static void put_all(FILE *to)
         section = (int)s->section;
         put_row(to, width, s);
     }
-    for (int i = 0; i < attn_method_count(); i++)
-        put_method(to, width, attn_method_at(i));
+    for (int i = 0; i < attn_methods(); i++) {
+        struct attn_method_info m = attn_method_info(i);
+        put_method(to, width, &m);
+    }
     fputs("\nFiles and talk\n", to);
     for (const struct setting *s = cli_rows; s->option.name; s++)
         put_row(to, width, s);

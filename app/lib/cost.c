@@ -125,8 +125,11 @@ static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct r
     model_work(&w, &d->info, &r->clip, TEXT_ROWS);
     p->phase_seconds[DITGEN_TEXT] =
         p->branches * w.text / linear + (double)d->info.weight_bytes[0] / RATE_READ;
-    p->phase_seconds[DITGEN_DENOISE] =
-        (double)r->clip.num_steps * p->branches * (w.linear / linear + w.attn / rate);
+    for (int i = 0; i < 2; i++) /* least and most of what a method computes */
+        p->denoise_seconds[i] = (double)r->clip.num_steps * p->branches *
+                                ((w.linear - r->forecast.copied * w.copied) / linear +
+                                 (w.attn - (1 - r->forecast.density[i]) * w.self) / rate);
+    p->phase_seconds[DITGEN_DENOISE] = (p->denoise_seconds[0] + p->denoise_seconds[1]) / 2;
     p->phase_seconds[DITGEN_DECODE] = w.decode / (rate * RATE_CONV);
     for (int i = 0; i < DITGEN_PHASES; i++)
         p->seconds += p->phase_seconds[i];
@@ -152,7 +155,7 @@ static const char *plan_attention(struct ditgen *d, const struct run *r)
     char *text = NULL;
     int n = asprintf(
         &text, "%s (%s)%s", settings_text(r->settings, SET_ATTENTION), kernel_name(&r->params.attn),
-        r->params.attn.method->exact ? "" : ", approximate: leaves out part of the attention");
+        r->forecast.exact ? "" : ", approximate: leaves out part of the attention");
     free(d->plan_attention);
     return d->plan_attention = n < 0 ? NULL : text;
 }
@@ -171,6 +174,12 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, stru
     p->linear = model_backend();
     if (!(p->attention = plan_attention(d, r)))
         return err_set(e, ERR_RESOURCE, "no memory for the plan");
+    p->density[0] = r->forecast.density[0];
+    p->density[1] = r->forecast.density[1];
+    p->copied = r->forecast.copied;
+    p->cache_bytes = (double)r->forecast.cache_bytes;
+    p->cache_wanted = (double)r->forecast.cache_wanted;
+    p->cache_left_out = r->forecast.pairs_left_out;
     if (model_plan_bytes(&d->info, &r->params, &r->clip, TEXT_ROWS, p->phase_bytes, e) < 0)
         return -1;
     size_t resident =

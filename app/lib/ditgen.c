@@ -238,6 +238,24 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
     return 0;
 }
 
+/* What attention did; errors are sampled, and say so. */
+static void log_attention(const struct job *j, const struct attn_stats *s)
+{
+    const struct log *log = j->run.params.log;
+    log_line(log, 1, "attention: %s, kernel %s, density %.3f", j->run.params.attn.method,
+             s->kernel ? s->kernel : "none", s->density);
+    if (s->copies)
+        log_line(log, 1,
+                 "attention: %ld of %ld calls were copies; made anew, outputs differed by %.2g "
+                 "(relative L1, sampled)",
+                 s->copies, s->calls, s->drift);
+    if (s->sampled)
+        log_line(log, 1,
+                 "attention: relative L1 %.2g of %ld sampled rows, recall %.3f; planning took "
+                 "%.1f %% of its time",
+                 s->error, s->sampled, s->recall, 100 * s->planning);
+}
+
 static int job_run(struct job *j, struct ditgen *d, struct err *e)
 {
     const struct model_clip *clip = &j->run.clip;
@@ -256,8 +274,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
-    log_line(j->run.params.log, 1, "attention: %s, kernel %s, density %.3f",
-             j->run.params.attn.method->name, stats.kernel ? stats.kernel : "none", stats.density);
+    log_attention(j, &stats);
     free(j->scratch);
     j->scratch = NULL;
 

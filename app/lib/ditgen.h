@@ -121,7 +121,12 @@ struct ditgen_plan {
     size_t available_bytes; /* what the system says is free; 0: not known */
     double phase_seconds[DITGEN_PHASES], seconds; /* about: from a short measurement */
     int fits; /* nonzero: peak_bytes <= available_bytes, or not known */
-    double reserved[16];
+    double density[2]; /* share of attention computed over all steps, least and most; 1, 1: all */
+    double copied; /* share of attention's calls that are copies: no q, k, v, output layer either */
+    double denoise_seconds[2]; /* least and most: where what is computed is found at run time */
+    double cache_bytes, cache_wanted; /* kept over steps by attention: given; without --cache-mem */
+    double cache_left_out; /* layers and branches that the cap makes exact */
+    double reserved[8];
 };
 /* Checks every setting and predicts, reading no weights. Needs no prompt. */
 int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen_plan *p,

@@ -59,17 +59,17 @@ static enum precision choose_precision(int asked)
 static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
 {
     struct attn_params *a = &r->params.attn;
-    if (attn_words_read(&a->method, &r->attn_options, settings_text(r->settings, SET_ATTENTION),
-                        e) < 0)
-        return -1;
-    a->options = r->attn_options;
+    int cache_mem = settings_int(r->settings, SET_CACHE_MEM);
+    a->method = settings_text(r->settings, SET_ATTENTION);
+    a->cap_cache = cache_mem >= 0;
+    a->cache_mem = a->cap_cache ? (size_t)cache_mem << 20 : 0;
     a->kernel = settings_text(r->settings, SET_KERNEL);
     a->cpu = d->cpu;
     a->precision = r->params.precision;
     a->threads = r->params.threads;
     a->log = r->params.log;
 
-    return model_check_attention(&d->info, &r->params, &r->clip, e);
+    return model_check_attention(&r->forecast, &d->info, &r->params, &r->clip, e);
 }
 
 static int choose_threads(struct ditgen *d, int wanted)
@@ -108,9 +108,7 @@ fail:
 
 void run_fini(struct run *r)
 {
-    attn_words_free(r->params.attn.method, r->attn_options);
     settings_close(r->settings);
     r->settings = NULL;
-    r->attn_options = NULL;
     r->params.attn.method = NULL;
 }

@@ -28,12 +28,12 @@ int give_error(struct ditgen_error *out, const struct err *e);
 struct run {
     struct model_clip clip;
     struct ditgen_settings *settings; /* resolved; params borrows from it */
-    struct model_params params; /* attn.options is owned by the run */
+    struct model_params params;
+    struct attn_forecast forecast;
     const struct solver *solver;
     struct schedule schedule;
     double guidance_scale, flow_shift;
     bool truncate_frames;
-    void *attn_options;
     char lora[4096 + 64];
 };
 

@@ -143,12 +143,12 @@ int setting_find(const char *name)
 bool setting_find_method(const char *name, struct setting_method *m)
 {
     size_t longest = 0; /* of two methods whose names begin alike, the longer one */
-    for (int i = 0; i < attn_method_count(); i++) {
-        const struct attn_method *a = attn_method_at(i);
-        size_t n = strlen(a->name);
+    for (int i = 0; i < attn_methods(); i++) {
+        struct attn_method_info a = attn_method_info(i);
+        size_t n = strlen(a.name);
         if (n <= longest || strlen(name) < n + 2 || (name[n] != '-' && name[n] != '_')) continue;
-        if (strncmp(name, a->name, n) != 0) continue;
-        const struct option *o = option_find(a->options, name + n + 1);
+        if (strncmp(name, a.name, n) != 0) continue;
+        const struct option *o = option_find(a.options, name + n + 1);
         if (o) *m = (struct setting_method){a, o}, longest = n;
     }
     return longest > 0;
@@ -156,7 +156,7 @@ bool setting_find_method(const char *name, struct setting_method *m)
 
 int setting_method_name(const struct setting_method *m, char *buf, size_t n)
 {
-    return snprintf(buf, n, "%s-%s", m->method->name, m->option->name);
+    return snprintf(buf, n, "%s-%s", m->method.name, m->option->name);
 }
 
 const char *setting_nearest(const char *name, char *buf, size_t n)
@@ -167,9 +167,9 @@ const char *setting_nearest(const char *name, char *buf, size_t n)
         int d = option_distance(rows[i].option.name, name);
         if (d < distance) distance = d, best = rows[i].option.name;
     }
-    for (int i = 0; i < attn_method_count(); i++) {
-        const struct attn_method *a = attn_method_at(i);
-        for (const struct option *o = a->options; o && o->name; o++) {
+    for (int i = 0; i < attn_methods(); i++) {
+        struct attn_method_info a = attn_method_info(i);
+        for (const struct option *o = a.options; o && o->name; o++) {
             char full[128];
             setting_method_name(&(struct setting_method){a, o}, full, sizeof full);
             int d = option_distance(full, name);

@@ -48,7 +48,7 @@ bool setting_named(const struct setting *s, const char *name);
 
 /* An option of a method. */
 struct setting_method {
-    const struct attn_method *method;
+    struct attn_method_info method;
     const struct option *option;
 };
 bool setting_find_method(const char *name, struct setting_method *m);

@@ -149,13 +149,14 @@ static int check_method(const struct setting_method *of, const char *value, stru
 {
     struct err why = {0};
     char *text = NULL;
-    void *options = calloc(1, of->method->options_size);
+    void *options = calloc(1, of->method.options_size);
     if (!options) return no_memory(e);
     int rc = option_parse(of->option, options, value, &why);
-    if (rc < 0) err_set(e, why.code, "%s-%s", of->method->name, why.msg);
-    attn_words_free(of->method, options);
+    if (rc < 0) err_set(e, why.code, "%s-%s", of->method.name, why.msg);
+    option_free(of->method.options, options);
+    free(options);
     if (rc == 0) /* also as a part of the method's text */
-        rc = attn_words_set(&text, of->method->name, of->method->name, of->option->name, value, e);
+        rc = attn_words_set(&text, of->method.name, of->method.name, of->option->name, value, e);
     free(text);
     return rc;
 }

@@ -56,16 +56,17 @@ static int get_method(struct ditgen_settings *s, const char *name, const char *a
     struct setting_method of;
     if (!setting_find_method(name, &of)) /* refuses, naming the nearest */
         return settings_unset(s, name, e);
-    s->got_text = attn_words_get(attention, of.method->name, of.option->name);
+    s->got_text = attn_words_get(attention, of.method.name, of.option->name);
     if (s->got_text) return 0;
-    void *options = calloc(1, of.method->options_size);
-    int rc = !options ? err_set(e, ERR_RESOURCE, "no memory for the options of %s", of.method->name)
-                      : option_defaults(of.method->options, options, e);
+    void *options = calloc(1, of.method.options_size);
+    int rc = !options ? err_set(e, ERR_RESOURCE, "no memory for the options of %s", of.method.name)
+                      : option_defaults(of.method.options, options, e);
     size_t n = rc < 0 ? 0 : (size_t)option_print(of.option, options, NULL, 0) + 1;
     if (rc == 0 && !(s->got_text = malloc(n)))
         rc = err_set(e, ERR_RESOURCE, "no memory for %s", name);
     if (rc == 0) option_print(of.option, options, s->got_text, n);
-    attn_words_free(of.method, options);
+    if (options) option_free(of.method.options, options);
+    free(options);
     return rc;
 }
 
@@ -137,10 +138,10 @@ int ditgen_setting_at(int i, struct ditgen_setting *info)
     for (int id = 0; id < setting_count(); id++)
         if (!(setting_at(id)->use & COMMAND) && i-- == 0)
             return tell(info, &setting_at(id)->option, NULL), 0;
-    for (int k = 0; k < attn_method_count(); k++) {
-        const struct attn_method *m = attn_method_at(k);
-        for (const struct option *o = m->options; o && o->name; o++)
-            if (i-- == 0) return tell(info, o, m->name), 0;
+    for (int k = 0; k < attn_methods(); k++) {
+        struct attn_method_info m = attn_method_info(k);
+        for (const struct option *o = m.options; o && o->name; o++)
+            if (i-- == 0) return tell(info, o, m.name), 0;
     }
     return -1;
 }

@@ -88,6 +88,8 @@ static int pick_by_size(struct ditgen_settings *s, double tokens, struct err *e)
     return 0;
 }
 
+#define ATTENTION_TEXT 4096 /* bytes of a stack with all its options: six methods of twenty each */
+
 /* --- attention ---------------------------------------------------------------------------------- */
 
 /* Options given by their own names go into the method's text. */
@@ -96,7 +98,7 @@ static int merge_methods(struct ditgen_settings *s, struct err *e)
     struct setting_value *attention = &s->values[SET_ATTENTION];
     for (int i = 0; i < s->n_methods; i++) {
         struct method_value *m = &s->methods[i];
-        const char *method = m->of.method->name, *option = m->of.option->name;
+        const char *method = m->of.method.name, *option = m->of.option->name;
         char *text = NULL, name[128];
         setting_method_name(&m->of, name, sizeof name);
         switch (attn_words_has(attention->is.text, method, option)) {
@@ -123,13 +125,25 @@ static int merge_methods(struct ditgen_settings *s, struct err *e)
     return 0;
 }
 
+/* Every option of the stack, so that a stored clip means the same when defaults change. */
+static int write_out(struct setting_value *v, struct err *e)
+{
+    char all[ATTENTION_TEXT];
+    if (attn_stack_check(v->is.text, all, sizeof all, e) < 0) return -1;
+    char *copy = strdup(all);
+    if (!copy) return err_set(e, ERR_RESOURCE, "no memory for the settings");
+    free(v->is.text);
+    v->is.text = copy;
+    return 0;
+}
+
 static int fill_attention(struct ditgen_settings *s, struct err *e)
 {
     struct setting_value *v = &s->values[SET_ATTENTION];
-    if (!v->is.text && !(v->is.text = strdup(attn_method_at(0)->name)))
+    if (!v->is.text && !(v->is.text = strdup(attn_method_info(0).name)))
         return err_set(e, ERR_RESOURCE, "no memory for the settings");
     if (merge_methods(s, e) < 0) return -1;
-    return attn_words_check(v->is.text, e);
+    return write_out(v, e);
 }
 
 int settings_resolve(struct ditgen_settings **out, const struct ditgen_settings *given,

@@ -1,5 +1,5 @@
 /* Every query looks at every key: what the model was trained with. */
-#include "attention/attention.h"
+#include "attention/method.h"
 
 const struct attn_method attn_dense = {
     .name = "dense",

@@ -21,13 +21,13 @@ void order_tile(int32_t *order, int32_t *offset, struct grid g, struct grid tile
     for (int t = 0; t < g.t; t += tile.t)
         for (int h = 0; h < g.h; h += tile.h)
             for (int w = 0; w < g.w; w += tile.w) {
-                offset[n++] = place;
+                if (offset) offset[n++] = place;
                 for (int f = t; f < end_of(t, tile.t, g.t); f++)
                     for (int y = h; y < end_of(h, tile.h, g.h); y++)
                         for (int x = w; x < end_of(w, tile.w, g.w); x++)
                             order[place++] = (f * g.h + y) * g.w + x;
             }
-    offset[n] = place;
+    if (offset) offset[n] = place;
 }
 
 void order_token_major(int32_t *order, struct grid g)

@@ -10,7 +10,7 @@ struct grid { /* tokens, t slowest */
 };
 
 /* Tiles of tile.t x tile.h x tile.w, those at the edges smaller, inside and among themselves in
- * raster. offset[order_tile_count() + 1]: where each begins (section 0.2). */
+ * raster. offset[order_tile_count() + 1]: where each begins (section 0.2), or NULL. */
 int order_tile_count(struct grid g, struct grid tile);
 void order_tile(int32_t *order, int32_t *offset, struct grid g, struct grid tile);
 /* All frames of one place together: place (y * w + x) * t + f (SVG1's temporal heads, 1b). */

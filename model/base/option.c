@@ -222,6 +222,26 @@ int option_print(const struct option *o, const void *s, char *buf, size_t n)
     return 0;
 }
 
+int option_default_text(const struct option *o, char *buf, size_t n)
+{
+    union {
+        int i;
+        double d;
+        bool b;
+        uint64_t u;
+    } v = {0};
+    struct option at = *o;
+    if (o->type == OPTION_STRING) return snprintf(buf, n, "%s", o->choices ? o->choices : "");
+    at.offset = 0;
+    if (o->type == OPTION_DOUBLE)
+        v.d = o->def;
+    else if (o->type == OPTION_BOOL)
+        v.b = o->def != 0;
+    else if (o->type != OPTION_U64)
+        v.i = (int)o->def;
+    return option_print(&at, &v, buf, n);
+}
+
 void option_free(const struct option *table, void *s)
 {
     for (const struct option *o = table; o && o->name; o++)

@@ -69,6 +69,8 @@ const char *option_nearest(const struct option *table, const char *name);
 int option_parse(const struct option *o, void *s, const char *value, struct err *e);
 /* The value as option_parse() would read it back, at most n-1 bytes; returns the length needed. */
 int option_print(const struct option *o, const void *s, char *buf, size_t n);
+/* The default, as text that parses; "" for a STRING without one. */
+int option_default_text(const struct option *o, char *buf, size_t n);
 void option_free(const struct option *table, void *s);
 
 /* Number parsing that refuses trailing text, overflow and NaN; used by every flag and profile. */

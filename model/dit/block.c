@@ -54,6 +54,22 @@ static int self_attention(struct dit *d, const struct dit_block *b, const struct
 {
     struct dit_run *r = &d->run;
     int L = r->tokens, D = r->width;
+    struct attn_call call = {.q = r->q,
+                             .k = r->k,
+                             .v = r->v,
+                             .o = r->n,
+                             .at = {.step = c->step,
+                                    .layer = layer,
+                                    .branch = branch,
+                                    .expert = c->expert,
+                                    .sigma = c->sigma,
+                                    .timestep = c->timestep}};
+    enum attn_ask answer;
+    if (attn_ask(r->attn, &call.at, r->q, &answer, e) < 0) return -1;
+    if (answer != ATTN_ASK_COMPUTE) { /* q already holds what the output layer would give */
+        add_gated(r, r->q, s, GATE_SA);
+        return 0;
+    }
     norm_modulate(d, s, SHIFT_SA, SCALE_SA);
     struct linear *const layers[] = {b->q, b->k, b->v};
     float *const out[] = {r->q, r->k, r->v};
@@ -67,15 +83,9 @@ static int self_attention(struct dit *d, const struct dit_block *b, const struct
     rms_norm_rope(r->q, L, D, &p);
     p.weight = b->norm_k;
     rms_norm_rope(r->k, L, D, &p);
-    struct attn_call call = {.q = r->q,
-                             .k = r->k,
-                             .v = r->v,
-                             .o = r->n,
-                             .step = c->step,
-                             .layer = layer,
-                             .branch = branch};
     if (attn_run(r->attn, &call, e) < 0) return -1;
     if (linear_run(b->o, r->q, r->n, L, r->scratch, e) < 0) return -1;
+    if (attn_keep(r->attn, &call.at, r->q, e) < 0) return -1;
     add_gated(r, r->q, s, GATE_SA);
     return 0;
 }

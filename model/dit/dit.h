@@ -76,6 +76,7 @@ typedef int (*dit_progress)(void *ctx, int done, int total);
  * wan.md 3.9). step counts from 0 and is what attention methods key their state on. */
 struct dit_call {
     int step, branch, n_branches; /* branches [branch, branch + n_branches) of those prepared */
+    int expert; /* of a model that has two: attention forgets what it kept when it changes */
     float sigma, timestep;
     const float *frame_timesteps;
     dit_progress progress;

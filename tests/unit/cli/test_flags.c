@@ -123,25 +123,25 @@ static void refused(void)
 /* Every option of every method is a flag, with its bounds, and part of the method's text. */
 static void method_options(void)
 {
-    for (int i = 0; i < attn_method_count(); i++) {
-        const struct attn_method *m = attn_method_at(i);
-        for (const struct option *o = m->options; o && o->name; o++) {
+    for (int i = 0; i < attn_methods(); i++) {
+        struct attn_method_info m = attn_method_info(i);
+        for (const struct option *o = m.options; o && o->name; o++) {
             char line[200];
             struct cli c;
             struct err e;
             if (o->type != OPTION_INT) continue;
-            snprintf(line, sizeof line, "x --attention %s --%s-%s %d", m->name, m->name, o->name,
+            snprintf(line, sizeof line, "x --attention %s --%s-%s %d", m.name, m.name, o->name,
                      (int)o->lo);
             CHECK_OK(parse(&c, line, &e));
             CHECK(c.settings->n_methods == 1 && c.settings->methods[0].of.option == o);
             cli_fini(&c);
-            snprintf(line, sizeof line, "x --%s_%s %d", m->name, o->name, (int)o->lo - 1);
+            snprintf(line, sizeof line, "x --%s_%s %d", m.name, o->name, (int)o->lo - 1);
             CHECK(parse(&c, line, &e) < 0 && strncmp(e.msg, "--", 2) == 0);
             cli_fini(&c);
-            snprintf(line, sizeof line, "x --attention %s:%s=%d", m->name, o->name, (int)o->lo);
+            snprintf(line, sizeof line, "x --attention %s:%s=%d", m.name, o->name, (int)o->lo);
             CHECK_OK(parse(&c, line, &e));
             cli_fini(&c);
-            snprintf(line, sizeof line, "x --attention %s:%s=%d", m->name, o->name, (int)o->lo - 1);
+            snprintf(line, sizeof line, "x --attention %s:%s=%d", m.name, o->name, (int)o->lo - 1);
             CHECK(parse(&c, line, &e) < 0 && strstr(e.msg, o->name));
             cli_fini(&c);
         }

@@ -1,0 +1,88 @@
+/* What a run will compute, before it: every call of every step is asked what can be asked without
+ * tensors. */
+#include "attention/room.h"
+
+/* Least and largest share of pairs of a plan, with nothing made up for. */
+static void plan_density(const struct attn *a, double *lo, double *hi)
+{
+    const struct axis_select *select = a->stack.recipe.select;
+    *lo = 0, *hi = 1;
+    for (int i = 0; i < a->stack.n; i++)
+        if (a->stack.part[i].method->plan) return; /* a hook may leave out anything */
+    if (!select)
+        *lo = 1;
+    else if (select->density)
+        select->density(attn_stack_by(&a->stack, ATTN_AXIS_SELECT), lo, hi);
+}
+
+struct tally {
+    double lo, hi, copied, refreshed;
+    long calls;
+};
+
+static void one_call(struct tally *sum, const struct attn *a, const struct cache_sizes *cache,
+                     const struct attn_ctx *c, bool *planned, double lo, double hi)
+{
+    const struct attn_recipe *r = &a->stack.recipe;
+    int pair = pair_of(a, c);
+    bool residual = r->compensate && r->compensate->residual;
+    sum->calls++;
+    if (attn_is_exact(&a->stack.part[0], c) || (residual && pair >= cache->residual_slots)) {
+        sum->lo++, sum->hi++;
+        return;
+    }
+    if (r->ask) {
+        enum attn_ask said = r->ask->ask(attn_stack_by(&a->stack, ATTN_AXIS_ASK), c);
+        bool earlier = c->step > 0 && pair < cache->output_slots;
+        if ((said == ATTN_ASK_COPY_STEP && earlier) ||
+            (said == ATTN_ASK_COPY_BRANCH && c->branch > 0)) {
+            sum->copied++;
+            return;
+        }
+    }
+    bool anew = !*planned;
+    *planned = true;
+    if (residual) {
+        struct attn_turn t = {.at = *c};
+        bool known = r->reuse->scheduled;
+        if (known) anew = anew || r->reuse->anew(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), &t);
+        if (anew) {
+            sum->lo++, sum->hi++, sum->refreshed++;
+            return;
+        }
+        sum->lo += lo;
+        sum->hi += known ? hi : 1;
+        return;
+    }
+    sum->lo += lo, sum->hi += hi;
+    if (r->ask) sum->refreshed++;
+}
+
+void forecast_run(struct attn_forecast *f, const struct attn *a, const struct attn_params *p)
+{
+    struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
+    struct tally sum = {0};
+    double lo, hi;
+    plan_density(a, &lo, &hi);
+    for (int layer = 0; layer < a->shape.n_layers; layer++)
+        for (int branch = 0; branch < a->shape.n_branches; branch++) {
+            bool planned = false;
+            for (int step = 0; step < a->shape.n_steps; step++) {
+                struct attn_ctx c = {.step = step,
+                                     .n_steps = a->shape.n_steps,
+                                     .layer = layer,
+                                     .branch = branch,
+                                     .n_branches = a->shape.n_branches};
+                one_call(&sum, a, &cache, &c, &planned, lo, hi);
+            }
+        }
+    f->exact = a->stack.exact;
+    f->density[0] = sum.lo / (double)sum.calls;
+    f->density[1] = sum.hi / (double)sum.calls;
+    f->copied = sum.copied / (double)sum.calls;
+    f->refreshed = sum.refreshed / (double)sum.calls;
+    f->cache_bytes = cache.bytes;
+    f->cache_wanted = cache.wanted;
+    f->pairs = a->shape.n_layers * a->shape.n_branches;
+    f->pairs_left_out = cache.left_out;
+}

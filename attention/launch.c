@@ -1,0 +1,61 @@
+/* Launches → the kernel; see room.h. */
+#include "attention/room.h"
+
+#define ALIVE_LOG2 -10.0f /* LiteAttention's own: attention-sparse.md 2 */
+
+/* Every field that some call of this stack may set: what a kernel is picked by, before the run. */
+static unsigned needs_of(const struct attn *a)
+{
+    const struct attn_recipe *r = &a->stack.recipe;
+    unsigned needs = a->wants;
+    if (r->select) needs |= ATTN_NEED_PLANES;
+    if (r->order) needs |= ATTN_NEED_Q_ORDER | ATTN_NEED_K_ORDER;
+    if (r->order && r->order->blocks) needs |= ATTN_NEED_BLOCKS;
+    if (r->compensate) needs |= r->compensate->needs;
+    if (r->compensate && r->compensate->residual)
+        needs |= ATTN_NEED_MAKE_RESIDUAL | ATTN_NEED_ADD_RESIDUAL;
+    if (r->precision) needs |= ATTN_NEED_PREC;
+    for (int i = 0; i < a->stack.n; i++)
+        needs |= a->stack.part[i].method->needs;
+    return needs;
+}
+
+int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
+{
+    a->size.needs = needs_of(a);
+    if (a->sparse || a->wants) {
+        a->size.rows = a->most_q;
+        a->size.cols = a->most_k;
+    }
+    a->kernel = attn_kernel_pick(&a->size, &p->cpu, p->kernel, e);
+    return a->kernel ? 0 : -1;
+}
+
+void launch_carve(struct attn *a, struct arena *arena)
+{
+    a->scratch = arena_take(arena, a->kernel->scratch(&a->size));
+}
+
+int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c, int i,
+               struct err *e)
+{
+    const struct attn_launch *l = &c->at[i];
+    struct attn_job job = {
+        .q = t->q,
+        .k = t->k,
+        .v = t->v,
+        .o = t->o,
+        .residual = l->residual,
+        .k_mean = l->k_mean,
+        .v_mean = l->v_mean,
+        .v_sum = l->v_sum,
+        .plan = &l->plan,
+        .lse = a->wants & (ATTN_NEED_LSE | ATTN_NEED_MASS) ? a->lse : NULL,
+        .mass = a->wants & ATTN_NEED_MASS ? a->mass : NULL,
+        .alive = a->wants & ATTN_NEED_ALIVE ? a->alive : NULL,
+        .alive_log2 = c->alive_log2 < 0 ? c->alive_log2 : ALIVE_LOG2,
+        .size = &a->size,
+        .scratch = a->scratch,
+    };
+    return attn_kernel_run(a->kernel, &job, e);
+}

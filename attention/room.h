@@ -1,0 +1,121 @@
+/* What the files of the room share: an opened stack, its memory, and who does which part.
+ *
+ * A "pair" is a (layer, branch): what state, plans and caches are kept for. Private to the room. */
+#ifndef DITGEN_ATTENTION_ROOM_H
+#define DITGEN_ATTENTION_ROOM_H
+
+#include "attention/kernels/kernels.h"
+#include "attention/recipe.h"
+
+struct pair {
+    bool planned; /* its plan stands, and its residual if the stack has one */
+    bool kept; /* its output of an earlier step is there */
+};
+
+struct memory { /* of one part */
+    struct attn_sizes size;
+    char *state, *shared, *scratch;
+};
+
+struct geometry { /* orders and offsets of one plan, or of all when they are fixed */
+    int32_t *q_token, *k_token; /* [plans, L], or NULL */
+    int32_t *q_at, *k_at; /* [plans, most + 1], or NULL */
+    int *count; /* [2]: q.n, k.n of the orders with blocks of any length */
+    uint32_t *kept; /* [plans * most rows, words] */
+};
+
+struct attn {
+    struct attn_stack stack;
+    struct attn_shape shape;
+    struct attn_size size;
+    const struct attn_kernel *kernel;
+    const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
+    void *tensor_ctx;
+    int n_pairs;
+    struct pair *pair; /* [n_pairs] */
+    struct memory memory[ATTN_MAX_PARTS];
+    bool sparse; /* some axis, or a hook, says more than dense */
+
+    /* plans: turn.c */
+    int plans, most_q, most_k, words; /* plans of a call, blocks a side at most */
+    int block; /* tokens of equal blocks */
+    bool order_fixed, plan_fixed; /* order, and kept too, are made once */
+    struct geometry *geometry; /* [1] when fixed or made at each call, [n_pairs] when reused */
+    float *score; /* [plans, most_q, most_k] */
+    struct attn_launch *launches; /* [n_heads + 1] */
+    uint32_t *seen; /* of attn_plan_check() */
+    unsigned wants;
+    float *lse, *mass;
+    uint32_t *alive;
+
+    /* what is kept over steps: cache.c. Slots are bf16 [L, N, D] */
+    int residual_slots, output_slots; /* pairs that have one: the first ones */
+    uint16_t *residual, *output;
+    uint16_t *branch_output; /* of branch 0 in this step and layer */
+    int branch_step, branch_layer;
+
+    void *scratch; /* of the kernel */
+    int last_step, last_expert; /* of the call before; -1: none */
+
+    /* meters: meter.c */
+    double density_sum, error_sum, error_of, recall_sum, drift_sum, drift_of;
+    double plan_seconds, run_seconds;
+    long calls, copies, sampled, recalled;
+};
+
+static inline int pair_of(const struct attn *a, const struct attn_ctx *c)
+{
+    return c->layer * a->shape.n_branches + c->branch;
+}
+/* n_steps and n_branches filled in; ERR_BUG for what the stack was not opened for. */
+int room_ctx(struct attn_ctx *to, const struct attn *a, const struct attn_ctx *c, struct err *e);
+
+/* --- turn.c: axes and hooks → launches --- */
+
+void turn_sizes(struct attn *a); /* plans, blocks, what is fixed: from the stack */
+void turn_carve(struct attn *a, struct arena *arena);
+int turn_fixed(struct attn *a, struct err *e); /* makes what is made once; memory is there */
+/* Fills *c for this call. */
+int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e);
+/* Plain dense attention as the one plan of a call. */
+int turn_dense(struct attn *a, struct attn_calls *c, struct err *e);
+
+/* --- launch.c: launches → the kernel --- */
+
+/* Picks the kernel for what the stack will ask of it, named in errors. */
+int launch_open(struct attn *a, const struct attn_params *p, struct err *e);
+void launch_carve(struct attn *a, struct arena *arena);
+int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c, int i,
+               struct err *e);
+
+/* --- forecast.c --- */
+
+/* a: a stack and its shape, without memory. */
+void forecast_run(struct attn_forecast *f, const struct attn *a, const struct attn_params *p);
+
+/* --- cache.c --- */
+
+/* How many slots of each kind there are under the cap; wanted: bytes without it. */
+struct cache_sizes {
+    int residual_slots, output_slots;
+    size_t bytes, wanted;
+    int left_out; /* pairs */
+};
+struct cache_sizes cache_sizes(const struct attn_stack *s, const struct attn_shape *shape,
+                               const struct attn_params *p);
+void cache_carve(struct attn *a, const struct cache_sizes *c, struct arena *arena);
+struct heads cache_residual(const struct attn *a, int pair); /* .at NULL: no place */
+/* The slot of an output, or NULL. */
+uint16_t *cache_output(const struct attn *a, int pair);
+void cache_narrow(uint16_t *to, const float *from, size_t n);
+void cache_widen(float *to, const uint16_t *from, size_t n);
+
+/* --- meter.c --- */
+
+double meter_clock(void);
+void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c);
+void meter_copy(struct attn *a);
+void meter_drift(struct attn *a, const struct attn_ctx *c, const uint16_t *old, const float *now);
+double meter_density(const struct attn *a, const struct attn_calls *c);
+
+#endif
