@@ -3,6 +3,7 @@
 
 #include "model/base/json.h"
 #include "model/base/threads.h"
+#include "model/dit/lora_meta.h"
 #include "model/weights/weights.h"
 
 #include <math.h>
@@ -13,7 +14,7 @@
 
 struct lora {
     struct weights *file;
-    struct json *meta; /* lora_adapter_metadata, or NULL */
+    struct lora_meta *meta; /* NULL: the file has none */
     double strength;
     bool *used; /* a tensor of the file */
     int merged;
@@ -36,10 +37,7 @@ int lora_open(struct lora **out, const char *path, double strength, struct err *
         goto fail;
     }
     const char *meta = weights_metadata(l->file, "lora_adapter_metadata");
-    if (meta && json_parse(&l->meta, meta, strlen(meta), path, e) < 0) {
-        err_wrap(e, "lora_adapter_metadata");
-        goto fail;
-    }
+    if (meta && lora_meta_open(&l->meta, meta, path, e) < 0) goto fail;
     *out = l;
     return 0;
 fail:
@@ -50,7 +48,7 @@ fail:
 void lora_close(struct lora *l)
 {
     if (!l) return;
-    json_close(l->meta);
+    lora_meta_close(l->meta);
     weights_close(l->file);
     free(l->used);
     free(l->weight);
@@ -63,44 +61,8 @@ static const struct tensor *take(struct lora *l, const char *module, const char 
     char key[256];
     snprintf(key, sizeof key, "transformer.%s%s", module, tail);
     const struct tensor *t = weights_find(l->file, key);
-    for (int i = 0; t && i < weights_count(l->file); i++) {
-        if (weights_at(l->file, i, NULL) == t) l->used[i] = true;
-    }
+    if (t) l->used[weights_index(l->file, t)] = true;
     return t;
-}
-
-/* A pattern names a module by its whole path or by the end of it, after a dot. */
-static const struct json *pattern_find(const struct json *patterns, const char *module)
-{
-    size_t len = strlen(module);
-    for (const struct json *p = json_first(patterns); p; p = json_next(p)) {
-        const char *key = json_key(p);
-        size_t n = key ? strlen(key) : 0;
-        if (n && n <= len && strcmp(module + len - n, key) == 0 &&
-            (n == len || module[len - n - 1] == '.'))
-            return p;
-    }
-    return NULL;
-}
-
-/* alpha / rank, or 1 when the file says nothing of alpha. */
-static int scale_of(const struct lora *l, const char *module, int64_t rank, double *scale,
-                    struct err *e)
-{
-    double alpha;
-    bool stable = false;
-    const struct json *n = pattern_find(json_get(l->meta, "transformer.alpha_pattern"), module);
-    if (!n) n = json_get(l->meta, "transformer.lora_alpha");
-    *scale = 1;
-    if (!n) return 0;
-    if (!json_number(n, &alpha) || !(fabs(alpha) <= 1e6))
-        return err_set(e, ERR_INPUT,
-                       "%s: lora_adapter_metadata gives %s an alpha that is no number up "
-                       "to 1e6",
-                       weights_path(l->file), module);
-    json_bool(json_get(l->meta, "transformer.use_rslora"), &stable);
-    *scale = alpha / (stable ? sqrt((double)rank) : (double)rank);
-    return 0;
 }
 
 static float *to_f32(const struct tensor *t, struct err *e)
@@ -176,8 +138,9 @@ int lora_merge(struct lora *l, const char *module, struct tensor *weight, struct
                        "%s: transformer.%s: lora_A has %zu values and lora_B %zu, wanted "
                        "[r, %lld] and [%lld, r] for one r; the adapter is for another model",
                        path, module, tensor_len(a), tensor_len(b), (long long)in, (long long)out);
-    double scale;
-    if (scale_of(l, module, rank, &scale, e) < 0) return -1;
+    double scale = 1;
+    if (l->meta && lora_meta_scale(l->meta, module, (int)rank, &scale, e) < 0)
+        return err_wrap(e, "%s", path);
     scale *= l->strength;
     float *fa = to_f32(a, e), *fb = fa ? to_f32(b, e) : NULL;
     free(l->weight);

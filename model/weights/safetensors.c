@@ -269,6 +269,12 @@ const struct tensor *weights_find(const struct weights *w, const char *name)
     return t ? &t->t : NULL;
 }
 
+int weights_index(const struct weights *w, const struct tensor *t)
+{
+    const char *e = (const char *)t - offsetof(struct entry, t);
+    return (int)((e - (const char *)w->entries) / (ptrdiff_t)sizeof *w->entries);
+}
+
 const char *weights_path(const struct weights *w) { return w->path; }
 
 const char *weights_metadata(const struct weights *w, const char *key)

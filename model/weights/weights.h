@@ -26,6 +26,7 @@ int weights_count(const struct weights *w);
 /* Sorted by name. name may be NULL. */
 const struct tensor *weights_at(const struct weights *w, int i, const char **name);
 const struct tensor *weights_find(const struct weights *w, const char *name); /* NULL: none */
+int weights_index(const struct weights *w, const struct tensor *t); /* of a tensor of w */
 const char *weights_path(const struct weights *w); /* for messages */
 /* The value of a key of __metadata__ (first file), or NULL. */
 const char *weights_metadata(const struct weights *w, const char *key);

@@ -115,27 +115,32 @@ def block_outputs(model, run):
 
 
 def adapter(out):
-    """Two modules with different ranks and an alpha pattern; the merge is done here in plain torch."""
+    """Three modules with ranks and alphas by regular expressions, loaded by diffusers and peft themselves."""
+    from peft import LoraConfig
+
     model = tiny_model("t2v")
     params = dict(model.named_parameters())
-    alpha, pattern = 3.0, {"attn2.to_out.0": 1.0}
-    strength = 0.75
+    modules = (("blocks.0.attn1.to_q", 2), ("blocks.1.attn2.to_out.0", 3), ("blocks.1.ffn.net.2", 1))
+    config = LoraConfig(
+        r=2,
+        lora_alpha=3.0,
+        target_modules=[m for m, _ in modules],
+        rank_pattern={r"blocks\.[1-9]\d*\.attn2\.to_(q|out\.0)": 3, "net.2": 1},
+        alpha_pattern={r"^blocks\.0\.to_q": 9.0, r"attn2\.to_\w+\.\d": 1.0, "to_out.0": 7.0, r"^blocks.*net\.2": 5.0},
+        lora_bias=True,
+    )
     file = {}
-    for module, rank in (("blocks.0.attn1.to_q", 2), ("blocks.1.attn2.to_out.0", 3),
-                         ("blocks.1.ffn.net.2", 1)):
+    for module, rank in modules:
         w = params[module + ".weight"]
-        a = draw("dit.lora_A." + module, rank, w.shape[1]) * 0.2
-        b = draw("dit.lora_B." + module, w.shape[0], rank) * 0.2
-        scale = next((v for k, v in pattern.items() if module.endswith(k)), alpha) / rank
-        w.data += strength * scale * (b @ a)
-        file["transformer." + module + ".lora_A.weight"] = a.contiguous()
-        file["transformer." + module + ".lora_B.weight"] = b.contiguous()
-    bias = draw("dit.lora_bias", 32) * 0.1
-    params["blocks.0.attn1.to_q.bias"].data += strength * alpha / 2 * bias
-    file["transformer.blocks.0.attn1.to_q.lora_B.bias"] = bias
-    meta = {"transformer.r": 2, "transformer.lora_alpha": alpha, "transformer.alpha_pattern": pattern}
+        key = "transformer." + module
+        file[key + ".lora_A.weight"] = (draw("dit.lora_A." + module, rank, w.shape[1]) * 0.2).contiguous()
+        file[key + ".lora_B.weight"] = (draw("dit.lora_B." + module, w.shape[0], rank) * 0.2).contiguous()
+        file[key + ".lora_B.bias"] = (draw("dit.lora_bias." + module, w.shape[0]) * 0.1).contiguous()
+    meta = {"transformer." + k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
     save_file(file, os.path.join(DATA, "dit_lora.safetensors"),
-              metadata={"lora_adapter_metadata": json.dumps(meta, sort_keys=True)})  # one key: same bytes
+              metadata={"lora_adapter_metadata": json.dumps(meta)})  # one key: same bytes
+    model.load_lora_adapter(DATA, weight_name="dit_lora.safetensors", prefix="transformer", adapter_name="a")
+    model.set_adapters("a", 0.75)
     out["lora.velocity"] = forward(model, *RUNS["t2v"][1:])
 
 

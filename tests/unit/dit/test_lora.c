@@ -3,6 +3,7 @@
 #include "tests/unit/dit/fixture.h"
 
 #include "model/dit/lora.h"
+#include "model/dit/lora_meta.h"
 
 static char dir[256];
 
@@ -127,8 +128,92 @@ static void check_refused(void)
     CHECK(dit_open_lora(&d, dir, path, 1, PRECISION_FP32, NULL, &e) == -1 && e.code == ERR_INPUT);
 }
 
+/* ---- metadata ---- */
+
+static void meta_refused(const char *text, const char *says)
+{
+    struct lora_meta *m;
+    struct err e = {0};
+    double scale;
+    int r = lora_meta_open(&m, text, "x.safetensors", &e);
+    if (r == 0) r = lora_meta_scale(m, "blocks.0.attn1.to_q", 2, &scale, &e);
+    CHECK_MSG(r < 0 && e.code == ERR_INPUT && strstr(e.msg, says), "%s: \"%s\", wanted \"%s\"",
+              text, r < 0 ? e.msg : "accepted", says);
+    lora_meta_close(m);
+}
+
+/* alpha of a module of rank 2, as peft finds it */
+static void meta_alpha(const char *pattern, const char *module, double want)
+{
+    struct lora_meta *m;
+    struct err e = {0};
+    char text[600];
+    double scale = 0;
+    snprintf(text, sizeof text,
+             "{\"transformer.r\": 2, \"transformer.lora_alpha\": 4, \"transformer.alpha_pattern\": "
+             "{%s}}",
+             pattern);
+    CHECK_OK(lora_meta_open(&m, text, "x.safetensors", &e));
+    if (m) CHECK_OK(lora_meta_scale(m, module, 2, &scale, &e));
+    CHECK_MSG(scale * 2 == want, "%s of %s: %g, wanted %g", pattern, module, scale * 2, want);
+    lora_meta_close(m);
+}
+
+#define T "\"transformer."
+static void check_metadata(void)
+{
+    static const char q[] = "blocks.0.attn1.to_q", out[] = "blocks.11.attn2.to_out.0";
+    meta_alpha("\"to_q\": 9", q, 9);
+    meta_alpha("\"to_q\": 9", out, 4);
+    meta_alpha("\"o_q\": 9", q, 4); /* not after a dot */
+    meta_alpha("\"blocks.0.attn1.to_q\": 9", q, 9);
+    meta_alpha("\"attn.\": 9", q, 4);
+    meta_alpha("\"attn..to_q\": 9", q, 9); /* a dot is any character */
+    meta_alpha("\"^to_q\": 9, \"to_q$\": 8", q, 8);
+    meta_alpha("\"^blocks\\\\.0\\\\..*\": 9", q, 9);
+    meta_alpha("\"^blocks\\\\.0\\\\..*\": 9", out, 4);
+    meta_alpha("\"blocks\\\\.(?:[0-9]|1[01])\\\\.attn2\\\\.to_(q|k|v|out\\\\.0)\": 9", out, 9);
+    meta_alpha("\"\\\\d{2,}\\\\.attn\\\\d\\\\.\\\\w+\\\\.0\": 9", out, 9);
+    meta_alpha("\"\\\\d{2,}\\\\.attn\\\\d\\\\.\\\\w+\": 9", q, 4);
+    meta_alpha("\"[^.]+\": 9", q, 9);
+    meta_alpha("\".*attn1.*?to_[a-q]\": 9, \"to_q\": 7", q, 9); /* the first that matches */
+    meta_alpha("\"(a*)*(b|c*)+to_q\": 9", q, 9);
+    meta_alpha("\"(x|)to_q|nothing\": 9", q, 9);
+
+    meta_refused("[]", "not a JSON object");
+    meta_refused("{", "not valid JSON");
+    meta_refused("{\"text_encoder.r\": 2}", "nothing of the transformer");
+    meta_refused("{" T "r\": 4}", "rank 4, its tensors have 2");
+    meta_refused("{" T "lora_alpha\": 2}", "rank 8, its tensors have 2"); /* peft's default */
+    meta_refused("{" T "r\": 4, " T "rank_pattern\": {\"to_q\": 3}}", "rank 3");
+    meta_refused("{" T "r\": 2, " T "lora_alpha\": NaN}", "lora_alpha");
+    meta_refused("{" T "r\": 2, " T "lora_alpha\": \"x\"}", "lora_alpha");
+    meta_refused("{" T "r\": 2, " T "use_rslora\": 1}", "use_rslora");
+    meta_refused("{" T "r\": 2, " T "use_dora\": true}", "use_dora");
+    meta_refused("{" T "r\": 2, " T "bias\": \"all\"}", "bias all");
+    meta_refused("{" T "r\": 2, " T "init_lora_weights\": \"pissa\"}", "pissa");
+    meta_refused("{" T "r\": 2, " T "modules_to_save\": [\"x\"]}", "modules_to_save");
+    meta_refused("{" T "r\": 2, " T "fan_in_fan_out\": true}", "fan_in_fan_out");
+    meta_refused("{" T "r\": 2, " T "something_new\": {\"a\": 1}}", "something_new");
+    meta_refused("{" T "r\": 2, " T "alpha_pattern\": []}", "alpha_pattern");
+    meta_refused("{" T "r\": 2, " T "alpha_pattern\": {\"to_q\": null}}", "to_q");
+    static const char *const patterns[] = {
+        "(?=x)to_q", "(?P<a>to_q)", "\\\\bto_q",   "(to_q",
+        "to_q)",     "[to_q",       "*",           "to_q**",
+        "a{3,2}",    "\\\\1",       "t\\u00f6+_q", "((((((((((((((((((((((((((((((((((((((((((("};
+    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+        char text[300];
+        snprintf(text, sizeof text, "{" T "r\": 2, " T "alpha_pattern\": {\"%s\": 1}}",
+                 patterns[i]);
+        meta_refused(text, "pattern");
+    }
+    /* ways that a search going back would try one after the other */
+    meta_alpha("\"(b*o*)*(b|o|l|c)*x\": 9, \"(.*.*.*.*.*.*.*.*.*.*)*z\": 8", q, 4);
+}
+
 int main(void)
 {
+    check_metadata();
     tiny_temp(dir);
     write_tiny(dir, "t2v");
     check_velocity();
