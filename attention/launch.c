@@ -40,6 +40,8 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
                struct err *e)
 {
     const struct attn_launch *l = &c->at[i];
+    bool computed = l->plan.rule != ATTN_ZERO && l->plan.rule != ATTN_COPY;
+    unsigned wants = computed ? a->wants : 0; /* heads that are not have none */
     struct attn_job job = {
         .q = t->q,
         .k = t->k,
@@ -50,9 +52,9 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
         .v_mean = l->v_mean,
         .v_sum = l->v_sum,
         .plan = &l->plan,
-        .lse = a->wants & (ATTN_NEED_LSE | ATTN_NEED_MASS) ? a->lse : NULL,
-        .mass = a->wants & ATTN_NEED_MASS ? a->mass : NULL,
-        .alive = a->wants & ATTN_NEED_ALIVE ? a->alive : NULL,
+        .lse = wants & (ATTN_NEED_LSE | ATTN_NEED_MASS) ? a->lse : NULL,
+        .mass = wants & ATTN_NEED_MASS ? a->mass : NULL,
+        .alive = wants & ATTN_NEED_ALIVE ? a->alive : NULL,
         .alive_log2 = c->alive_log2 < 0 ? c->alive_log2 : ALIVE_LOG2,
         .size = &a->size,
         .scratch = a->scratch,

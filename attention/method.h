@@ -86,7 +86,8 @@ struct attn_calls { /* the plans of a call: their heads cover every head once */
     float alive_log2; /* for hooks that want ATTN_NEED_ALIVE; 0: -10 */
 };
 
-struct attn_seen { /* what the kernel left; pointers that nobody wanted are NULL */
+/* What the kernel left; pointers that nobody wanted are NULL, heads that were not computed undefined. */
+struct attn_seen {
     const struct attn_calls *calls;
     const float *lse; /* [N, L] */
     const float *mass; /* [N * q.n, k.n] */

@@ -288,6 +288,15 @@ static int check_members(const struct attn_stack *s, struct err *e)
     if (rest && r->compensate->residual && !r->reuse)
         return err_set(e, ERR_BUG, "attention %s: a residual needs to be told when to renew it",
                        rest->method->name);
+    for (int i = 0; rest && r->compensate->residual && i < s->n; i++) {
+        const struct attn_method *m = s->part[i].method;
+        if (m->plan && !m->steady)
+            return err_set(
+                e, ERR_USAGE,
+                "attention %s keeps what a plan leaves out, and %s changes its plan between "
+                "refreshes",
+                rest->method->name, m->name);
+    }
     if (order && !select && !r->precision && s->n == 1)
         return err_set(e, ERR_USAGE,
                        "attention %s orders tokens, which says nothing alone; add what selects, as "

@@ -19,6 +19,8 @@ enum {
     STEPS = 9
 };
 
+enum { OUT = L * HEADS * DIM };
+
 /* --- the probe: every hook --- */
 
 struct probe {
@@ -156,6 +158,84 @@ static int probe_load(const struct attn_part *p, const char *text, size_t n, str
 
 static const char *const probe_tensors[] = {"gate.weight", NULL};
 
+/* --- rules: what heads become, head by head --- */
+
+static void rules_sizes(const struct attn_part *p, struct attn_sizes *s)
+{
+    (void)p;
+    s->state = (size_t)OUT * sizeof(float); /* o of this pair, before the output layer */
+}
+
+/* Head 0 is left out, head 1 of branch 1 is that of branch 0 in this step, the rest is computed: three
+ * plans of one call. */
+static int rules_plan(const struct attn_part *p, const struct attn_turn *t, struct attn_calls *c,
+                      struct err *e)
+{
+    static const uint8_t zero[] = {0}, copy[] = {1}, rest[] = {1, 2};
+    (void)e;
+    c->at[0].plan.heads = rest;
+    c->at[0].plan.n_heads = t->at.branch == 0 ? 2 : 1;
+    if (t->at.branch == 1) c->at[0].plan.heads = rest + 1;
+    c->at[1] = (struct attn_launch){.plan = c->at[0].plan};
+    c->at[1].plan.heads = zero;
+    c->at[1].plan.n_heads = 1;
+    c->at[1].plan.rule = ATTN_ZERO;
+    c->n = 2;
+    if (t->at.branch == 0) return 0;
+    c->at[2] = c->at[1];
+    c->at[2].plan.heads = copy;
+    c->at[2].plan.rule = ATTN_COPY;
+    c->at[2].residual = heads_f32(attn_state(p, t->at.layer, 0), L, HEADS, DIM);
+    c->n = 3;
+    return 0;
+}
+
+static int rules_observe(const struct attn_part *p, const struct attn_turn *t,
+                         const struct attn_seen *s, struct err *e)
+{
+    (void)e;
+    CHECK(s->lse != NULL && isfinite(s->lse[2 * L])); /* of head 2, which is computed */
+    memcpy(attn_state(p, t->at.layer, t->at.branch), t->o.at, (size_t)OUT * sizeof(float));
+    return 0;
+}
+
+const struct attn_method attn_rules = {
+    .name = "rules",
+    .summary = "heads left out, copied, computed",
+    .needs = ATTN_NEED_HEADS | ATTN_NEED_ZERO | ATTN_NEED_COPY,
+    .wants = ATTN_NEED_LSE,
+    .sizes = rules_sizes,
+    .plan = rules_plan,
+    .observe = rules_observe,
+};
+/* head 1 twice: the room must refuse it */
+static int twice_plan(const struct attn_part *p, const struct attn_turn *t, struct attn_calls *c,
+                      struct err *e)
+{
+    static const uint8_t heads[] = {1, 1, 2};
+    (void)p, (void)t, (void)e;
+    c->at[0].plan.heads = heads;
+    return 0;
+}
+const struct attn_method attn_twice = {
+    .name = "twice", .summary = "a head twice", .needs = ATTN_NEED_HEADS, .plan = twice_plan};
+/* a residual beside the probe's scores, in tiles of tokens */
+const struct attn_method attn_carried = {
+    .name = "carried",
+    .summary = "exact minus a band in tiles",
+    .recipe = {.order = &order_by_tile,
+               .select = &keep_band,
+               .reuse = &anew_by_schedule,
+               .compensate = &rest_residual,
+               .mild = true},
+    .options = OPTIONS(OPT_STRING(struct attn_knobs, every, "every", "3", "refreshes"),
+                       OPT_STRING(struct attn_knobs, tile, "tile", "2x2x2", "a tile"),
+                       OPT_INT(struct attn_knobs, tiles, "tiles", 0, 0, 99, "blocks a side"),
+                       OPT_DOUBLE(struct attn_knobs, first, "first", 1, 0, 99, "exact steps"),
+                       OPT_INT(struct attn_knobs, block, "block", 8, 1, 64, "tokens a block")),
+    .options_size = sizeof(struct attn_knobs),
+};
+
 const struct attn_method attn_plain = {.name = "plain", .summary = "dense", .exact = true};
 const struct attn_method attn_probe = {
     .name = "probe",
@@ -201,7 +281,8 @@ const struct attn_method attn_mild = {
     .name = "mild",
     .summary = "a band in tiles, if nobody selects",
     .recipe = {.order = &order_by_tile, .select = &keep_band, .mild = true},
-    .options = OPTIONS(OPT_STRING(struct attn_knobs, tile, "tile", "1x2x2", "a tile")),
+    .options = OPTIONS(OPT_STRING(struct attn_knobs, tile, "tile", "1x2x2", "a tile"),
+                       OPT_INT(struct attn_knobs, block, "block", 8, 1, 64, "tokens a block")),
     .options_size = sizeof(struct attn_knobs),
 };
 const struct attn_method attn_sorted = {
@@ -256,7 +337,6 @@ static void session_close(struct session *s)
     arena_close(&s->arena);
 }
 
-enum { OUT = L * HEADS * DIM };
 static float outputs[STEPS][LAYERS][BRANCHES][OUT];
 
 /* One whole run; outputs behind an "output layer" that negates. */
@@ -390,6 +470,127 @@ static void capped(void)
     CHECK(f.pairs_left_out == 4 && f.cache_bytes == 0);
 }
 
+/* Numbers that are the same at every step when `still`, and else drift. */
+static void run_still(struct attn *a, bool still)
+{
+    static float qkv[3][OUT];
+    struct err e = {0};
+    for (int step = 0; step < STEPS; step++)
+        for (int layer = 0; layer < LAYERS; layer++)
+            for (int branch = 0; branch < BRANCHES; branch++) {
+                struct test_rng r = {(uint64_t)(layer * 10 + branch + 1)},
+                                drift = {(uint64_t)(step * 100 + layer)};
+                for (int i = 0; i < 3 * OUT; i++)
+                    qkv[i / OUT][i % OUT] =
+                        rng_normal(&r) + (still ? 0 : .05f * rng_normal(&drift));
+                struct attn_call c = {.q = qkv[0],
+                                      .k = qkv[1],
+                                      .v = qkv[2],
+                                      .o = outputs[step][layer][branch],
+                                      .at = {.step = step, .layer = layer, .branch = branch}};
+                CHECK_OK(attn_run(a, &c, &e));
+            }
+}
+
+static double apart(float (*a)[LAYERS][BRANCHES][OUT], int step)
+{
+    return rel_l2(&outputs[step][0][0][0], &a[step][0][0][0], LAYERS * BRANCHES * OUT);
+}
+
+static void open_and_run(const char *stack, bool still, struct attn_stats *st)
+{
+    struct attn_params p = params_of(stack);
+    struct session s;
+    struct err e = {0};
+    CHECK_OK(session_open(&s, &p, &e));
+    if (s.a) {
+        run_still(s.a, still);
+        attn_stats(s.a, st);
+    }
+    session_close(&s);
+}
+
+/* Heads that are left out, copied and computed in one call. */
+static void rules(void)
+{
+    static float dense[STEPS][LAYERS][BRANCHES][OUT];
+    struct attn_stats st;
+    open_and_run("plain", false, &st);
+    memcpy(dense, outputs, sizeof dense);
+    open_and_run("rules", false, &st);
+    for (int step = 0; step < STEPS; step++)
+        for (int layer = 0; layer < LAYERS; layer++)
+            for (int i = 0; i < OUT; i++) {
+                int head = i / DIM % HEADS;
+                for (int b = 0; b < BRANCHES; b++) {
+                    float got = outputs[step][layer][b][i], want = dense[step][layer][b][i];
+                    if (head == 0) want = 0;
+                    if (head == 1) want = dense[step][layer][0][i];
+                    if (fabsf(got - want) > 1e-6f) {
+                        CHECK_MSG(0, "step %d, branch %d, head %d: %g, wanted %g", step, b, head,
+                                  (double)got, (double)want);
+                        return;
+                    }
+                }
+            }
+    CHECK(fabs(st.density - (2 + 1) / 6.) < 1e-9); /* 2 heads of 3, and 1 of 3 */
+    struct attn_params p = params_of("twice");
+    struct session s;
+    struct err e = {0};
+    static float x[4 * OUT];
+    CHECK_OK(session_open(&s, &p, &e));
+    struct attn_call c = {.q = x, .k = x + OUT, .v = x + 2 * OUT, .o = x + 3 * OUT};
+    CHECK(attn_run(s.a, &c, &e) < 0 && e.code == ERR_BUG && strstr(e.msg, "head"));
+    session_close(&s);
+}
+
+/* attention-sparse.md 15, 10: at a refresh o is exact; on the q, k, v of the refresh the sum is exact
+ * up to bf16; between, the residual is worth more than nothing; reset forgets it. */
+static void residual(void)
+{
+    static float dense[STEPS][LAYERS][BRANCHES][OUT];
+    struct attn_stats st, band;
+    struct attn_forecast f;
+    struct err e = {0};
+    open_and_run("plain", true, &st);
+    memcpy(dense, outputs, sizeof dense);
+    open_and_run("carried", true, &st);
+    for (int step = 0; step < STEPS; step++)
+        CHECK_MSG(apart(dense, step) < 4e-3, "step %d: %g", step, apart(dense, step));
+    CHECK(st.error < 8e-3 && st.recall < 0.9);
+
+    open_and_run("plain", false, &st);
+    memcpy(dense, outputs, sizeof dense);
+    open_and_run("mild:tile=2x2x2", false, &band); /* the same selection alone */
+    double without = apart(dense, 2);
+    open_and_run("carried", false, &st);
+    for (int step = 0; step < STEPS; step++) { /* exact at 0; refreshed at 1 4 7 */
+        bool exact = step % 3 == 1 || step == 0;
+        double d = apart(dense, step);
+        CHECK_MSG(exact ? d < 1e-6 : d > 1e-4 && d < 0.5 * without, "step %d: %g", step, d);
+    }
+    struct attn_params p = params_of("carried");
+    CHECK_OK(attn_forecast(&f, &p, &shape, &e));
+    CHECK(f.density[0] == f.density[1] && fabs(f.density[0] - st.density) < 1e-9);
+    CHECK(fabs(f.refreshed - 3. / STEPS) < 1e-9 && f.cache_bytes > 0);
+    /* with no place for the residuals: exact */
+    p.cap_cache = true;
+    struct session s;
+    CHECK_OK(session_open(&s, &p, &e));
+    run_still(s.a, false);
+    for (int step = 0; step < STEPS; step++)
+        CHECK(apart(dense, step) < 1e-6);
+    session_close(&s);
+    /* everything kept: the residual is 0, and the run exact */
+    open_and_run("carried:tiles=99", false, &st);
+    for (int step = 0; step < STEPS; step++)
+        CHECK(apart(dense, step) < 1e-6);
+    CHECK(st.density == 1);
+    /* beside another's selection */
+    open_and_run("other:keep=1+carried", false, &st);
+    CHECK(apart(dense, 4) < 1e-6 && apart(dense, 2) > 1e-4);
+}
+
 /* --- composing --- */
 
 static void stacks(void)
@@ -426,6 +627,7 @@ static void stacks(void)
         {"sorted+mild+sorted", "twice"},
         {"learned", "learned scores blocks, and nothing here reads it"},
         {"learned+other", "learned scores blocks"},
+        {"rules+carried", "rules changes its plan between refreshes"},
         {"mild+other", NULL}, /* yields as a whole: raster, other's band */
     };
     struct err e = {0};
@@ -525,6 +727,8 @@ int main(void)
     threads_set(1);
     every_hook();
     capped();
+    rules();
+    residual();
     stacks();
     schedules();
     tiles();
