@@ -67,6 +67,17 @@ static int open_text(struct model *m, struct err *e)
     return umt5_open(&m->text, path, m->p.precision, m->p.log, e);
 }
 
+int model_check(struct model *m, struct err *e)
+{
+    char path[4352];
+    if (open_text(m, e) < 0) return -1;
+    snprintf(path, sizeof path, "%s/%s", m->info.dir,
+             m->p.turbo ? "transformer_turbo" : "transformer");
+    if (dit_check(path, m->p.lora, e) < 0) return -1;
+    snprintf(path, sizeof path, "%s/vae", m->info.dir);
+    return vae_check(path, VAE_DECODER, e);
+}
+
 int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
                       model_progress progress, void *ctx, struct err *e)
 {

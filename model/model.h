@@ -89,6 +89,11 @@ int model_open(struct model **m, const struct model_info *info, const struct mod
                struct err *e);
 void model_close(struct model *m);
 
+/* Every part by its config and headers, every tensor's name and shape, and the tokenizer, before any
+ * of them computes: a missing, cut or wrong part is found here and not when its turn comes. Reads no
+ * weights. */
+int model_check(struct model *m, struct err *e);
+
 /* Phase 1. Text of a branch (0 prompt, 1 negative): tokens used and whether it was truncated. */
 struct model_text {
     int n_tokens;

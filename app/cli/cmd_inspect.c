@@ -64,6 +64,28 @@ static int put_defaults(struct ditgen *d, struct err *e)
     return rc;
 }
 
+static int check_as(const struct model_info *info, const struct model_params *p, struct err *e)
+{
+    struct model *m = NULL;
+    int rc = model_open(&m, info, p, e);
+    if (rc == 0) rc = model_check(m, e);
+    model_close(m);
+    return rc;
+}
+
+/* Every tensor's name and shape; the few-step transformer or adapter too, where there is one. */
+static int check_parts(const struct model_info *info, struct err *e)
+{
+    char lora[ASSETS_PATH + 64];
+    struct model_params p = {.precision = PRECISION_FP32, .threads = 1, .lora_strength = 1};
+    if (check_as(info, &p, e) < 0) return -1;
+    if (!info->has_turbo) return 0;
+    snprintf(lora, sizeof lora, "%s/transformer_turbo/pytorch_lora_weights.safetensors", info->dir);
+    p.turbo = info->turbo_whole;
+    p.lora = info->turbo_whole ? NULL : lora;
+    return check_as(info, &p, e);
+}
+
 static int inspect_folder(const char *dir, struct err *e)
 {
     struct model_info m;
@@ -74,6 +96,7 @@ static int inspect_folder(const char *dir, struct err *e)
     if (model_info_read(&m, dir, e) < 0) return -1;
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", m.dir);
     if (sched_config_read(&s, path, e) < 0) return -1;
+    if (check_parts(&m, e) < 0) return -1;
     if (ditgen_open(&d, dir, &de) < 0) return err_set(e, (enum err_code)de.code, "%s", de.message);
     put_model(&m);
     printf("scheduler\n  %-16s %s, solver %s, flow shift %g\n", "class", s.class_name, s.solver,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -54,10 +55,11 @@ void streams_prepare(void)
 
 int streams_finish(struct err *e)
 {
-    bool before = ferror(stdout) != 0;
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    bool before = ferror(stdout) != 0; /* then errno is of something else by now */
     if (fflush(stdout) == 0 && !before) return 0;
     if (!before && errno == EBADF) return err_set(e, ERR_RESOURCE, "standard output is closed");
-    if (!before && errno == EPIPE)
+    if (before ? poll(&out, 1, 0) == 1 && (out.revents & POLLERR) : errno == EPIPE)
         return err_set(e, ERR_RESOURCE, "standard output: the program reading it went away");
     return err_set(e, ERR_RESOURCE, "standard output cannot be written%s%s", before ? "" : ": ",
                    before ? "" : strerror(errno));

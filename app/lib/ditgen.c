@@ -71,8 +71,12 @@ int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen
 {
     struct err e = {0};
     struct run r;
+    struct model *m = NULL;
     if (run_init(&r, d, s, NULL, &e) < 0) return give_error(error, &e);
-    int rc = cost_plan(p, d, &r, &e);
+    int rc = model_open(&m, &d->info, &r.params, &e);
+    if (rc == 0) rc = model_check(m, &e);
+    model_close(m);
+    if (rc == 0) rc = cost_plan(p, d, &r, &e);
     run_fini(&r);
     return rc < 0 ? give_error(error, &e) : 0;
 }
@@ -89,6 +93,7 @@ struct job { /* what the callbacks of the rooms below need */
     int layers_done, n_layers;
     int frame; /* next index */
     uint8_t *rgb; /* [H, W, 3] */
+    uint8_t least[3], most[3]; /* of each channel over the clip so far */
     float *latents; /* [n] */
     void *scratch;
     size_t n;
@@ -219,9 +224,33 @@ static void to_bytes(uint8_t *out, const float *x, size_t n, bool truncate)
 {
     for (size_t i = 0; i < n; i++) {
         float y = x[i] * 0.5f + 0.5f;
-        y = y > 0 ? (y < 1 ? y : 1) : 0; /* NaN becomes 0 */
+        y = y > 0 ? (y < 1 ? y : 1) : 0; /* the decoder has refused what is no number */
         out[i] = (uint8_t)(truncate ? y * 255.0f : nearbyintf(y * 255.0f));
     }
+}
+
+static void note_range(struct job *j, size_t n)
+{
+    for (int k = 0; j->frame == 0 && k < 3; k++)
+        j->least[k] = j->most[k] = j->rgb[k];
+    for (size_t i = 0; i < n; i++) {
+        size_t k = i % 3;
+        if (j->rgb[i] < j->least[k]) j->least[k] = j->rgb[i];
+        if (j->rgb[i] > j->most[k]) j->most[k] = j->rgb[i];
+    }
+}
+
+/* No prompt asks for this: weights of another model, or settings far from what it was trained on. */
+static void warn_if_flat(const struct job *j)
+{
+    for (int k = 0; k < 3; k++)
+        if (j->most[k] - j->least[k] > 1) return;
+    log_line(
+        j->run.params.log, 0,
+        "every pixel of the clip has one colour (%d, %d, %d)%s: are these weights and settings of "
+        "one model?",
+        j->most[0], j->most[1], j->most[2],
+        j->most[0] + j->most[1] + j->most[2] <= 3 ? ", black" : "");
 }
 
 static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
@@ -230,6 +259,7 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
     size_t len = (size_t)height * (size_t)width * 3;
     for (int i = 0; i < n; i++, j->frame++) {
         to_bytes(j->rgb, rgb + (size_t)i * len, len, j->run.truncate_frames);
+        note_range(j, len);
         if (j->calls->frame && j->calls->frame(j->calls->ctx, j->frame, j->rgb, width, height))
             return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
         j->progress.done = j->frame + 1;
@@ -260,6 +290,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
 {
     const struct model_clip *clip = &j->run.clip;
     if (model_open(&j->model, &d->info, &j->run.params, e) < 0) return -1;
+    if (model_check(j->model, e) < 0) return -1;
     if (encode_texts(j, e) < 0) return -1;
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
 
@@ -284,7 +315,9 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
         return err_set(e, ERR_CANCELLED, "cancelled before decoding");
     phase_begin(j, DITGEN_DECODE, clip->frames);
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before decoding");
-    return model_decode(j->model, j->latents, clip, take_frames, j, e);
+    if (model_decode(j->model, j->latents, clip, take_frames, j, e) < 0) return -1;
+    warn_if_flat(j);
+    return 0;
 }
 
 int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,

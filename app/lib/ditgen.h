@@ -128,7 +128,8 @@ struct ditgen_plan {
     double cache_left_out; /* layers and branches that the cap makes exact */
     double reserved[8];
 };
-/* Checks every setting and predicts, reading no weights. Needs no prompt. */
+/* Checks every setting and every part of the folder (names and shapes of all tensors) and predicts;
+ * reads no weights. Needs no prompt. */
 int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen_plan *p,
                 struct ditgen_error *e);
 

@@ -170,6 +170,7 @@ struct source {
     enum precision precision;
     const struct dit_config *config;
     struct linear_stage *stage;
+    bool check; /* binds only: target is not used */
 };
 
 struct pair {
@@ -206,6 +207,7 @@ static int open_layer(const struct source *s, void *target, const struct layer_r
     }
     struct pair plain = p;
     if (lora_merge(s->lora, module, &p.weight, &p.bias, e) < 0) return -1;
+    if (s->check) return 0;
     struct linear_params lp = dit_linear_params(r, s->precision);
     struct linear **at = (struct linear **)(void *)((char *)target + r->offset);
     if (linear_open_staged(at, &lp, &p.weight, &p.bias, s->stage, e) < 0)
@@ -220,6 +222,7 @@ static int open_vector(const struct source *s, void *target, const struct vector
     struct tensor t;
     struct bind_row row = {r->name, 0, r->n_dims, {r->shape[0], r->shape[1], r->shape[2]}, false};
     if (weights_bind(s->file, &t, &row, 1, layer, e) < 0) return -1;
+    if (s->check) return 0;
     float *dst;
     memcpy(&dst, (char *)target + r->offset, sizeof dst);
     dtype_to_f32(dst, t.data, t.dtype, tensor_len(&t));
@@ -253,13 +256,31 @@ static int open_all(struct dit *d, const struct source *s, struct err *e)
     n_vectors = dit_block_vectors(&d->config, vectors);
     for (int b = 0; b < d->config.n_layers; b++) {
         for (int i = 0; i < n_layers; i++)
-            if (open_layer(s, &d->blocks[b], &layers[i], b, e) < 0) return -1;
+            if (open_layer(s, d->blocks ? &d->blocks[b] : NULL, &layers[i], b, e) < 0) return -1;
         for (int i = 0; i < n_vectors; i++)
-            if (open_vector(s, &d->blocks[b], &vectors[i], b, e) < 0) return -1;
+            if (open_vector(s, d->blocks ? &d->blocks[b] : NULL, &vectors[i], b, e) < 0) return -1;
         if (skip_stray(s, b, e) < 0) return -1;
     }
     if (weights_all_used(s->file, NULL, e) < 0) return -1;
     return s->lora ? lora_all_used(s->lora, e) : 0;
+}
+
+int dit_check(const char *dir, const char *lora_file, struct err *e)
+{
+    char path[4200];
+    struct dit d = {0};
+    struct source s = {.config = &d.config, .check = true};
+    int rc = -1;
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    if (dit_config_read(&d.config, path, e) < 0) return -1;
+    if (weights_open(&s.file, dir, "diffusion_pytorch_model", e) < 0) goto done;
+    if (lora_file && lora_open(&s.lora, lora_file, 1, e) < 0) goto done;
+    if (s.lora) lora_check_only(s.lora);
+    rc = open_all(&d, &s, e);
+done:
+    lora_close(s.lora);
+    weights_close(s.file);
+    return rc;
 }
 
 int dit_open_lora(struct dit **out, const char *dir, const char *lora_file, double strength,

@@ -18,6 +18,7 @@ struct lora {
     double strength;
     bool *used; /* a tensor of the file */
     int merged;
+    bool check_only;
     float *weight, *bias; /* of the last merge */
 };
 
@@ -44,6 +45,8 @@ fail:
     lora_close(l);
     return -1;
 }
+
+void lora_check_only(struct lora *l) { l->check_only = true; }
 
 void lora_close(struct lora *l)
 {
@@ -101,12 +104,9 @@ static void merge_row(void *ctx, int row, int worker)
     }
 }
 
-static int merge_bias(struct lora *l, const char *module, const struct tensor *delta, double scale,
-                      struct tensor *bias, struct err *e)
+static int merge_bias(struct lora *l, const struct tensor *delta, double scale, struct tensor *bias,
+                      struct err *e)
 {
-    if (tensor_len(delta) != tensor_len(bias))
-        return err_set(e, ERR_INPUT, "%s: transformer.%s.lora_B.bias has %zu values, wanted %zu",
-                       weights_path(l->file), module, tensor_len(delta), tensor_len(bias));
     float *d = to_f32(delta, e);
     free(l->bias);
     l->bias = d ? to_f32(bias, e) : NULL;
@@ -142,6 +142,10 @@ int lora_merge(struct lora *l, const char *module, struct tensor *weight, struct
     if (l->meta && lora_meta_scale(l->meta, module, (int)rank, &scale, e) < 0)
         return err_wrap(e, "%s", path);
     scale *= l->strength;
+    if (b_bias && tensor_len(b_bias) != tensor_len(bias))
+        return err_set(e, ERR_INPUT, "%s: transformer.%s.lora_B.bias has %zu values, wanted %zu",
+                       path, module, tensor_len(b_bias), tensor_len(bias));
+    if (l->check_only) return 0;
     float *fa = to_f32(a, e), *fb = fa ? to_f32(b, e) : NULL;
     free(l->weight);
     l->weight = fb ? to_f32(weight, e) : NULL;
@@ -155,7 +159,7 @@ int lora_merge(struct lora *l, const char *module, struct tensor *weight, struct
     weight->data = l->weight;
     weight->dtype = DTYPE_F32;
     l->merged++;
-    return b_bias ? merge_bias(l, module, b_bias, scale, bias, e) : 0;
+    return b_bias ? merge_bias(l, b_bias, scale, bias, e) : 0;
 }
 
 int lora_all_used(const struct lora *l, struct err *e)

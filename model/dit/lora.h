@@ -16,6 +16,9 @@ struct lora;
 int lora_open(struct lora **l, const char *path, double strength, struct err *e);
 void lora_close(struct lora *l); /* takes NULL */
 
+/* From now on lora_merge() checks names and shapes and merges nothing. */
+void lora_check_only(struct lora *l);
+
 /* weight [out, in] (any float dtype) of `module` and its bias, replaced by merged fp32 copies when
  * the file has a pair for it. Copies live until the next merge or close. A NULL l changes nothing.
  */

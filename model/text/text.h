@@ -42,6 +42,8 @@ struct umt5;
  * a model larger than memory runs. precision as model/base/dtype.h. */
 int umt5_open(struct umt5 **u, const char *dir, enum precision precision, const struct log *log,
               struct err *e);
+/* Refuses what umt5_open would, by config and headers: no weight is read. */
+int umt5_check(const char *dir, struct err *e);
 void umt5_close(struct umt5 *u);
 /* embeds [n, d_model] fp32 ← ids [n]; running on the n real tokens only is exact (wan.md 1.4).
  * progress may be NULL; returning nonzero cancels (ERR_CANCELLED). */

@@ -3,6 +3,8 @@
 #include "model/base/threads.h"
 #include "model/vae/vae_internal.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -13,116 +15,6 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-
-#define MAX_SIDE 2048 /* latents */
-#define MAX_CLIP (1 << 20) /* latent frames */
-
-/* --- memory --- */
-
-static size_t level_carve(struct decoding *d, struct net *net, const struct vae_config *c, int i,
-                          int threads, struct arena *a)
-{
-    struct level *l = &net->levels[i];
-    struct stage *s = &d->stages[i];
-    size_t most = 0;
-    for (int r = 0; r < l->n_resnets; r++) {
-        resnet_carve(&l->resnets[r], s, r == 0, a);
-        most = larger(most, resnet_scratch(&l->resnets[r], s, threads));
-    }
-    if (!l->resamples) return most;
-    struct frame_size next = frame_size(2 * s->out.h, 2 * s->out.w, l->next);
-    int cap = d->stages[i + 1].cap;
-    (void)c;
-    if (l->in_time) {
-        l->past.n = 0;
-        frames_take(l->past.frame, 2, &s->out, a);
-        frames_take(d->u[i], cap, &s->out, a);
-        most = larger(most, conv_scratch(&l->time[0], &s->out, cap, threads));
-    }
-    return larger(most, conv_scratch(&l->space, &next, cap, threads));
-}
-
-void decoding_carve(struct decoding *d, struct net *net, const struct vae_config *c, int frames,
-                    int h, int w, int threads, struct arena *a)
-{
-    size_t most;
-    int n = net->n_levels, clip = frames;
-    for (int i = 0, lh = h, lw = w; i < n; i++, lh *= 2, lw *= 2) {
-        const struct level *l = &net->levels[i];
-        int wide = l->in > l->out ? l->in : l->out;
-        int cap = stage_cap(lh, lw, wide, i && net->levels[i - 1].in_time ? 2 : 1, clip);
-        stage_carve(&d->stages[i], lh, lw, l->in, l->out, cap, c->is_residual, a);
-        d->seen[i] = 0;
-        if (l->in_time) clip = 1 + 2 * (clip - 1);
-    }
-    struct stage *first = &d->stages[0], *last = &d->stages[n - 1];
-    d->latent = frame_size(h, w, c->z_dim);
-    d->rgb = frame_size(last->out.h, last->out.w, c->out_channels);
-    frames_take_zero(d->z, first->cap, &d->latent, a);
-    frames_take(d->zq, first->cap, &d->latent, a);
-    frames_take(d->out, last->cap, &d->rgb, a);
-    causal_carve(&net->conv_in, &d->latent, a);
-    causal_carve(&net->conv_out, &last->out, a);
-    most = larger(conv_scratch(&net->quant, &d->latent, first->cap, threads),
-                  conv_scratch(&net->conv_in.conv, &first->out, first->cap, threads));
-    most = larger(most, conv_scratch(&net->conv_out.conv, &d->rgb, last->cap, threads));
-    for (int i = 0; i < 2; i++) {
-        resnet_carve(&net->mid[i], first, false, a);
-        most = larger(most, resnet_scratch(&net->mid[i], first, threads));
-    }
-    attention_carve(&d->attention, &net->attention, first, a);
-    most = larger(most, attention_scratch(&net->attention, first, threads));
-    for (int i = 0; i < n; i++)
-        most = larger(most, level_carve(d, net, c, i, threads, a));
-    size_t rgb = (size_t)last->cap * (size_t)(d->rgb.h * c->patch_size) *
-                 (size_t)(d->rgb.w * c->patch_size) * 3;
-    d->packed = arena_take(a, rgb * sizeof(float));
-    d->run.threads = threads;
-    d->run.stride = (most + 31) / 32 * 32 + 16; /* workers on different cache sets */
-    d->run.scratch = arena_take(a, d->run.stride * (size_t)threads * sizeof(float));
-}
-
-static int check_size(int frames, int h, int w, struct err *e)
-{
-    if (frames >= 1 && frames <= MAX_CLIP && h >= 1 && w >= 1 && h <= MAX_SIDE && w <= MAX_SIDE)
-        return 0;
-    return err_set(e, ERR_USAGE,
-                   "%d latent frames of %dx%d cannot be decoded; 1 to %d and sides of 1 to %d can",
-                   frames, w, h, MAX_CLIP, MAX_SIDE);
-}
-
-int vae_decode_bytes(size_t *bytes, const struct vae_config *c, enum precision precision,
-                     int frames, int h, int w, struct err *e)
-{
-    struct arena a = {0};
-    struct cpu cpu;
-    int rc = -1;
-    *bytes = 0;
-    if (check_size(frames, h, w, e) < 0) return -1;
-    struct net *net = calloc(1, sizeof *net);
-    struct decoding *d = calloc(1, sizeof *d);
-    if (!net || !d) {
-        err_set(e, ERR_RESOURCE, "no memory for the decoder's state");
-        goto done;
-    }
-    cpu_detect(&cpu);
-    struct vae_choice choice = vae_choose(precision);
-    struct direct_set set = {.products = choice.products, .least = choice.least};
-    struct net_source s = {&a, vae_kernels_pick(&cpu, NULL), NULL, precision != PRECISION_FP32,
-                           &set};
-    if (net_decoder(net, c, &s, e) < 0) goto done;
-    decoding_carve(d, net, c, frames, h, w, threads_count(), &a);
-    *bytes = a.used + sizeof *net + sizeof *d;
-    rc = 0;
-done:
-    free(net);
-    free(d);
-    return rc;
-}
-
-/* --- running --- */
-
 struct decode {
     struct vae *v;
     struct net *net;
@@ -130,9 +22,41 @@ struct decode {
     vae_sink sink;
     void *ctx;
     struct err *e;
+    bool broken; /* a frame came out that is no number */
+    bool trace; /* again, to find the layer where that begins: checks each, shows nothing */
 };
 
 static int level_run(struct decode *j, int i, int n);
+
+static bool all_finite(const float *x, size_t n)
+{
+    float sum = 0; /* 0 * x is 0, or NaN when x is infinite or NaN */
+    for (size_t i = 0; i < n; i++)
+        sum += 0 * x[i];
+    return sum == 0;
+}
+
+/* While tracing: are n frames numbers? Else the sentence that names what made them; only the first
+ * layer says one, because e is filled once. */
+PRINTF_LIKE(5, 6)
+static bool sound(struct decode *j, float *const *frames, int n, const struct frame_size *size,
+                  const char *fmt, ...)
+{
+    bool fine = true;
+    for (int f = 0; j->trace && f < n && fine; f++)
+        fine = all_finite(frames[f], frame_floats(size));
+    if (fine || j->e->code) return fine;
+    char layer[96];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(layer, sizeof layer, fmt, ap);
+    va_end(ap);
+    err_set(j->e, ERR_INPUT,
+            "vae: %s gives values that are no numbers; its weights are broken, or made for another "
+            "precision",
+            layer);
+    return false;
+}
 
 static int show(struct decode *j, int n)
 {
@@ -143,8 +67,13 @@ static int show(struct decode *j, int n)
         return -1;
     }
     size_t one = (size_t)h * (size_t)w * 3;
+    if (j->trace) return 0;
     for (int f = 0; f < n; f++)
         frame_to_rgb(d->packed + (size_t)f * one, d->out[f], &d->rgb, p);
+    if (!all_finite(d->packed, (size_t)n * one)) {
+        j->broken = true;
+        return -1;
+    }
     j->e->code = ERR_NONE;
     if (j->sink(j->ctx, d->packed, n, h, w, j->e) == 0) return 0;
     return j->e->code == ERR_NONE ? err_set(j->e, ERR_CANCELLED, "decoding was stopped") : -1;
@@ -175,6 +104,7 @@ static int double_space(struct decode *j, int i, float **from, int n, float *con
     double t0 = j->v->watch ? seconds() : 0;
     conv_run(&l->space, &call, j->d->run.scratch, j->d->run.stride, j->d->run.threads);
     if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
+    if (!sound(j, next->x_in, n, &next->in, "decoder.up_blocks.%d's upsampler", i)) return -1;
     return level_run(j, i + 1, n);
 }
 
@@ -212,6 +142,7 @@ static int double_time(struct decode *j, int i, int n)
             conv_run(&l->time[later], &call, d->run.scratch, d->run.stride, d->run.threads);
         }
         if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
+        if (!sound(j, d->u[i], 2 * g, &s->out, "decoder.up_blocks.%d's time_conv", i)) return -1;
         if (double_space(j, i, d->u[i], 2 * g, s->x_in + f, 2, 0) < 0) return -1;
     }
     past_advance(&l->past, s->x + first, n - first);
@@ -230,6 +161,7 @@ static int level_run(struct decode *j, int i, int n)
                             : l->resamples       ? NULL
                                                  : net->gamma_out;
         resnet_run(&l->resnets[r], s, r == 0, n, next, true, &d->run);
+        if (!sound(j, s->x, n, &s->out, "decoder.up_blocks.%d.resnets.%d", i, r)) return -1;
     }
     int rc = 0;
     if (!l->resamples) {
@@ -239,7 +171,7 @@ static int level_run(struct decode *j, int i, int n)
         call.round = d->run.round;
         conv_run(&net->conv_out.conv, &call, d->run.scratch, d->run.stride, d->run.threads);
         past_advance(&net->conv_out.past, s->a, n);
-        rc = show(j, n);
+        rc = sound(j, d->out, n, &d->rgb, "decoder.conv_out") ? show(j, n) : -1;
     }
     if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
     if (l->resamples && l->in_time) {
@@ -256,7 +188,7 @@ static int level_run(struct decode *j, int i, int n)
 }
 
 /* n latent frames from frame t of the clip through post_quant_conv, conv_in and the mid block. */
-static void enter(struct decode *j, const float *latents, int frames, int t, int n)
+static int enter(struct decode *j, const float *latents, int frames, int t, int n)
 {
     struct net *net = j->net;
     struct decoding *d = j->d;
@@ -287,6 +219,7 @@ static void enter(struct decode *j, const float *latents, int frames, int t, int
                               .x = d->zq,
                               .round = u->round};
     conv_run(&net->quant, &quant, u->scratch, u->stride, u->threads);
+    if (!sound(j, d->zq, n, &d->latent, "post_quant_conv")) return -1;
     struct causal_src src;
     struct conv_call in = causal_call(&net->conv_in, &src, d->zq, n, &d->latent, &s->out);
     in.x = s->x;
@@ -296,13 +229,40 @@ static void enter(struct decode *j, const float *latents, int frames, int t, int
     in.round = u->round;
     conv_run(&net->conv_in.conv, &in, u->scratch, u->stride, u->threads);
     past_advance(&net->conv_in.past, d->zq, n);
+    if (!sound(j, s->x, n, &s->out, "decoder.conv_in")) return -1;
     resnet_run(&net->mid[0], s, false, n, net->attention.gamma, false, u);
+    if (!sound(j, s->x, n, &s->out, "decoder.mid_block.resnets.0")) return -1;
     attention_run(&net->attention, &d->attention, s, n, net->mid[1].gamma1, u);
+    if (!sound(j, s->x, n, &s->out, "decoder.mid_block.attentions.0")) return -1;
     resnet_run(&net->mid[1], s, false, n, net->levels[0].resnets[0].gamma1, true, u);
+    if (!sound(j, s->x, n, &s->out, "decoder.mid_block.resnets.1")) return -1;
     if (s->x_in != s->x) /* 2.2: the shortcut of the first level wants its input kept */
         for (int f = 0; f < n; f++)
             memcpy(s->x_in[f], s->x[f], frame_floats(&s->out) * sizeof(float));
     if (j->v->watch) j->v->watch(j->v->watch_ctx, -1, seconds() - t0);
+    return 0;
+}
+
+/* All pieces, from the memory that d was just placed in. */
+static int decode_all(struct decode *j, const float *latents, int frames)
+{
+    struct vae *v = j->v;
+    struct decoding *d = j->d;
+    int rc = 0;
+    d->run.round = v->precision != PRECISION_FP32;
+    v->set.error = (struct err){0};
+    for (int z = 0; z < v->config.z_dim; z++) { /* as the reference pipeline computes them */
+        d->scale[z] = 1.0f / (float)v->config.latents_std[z];
+        d->shift[z] = (float)v->config.latents_mean[z];
+        if (d->run.round)
+            d->scale[z] = bf16_round(d->scale[z]), d->shift[z] = bf16_round(d->shift[z]);
+    }
+    for (int t = 0, n; t < frames && rc == 0; t += n) {
+        n = frames - t < d->stages[0].cap ? frames - t : d->stages[0].cap;
+        rc = enter(j, latents, frames, t, n);
+        if (rc == 0) rc = level_run(j, 0, n);
+    }
+    return rc;
 }
 
 int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, vae_sink sink,
@@ -319,7 +279,12 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
         err_set(e, ERR_RESOURCE, "no memory for the decoder's state");
         goto done;
     }
-    if (check_size(frames, h, w, e) < 0) goto done;
+    if (decoding_check(frames, h, w, e) < 0) goto done;
+    if (!all_finite(latents, (size_t)v->config.z_dim * (size_t)frames * (size_t)h * (size_t)w)) {
+        err_set(e, ERR_INPUT,
+                "the latents hold values that are no numbers; they cannot be decoded");
+        goto done;
+    }
     decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &count);
     if (arena_open(&a, count.used, e) < 0) {
         err_wrap(e, "vae decoder, %dx%d latents", w, h);
@@ -327,20 +292,16 @@ int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, va
     }
     arena_huge_pages(&a);
     decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &a);
-    d->run.round = v->precision != PRECISION_FP32;
-    v->set.error = (struct err){0};
-    for (int z = 0; z < v->config.z_dim; z++) { /* as the reference pipeline computes them */
-        d->scale[z] = 1.0f / (float)v->config.latents_std[z];
-        d->shift[z] = (float)v->config.latents_mean[z];
-        if (d->run.round)
-            d->scale[z] = bf16_round(d->scale[z]), d->shift[z] = bf16_round(d->shift[z]);
-    }
-    struct decode j = {v, v->decoder, d, sink, ctx, e};
-    rc = 0;
-    for (int t = 0, n; t < frames && rc == 0; t += n) {
-        n = frames - t < d->stages[0].cap ? frames - t : d->stages[0].cap;
-        enter(&j, latents, frames, t, n);
-        rc = level_run(&j, 0, n);
+    struct decode j = {v, v->decoder, d, sink, ctx, e, false, false};
+    rc = decode_all(&j, latents, frames);
+    if (j.broken) { /* which layer? The same again, looking at each */
+        a.used = 0;
+        decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &a);
+        j.trace = true;
+        e->code = ERR_NONE;
+        decode_all(&j, latents, frames);
+        if (!e->code) err_set(e, ERR_INPUT, "vae: the decoded frames are no numbers");
+        rc = -1;
     }
 done:
     arena_close(&a);

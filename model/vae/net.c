@@ -40,6 +40,7 @@ static int build_conv(struct conv *c, const struct net_source *s, const struct c
         rows[0].shape[2] = rows[0].shape[3] = shape->ks;
     }
     if (weights_bind(s->weights, &t, rows, 2, 0, e) < 0) return -1;
+    if (s->check) return 0;
     return conv_pack(c, &t.weight, &t.bias, first_out, s->round, e);
 }
 
@@ -58,6 +59,7 @@ static int build_gamma(float **gamma, const struct net_source *s, int channels, 
     if (!s->weights) return 0;
     struct bind_row row = {.name = name, .n_dims = flat ? 3 : 4, .shape = {channels, 1, 1, 1}};
     if (weights_bind(s->weights, &t, &row, 1, 0, e) < 0) return -1;
+    if (s->check) return 0;
     memset(*gamma, 0, (size_t)pad_channels(channels) * sizeof(float));
     dtype_to_f32(*gamma, t.data, t.dtype, (size_t)channels);
     for (int i = 0; s->round && i < channels; i++)

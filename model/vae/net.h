@@ -57,6 +57,7 @@ struct net_source {
     struct weights *weights; /* NULL: only sizes */
     bool round; /* weights to bf16 */
     struct direct_set *set; /* whose products; NULL: our own */
+    bool check; /* with weights: binds only, and the arena need not be placed */
 };
 int net_decoder(struct net *d, const struct vae_config *c, const struct net_source *s,
                 struct err *e);

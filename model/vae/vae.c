@@ -14,13 +14,22 @@ static int build(struct vae *v, const struct net_source *s, struct err *e)
     return 0;
 }
 
-static int load(struct vae *v, const char *dir, struct err *e)
+/* Names of the half that is not opened. */
+static const char *const *ignored(int parts)
 {
     static const char *const no_encoder[] = {"encoder.", "quant_conv.", NULL};
     static const char *const no_decoder[] = {"decoder.", "post_quant_conv.", NULL};
+    return !(parts & VAE_ENCODER) ? no_encoder : !(parts & VAE_DECODER) ? no_decoder : NULL;
+}
+
+static int load(struct vae *v, const char *dir, struct err *e)
+{
     struct arena count = {0};
     struct weights *w = NULL;
-    struct net_source s = {&count, v->kernels, NULL, v->precision != PRECISION_FP32, &v->set};
+    struct net_source s = {.arena = &count,
+                           .kernels = v->kernels,
+                           .round = v->precision != PRECISION_FP32,
+                           .set = &v->set};
     int rc = -1;
     if (build(v, &s, e) < 0 || weights_open(&w, dir, "diffusion_pytorch_model", e) < 0) goto done;
     if (arena_open(&v->weights, count.used, e) < 0) {
@@ -31,10 +40,36 @@ static int load(struct vae *v, const char *dir, struct err *e)
     s.arena = &v->weights;
     s.weights = w;
     if (build(v, &s, e) < 0) goto done;
-    const char *const *ignore = !v->encoder ? no_encoder : !v->decoder ? no_decoder : NULL;
-    rc = weights_all_used(w, ignore, e);
+    rc = weights_all_used(
+        w, ignored((v->decoder ? VAE_DECODER : 0) | (v->encoder ? VAE_ENCODER : 0)), e);
 done:
     weights_close(w);
+    return rc;
+}
+
+int vae_check(const char *dir, int parts, struct err *e)
+{
+    char path[4200];
+    struct arena count = {0};
+    struct cpu cpu;
+    struct direct_set set = {.products = PRODUCTS_OWN};
+    struct vae v = {.set = set};
+    struct net_source s = {.arena = &count, .set = &v.set, .check = true};
+    int rc = -1;
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    if (vae_config_read(&v.config, path, e) < 0) return -1;
+    cpu_detect(&cpu);
+    s.kernels = vae_kernels_pick(&cpu, NULL);
+    if (parts & VAE_DECODER) v.decoder = calloc(1, sizeof *v.decoder);
+    if (parts & VAE_ENCODER) v.encoder = calloc(1, sizeof *v.encoder);
+    if ((parts & VAE_DECODER && !v.decoder) || (parts & VAE_ENCODER && !v.encoder))
+        err_set(e, ERR_RESOURCE, "no memory for the VAE");
+    else if (weights_open(&s.weights, dir, "diffusion_pytorch_model", e) == 0)
+        rc = build(&v, &s, e);
+    if (rc == 0) rc = weights_all_used(s.weights, ignored(parts), e);
+    weights_close(s.weights);
+    free(v.decoder);
+    free(v.encoder);
     return rc;
 }
 

@@ -38,6 +38,8 @@ enum { VAE_DECODER = 1, VAE_ENCODER = 2 };
 int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
              const struct log *log, struct err *e);
 void vae_close(struct vae *v);
+/* Refuses what vae_open would, by config and headers: no weight is read. */
+int vae_check(const char *dir, int parts, struct err *e);
 const struct vae_config *vae_config_of(const struct vae *v);
 
 /* Receives decoded frames in order: rgb [n, H, W, 3] fp32 in [-1, 1], valid during the call.

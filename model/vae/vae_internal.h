@@ -41,6 +41,8 @@ struct decoding {
     float scale[VAE_MAX_Z], shift[VAE_MAX_Z];
     struct clip_work run;
 };
+/* Refuses sizes that cannot be decoded. ERR_USAGE. */
+int decoding_check(int frames, int h, int w, struct err *e);
 void decoding_carve(struct decoding *d, struct net *net, const struct vae_config *c, int frames,
                     int h, int w, int threads, struct arena *a);
 

@@ -45,12 +45,12 @@ refuse 2 "--height is 70" x -H 70 -o o.y4m
 refuse 2 "5 and 9" x --frames 6 -o o.y4m
 refuse 2 "16" x -W 1 -o o.y4m
 
-# planning reads no weights, writes nothing, and has an exit code of its own
+# planning reads no weights (but their headers), writes nothing, and has an exit code of its own
 run 0 --plan $TINY -o o.y4m && printed "tokens" && printed "attention" && printed "fits"
 run 4 --plan x --size 4096x4096 --frames 4001 -o o.y4m && printed "does not fit"
 run 0 --plan x $TINY --progress json && printed '"tokens":'
 [ -e o.y4m ] && bad "--plan wrote a clip"
 model bare
 rm "$M"/*/*.safetensors
-run 0 --plan x $TINY -m "$M" -o o.y4m
+refuse 3 "model.safetensors" --plan x $TINY -m "$M" -o o.y4m
 finish

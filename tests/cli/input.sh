@@ -12,8 +12,10 @@ spoil() {
     rm -f "$M/$file"
     "$@" >"$M/$file"
 }
-check() { # WORDS
-    refuse 3 "$1" x $TINY -q -s 1 -m "$M" -o o.y4m
+check() { # WORDS: before the first step, in a plan and by inspect
+    refuse 3 "$1" x $TINY --steps 900 -q -s 1 -m "$M" -o o.y4m
+    refuse 3 "$1" x $TINY --plan -m "$M" -o o.y4m
+    refuse 3 "$1" inspect "$M"
     rm -rf "$M"
 }
 u64() { # little-endian bytes of a number below 2^31
@@ -44,6 +46,28 @@ spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[4611686018427387904,4
 spoil transformer/$D file_of '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}' 6 && check "transformer"
 spoil transformer/$D sh -c "printf '\377\377\377\377\377\377\377\177'; head -c 100 /dev/zero" && check "transformer"
 spoil transformer/$D sh -c "printf 'this is no checkpoint at all, only text'" && check "transformer"
+
+# every tensor of every part is held against its config
+for edit in "vae/config.json s/\"z_dim\":*[^,]*/\"z_dim\":\ 8/" "text_encoder/config.json s/\"d_ff\":*[^,]*/\"d_ff\":\ 40/"; do
+    model "shape$n"
+    n=$((n + 1))
+    edit "${edit%% *}" "$(echo "${edit#* }" | tr -d '\\')"
+    check "config"
+done
+
+# numbers that are none: told with the layer that makes them first, and no clip
+nan() { # FILE WORDS: all weights from the last quarter on are 0xffff, which no type has as a number
+    model "nan$n"
+    n=$((n + 1))
+    rm "$M/$1"
+    size=$(wc -c <"$E/$1")
+    head -c $((size - size / 4)) "$E/$1" >"$M/$1"
+    head -c $((size / 4)) /dev/zero | tr '\0' '\377' >>"$M/$1"
+    refuse 3 "$2" x $TINY -q -s 1 -m "$M" -o o.y4m
+}
+nan vae/$D "vae: "
+grep -q "gives values that are no numbers" "$T/.err" || bad "the layer is not named"
+nan transformer/$D "not finite"
 
 # the right file for another model: names the tensor
 model swapped
