@@ -98,6 +98,8 @@ int attn_tensor_names(const char *method, const char **names, int max, struct er
 
 struct attn_forecast { /* of a whole run, before it */
     bool exact;
+    bool remembers; /* what a step computes depends on earlier ones: more than the plan that all of
+                     * them share is kept */
     double density[2]; /* least and largest share of pairs computed, exact steps counted */
     double copied; /* share of calls answered before q, k and v exist */
     double refreshed; /* share of calls that are exact and keep something for later */

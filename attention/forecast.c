@@ -58,6 +58,18 @@ static void one_call(struct tally *sum, const struct attn *a, const struct cache
     if (r->ask) sum->refreshed++;
 }
 
+static bool remembers(const struct attn *a)
+{
+    const struct attn_recipe *r = &a->stack.recipe;
+    if (r->ask || r->reuse || (r->compensate && r->compensate->residual)) return true;
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_method *m = a->stack.part[i].method;
+        if (a->memory[i].size.state || a->memory[i].size.shared || m->observe || m->save)
+            return true;
+    }
+    return false;
+}
+
 void forecast_run(struct attn_forecast *f, const struct attn *a, const struct attn_params *p)
 {
     struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
@@ -77,6 +89,7 @@ void forecast_run(struct attn_forecast *f, const struct attn *a, const struct at
             }
         }
     f->exact = a->stack.exact;
+    f->remembers = remembers(a);
     f->density[0] = sum.lo / (double)sum.calls;
     f->density[1] = sum.hi / (double)sum.calls;
     f->copied = sum.copied / (double)sum.calls;

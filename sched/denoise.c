@@ -26,6 +26,13 @@ size_t denoise_bytes(const struct solver *s, size_t n, bool guided)
     return carve(NULL, s, n, guided, NULL);
 }
 
+float *denoise_history(const struct solver *s, size_t n, bool guided, void *scratch, int i)
+{
+    float *buffers[BUFFERS] = {0};
+    carve(buffers, s, n, guided, scratch);
+    return buffers[BUFFER_HISTORY + i];
+}
+
 static int add_up(const struct denoise_params *p, float *const *buffers, const struct lincomb *sums,
                   int n, bool bf16, struct err *e)
 {
@@ -88,7 +95,7 @@ int denoise(float *latents, const struct denoise_params *params, const struct de
                        p.n_frames, MAX_FRAMES);
     carve(buffers, p.solver, p.n, guided, scratch);
 
-    for (int step = 0; step < s->num_steps; step++) {
+    for (int step = p.first_step; step < s->num_steps; step++) {
         struct lincomb sums[SOLVER_MAX_SUMS];
         if (ask(&p, m, buffers, frame_timesteps, step, e) < 0) return -1;
         int n = p.solver->step(sums, s, step);

@@ -93,12 +93,16 @@ struct denoise_params {
     int n_frames;
     bool round; /* bf16 runs: guidance rounds as the reference does */
     size_t n; /* latents elements */
+    int first_step; /* steps that an earlier run did: latents and history are as it left them */
     const struct lincomb_place *place; /* whose memory latents and scratch are; NULL: the host's */
     /* after each step; nonzero cancels with ERR_CANCELLED. May be NULL. */
     int (*after_step)(void *ctx, int step, int num_steps, const float *latents);
     void *ctx;
 };
 size_t denoise_bytes(const struct solver *s, size_t n, bool guided); /* scratch wanted */
+/* What the solver remembers between steps, in such a scratch: buffer i of solver->history, [n], where
+ * the latents live. With latents and the number of steps done it is all that a run needs to go on. */
+float *denoise_history(const struct solver *s, size_t n, bool guided, void *scratch, int i);
 /* latents [n] in: noise; out: denoised. scratch of denoise_bytes(). Allocates nothing. */
 int denoise(float *latents, const struct denoise_params *p, const struct denoise_model *m,
             void *scratch, struct err *e);

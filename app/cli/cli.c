@@ -36,6 +36,8 @@ const struct setting cli_rows[] = {
          HELP("say more; -vv more yet")),
     FLAG("save-latents", OPTION_STRING, latents, .word = "FILE",
          HELP("keep the denoised latents as a .safetensors file")),
+    FLAG("state-every", OPTION_DOUBLE, state_every, .word = "S", .option.hi = 86400,
+         HELP("seconds between states that 'ditgen resume' goes on from (60); 0: none are kept")),
     FLAG("help", OPTION_BOOL, help, .dash = "-h", HELP("this text")),
     FLAG("version", OPTION_BOOL, version, HELP("version and what it was built with")),
     {.option.name = NULL},
@@ -221,6 +223,7 @@ int cli_parse(struct cli *c, int argc, char **argv, enum cli_words words, struct
 {
     bool flags = true;
     memset(c, 0, sizeof *c);
+    c->state_every = 60; /* a step of a large model; a small one does many */
     if (settings_open(&c->settings, e) < 0) return -1;
     for (int i = 1; i < argc; i++) {
         char *a = argv[i];

@@ -18,6 +18,7 @@ struct cli {
     char *latents; /* where to keep the denoised latents */
     bool yes, plan, quiet, help, version;
     bool seed_drawn; /* nobody gave one */
+    double state_every; /* seconds between states; 0: none are kept */
     int verbose;
     int progress; /* 0: bar or lines; 1: json */
     /* words without a flag */

@@ -14,5 +14,7 @@ int cmd_inspect(int argc, char **argv, struct err *e);
 int cmd_bench(int argc, char **argv, struct err *e);
 int cmd_compare(int argc, char **argv, struct err *e);
 int cmd_rerun(int argc, char **argv, struct err *e);
+int cmd_resume(int argc, char **argv, struct err *e);
+int cmd_decode(int argc, char **argv, struct err *e);
 
 #endif

@@ -12,7 +12,7 @@ int cmd_generate(int argc, char **argv, struct err *e)
     else if (rc == 0 && c.version)
         help_version(stdout);
     else if (rc == 0 && (rc = prompt_read(&c, e)) == 0)
-        rc = generate_run(&c, NULL, e);
+        rc = generate_run(&c, NULL, NULL, e);
     cli_fini(&c);
     return rc;
 }

@@ -75,7 +75,7 @@ int cmd_rerun(int argc, char **argv, struct err *e)
     if (dot && !strchr(dot, '/') && strcmp(dot, ".ini") != 0 &&
         writer_kind_for(c.words[0], &ignored))
         suffix = dot + 1;
-    rc = generate_run(&c, suffix, e);
+    rc = generate_run(&c, suffix, NULL, e);
 out:
     free(text);
     cli_fini(&c);

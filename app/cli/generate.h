@@ -4,8 +4,11 @@
 
 #include "app/cli/cli.h"
 
-/* suffix: of a made-up output name, NULL: the build's default. */
-int generate_run(struct cli *c, const char *suffix, struct err *e);
+struct state;
+/* suffix: of a made-up output name, NULL: the build's default. from: what to go on from, with its
+ * settings in c (other ones are refused), or NULL: from the beginning, or from a state of the same
+ * settings and output that an earlier run left. */
+int generate_run(struct cli *c, const char *suffix, const struct state *from, struct err *e);
 
 /* The prompt, when no flag gave it: from -f, or from standard input when that is a pipe or a file.
  */

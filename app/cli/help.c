@@ -109,6 +109,8 @@ void help_generate(FILE *to)
         "Verbs (the first word; without one, generate)\n"
         "  generate [flags] PROMPT   make a clip\n"
         "  rerun CLIP [flags]        make it again from the settings it carries, changed by flags\n"
+        "  resume [NAME] [flags]     go on where a run was broken off\n"
+        "  decode LATENTS -o CLIP    a clip from latents that were kept\n"
         "  list [WHAT]               solvers, methods, kernels, devices, writers, profiles\n"
         "  inspect DIR|FILE          a model folder or a checkpoint\n"
         "  compare A B               PSNR and SSIM of two clips, PNG folders or latents\n"

@@ -96,6 +96,13 @@ static double share(const struct ditgen_progress *n)
     return n->total > 0 ? done / n->total : 0;
 }
 
+/* Seconds left by what this run did of it; -1: too early to say. */
+static double seconds_left(const struct ditgen_progress *n)
+{
+    double done = share(n) * n->total - n->first, all = n->total - n->first;
+    return all > 0 && done > 0.02 * all ? n->seconds * (all - done) / done : -1;
+}
+
 static void draw_bar(struct progress *p, const struct ditgen_progress *n)
 {
     static const char *const words[] = {"text", "step", "frame"};
@@ -107,13 +114,13 @@ static void draw_bar(struct progress *p, const struct ditgen_progress *n)
     bar[BAR_WIDTH] = 0;
     fprintf(p->to, "\r\033[K%-5s %3d/%d [%s]", words[n->phase], n->done, n->total, bar);
     if (n->phase == DITGEN_DENOISE) {
-        double done = s * n->total;
+        double done = s * n->total - n->first;
         if (done > 0 && n->seconds / done > SLOW_STEP && n->block > 0)
             fprintf(p->to, " block %d/%d", n->block, n->blocks);
         if (done > 0.02) fprintf(p->to, " %.2f s/step", n->seconds / done);
     }
-    if (s > 0.02) {
-        seconds_text(eta, sizeof eta, n->seconds * (1 - s) / s);
+    if (seconds_left(n) >= 0) {
+        seconds_text(eta, sizeof eta, seconds_left(n));
         fprintf(p->to, ", %s left", eta);
     }
     fflush(p->to);
@@ -129,12 +136,12 @@ static bool worth_json(const struct progress *p, const struct ditgen_progress *n
 
 static void put_json(struct progress *p, const struct ditgen_progress *n)
 {
-    double s = share(n);
+    double left = seconds_left(n);
     fprintf(p->to,
             "{\"event\":\"progress\",\"phase\":\"%s\",\"done\":%d,\"total\":%d,\"seconds\":%.3f",
             phase_name(n->phase), n->done, n->total, n->seconds);
     if (n->blocks > 0) fprintf(p->to, ",\"block\":%d,\"blocks\":%d", n->block, n->blocks);
-    if (s > 0) fprintf(p->to, ",\"eta\":%.3f", n->seconds * (1 - s) / s);
+    if (left >= 0) fprintf(p->to, ",\"eta\":%.3f", left);
     fputs("}\n", p->to);
     fflush(p->to);
     p->last = n->seconds;
@@ -145,8 +152,8 @@ static void put_line(struct progress *p, const struct ditgen_progress *n)
     char eta[40], took[40];
     seconds_text(took, sizeof took, n->seconds);
     if (n->phase == DITGEN_DENOISE) {
-        if (n->done == p->done) return;
-        seconds_text(eta, sizeof eta, n->seconds * (n->total - n->done) / n->done);
+        if (n->done == p->done || n->done == n->first) return;
+        seconds_text(eta, sizeof eta, seconds_left(n));
         fprintf(p->to, "step %d/%d: %.2f s, %s left\n", n->done, n->total,
                 n->seconds - p->step_begin, eta);
     } else if (n->done == n->total && n->total != p->done) {
@@ -163,7 +170,7 @@ void progress_update(struct progress *p, const struct ditgen_progress *n)
     if (!p->begun || p->phase != n->phase) {
         p->begun = true;
         p->phase = n->phase;
-        p->done = 0;
+        p->done = n->first;
         p->last = -SLOW_STEP;
         p->step_begin = 0;
     }

@@ -25,7 +25,7 @@ static void *wait_for_signals(void *ctx)
 
 int stop_watch(struct err *e)
 {
-    static const int numbers[] = {SIGINT, SIGTERM};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
     pthread_t thread;
     sigemptyset(&watched);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {

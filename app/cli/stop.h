@@ -1,4 +1,4 @@
-/* Ctrl-C and SIGTERM as a question that the run answers between blocks.
+/* Ctrl-C, SIGTERM, a lost terminal and a spent time limit as a question that the run answers between blocks.
  *
  * A thread of its own waits for them: no handler ever runs on a computing thread. Generated matrix
  * code (oneDNN's) borrows the stack register, and a handler's frame then lands in the heap: with a

@@ -4,6 +4,7 @@
 #include "model/base/file_map.h"
 #include "model/base/json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ static bool whole(const struct json *n, uint64_t *v)
 static int read_shape(struct latents *l, const struct json *shape, const char *path, struct err *e)
 {
     uint64_t side, n = 1;
+    l->n_dims = 0;
     if (!json_is_array(shape) || json_count(shape) > TENSOR_MAX_DIMS)
         return err_set(e, ERR_INPUT, "%s: its latents have no shape of at most %d axes", path,
                        TENSOR_MAX_DIMS);
@@ -34,9 +36,9 @@ static int read_shape(struct latents *l, const struct json *shape, const char *p
     return 0;
 }
 
-/* data: the part behind the header. */
-static int read_tensor(struct latents *l, const struct json *t, const uint8_t *data, size_t size,
-                       const char *path, struct err *e)
+/* The values of one tensor, of l's shape, heap. data: the part behind the header. */
+static int read_values(float **values, struct latents *l, const struct json *t, const uint8_t *data,
+                       size_t size, const char *path, struct err *e)
 {
     const char *name = json_string(json_get(t, "dtype"));
     const struct json *offsets = json_get(t, "data_offsets");
@@ -45,17 +47,36 @@ static int read_tensor(struct latents *l, const struct json *t, const uint8_t *d
     if (dtype < 0)
         return err_set(e, ERR_INPUT, "%s: its latents are %.20s", path,
                        name ? name : "of no dtype");
-    if (read_shape(l, json_get(t, "shape"), path, e) < 0) return -1;
     if (json_count(offsets) != 2 || !whole(json_at(offsets, 0), &begin) ||
         !whole(json_at(offsets, 1), &end) || begin > end || end > size ||
         end - begin != l->n * dtype_size((enum dtype)dtype))
         return err_set(e, ERR_INPUT, "%s: its latents do not lie inside the file (cut short?)",
                        path);
-    l->values = malloc(l->n * sizeof(float));
-    if (!l->values) return err_set(e, ERR_RESOURCE, "%s: no memory for %zu latents", path, l->n);
-    if (dtype_to_f32(l->values, data + begin, (enum dtype)dtype, l->n) < 0)
+    *values = malloc(l->n * sizeof(float));
+    if (!*values) return err_set(e, ERR_RESOURCE, "%s: no memory for %zu latents", path, l->n);
+    if (dtype_to_f32(*values, data + begin, (enum dtype)dtype, l->n) < 0)
         return err_set(e, ERR_INPUT, "%s: its latents are %s, wanted F32, F16, BF16 or F64", path,
                        name);
+    return 0;
+}
+
+static int read_all(struct latents *l, const uint8_t *data, size_t size, const char *path,
+                    struct err *e)
+{
+    const struct json *t = json_get(l->header, "latents");
+    if (!t) return err_set(e, ERR_INPUT, "%s: no tensor \"latents\" in it", path);
+    if (read_shape(l, json_get(t, "shape"), path, e) < 0) return -1;
+    if (read_values(&l->values, l, t, data, size, path, e) < 0) return -1;
+    for (; l->n_blocks < LATENTS_BLOCKS; l->n_blocks++) {
+        char name[32];
+        snprintf(name, sizeof name, "history.%d", l->n_blocks);
+        t = json_get(l->header, name);
+        if (!t) break;
+        if (read_values(&l->blocks[l->n_blocks], l, t, data, size, path, e) < 0) {
+            l->n_blocks++; /* may hold memory */
+            return err_wrap(e, "%s", name);
+        }
+    }
     return 0;
 }
 
@@ -63,7 +84,6 @@ int latents_parse(struct latents *l, const uint8_t *data, size_t size, const cha
                   struct err *e)
 {
     uint64_t len = 0;
-    struct json *root = NULL;
     memset(l, 0, sizeof *l);
     for (int i = 7; i >= 0 && size >= 8; i--)
         len = len << 8 | data[i];
@@ -71,13 +91,15 @@ int latents_parse(struct latents *l, const uint8_t *data, size_t size, const cha
         return err_set(e, ERR_INPUT,
                        "%s: no safetensors file (its header would be %llu bytes of %zu)", path,
                        (unsigned long long)len, size);
-    if (json_parse(&root, (const char *)data + 8, (size_t)len, path, e) < 0) return -1;
-    const struct json *t = json_get(root, "latents");
-    int rc = t ? read_tensor(l, t, data + 8 + len, size - 8 - (size_t)len, path, e)
-               : err_set(e, ERR_INPUT, "%s: no tensor \"latents\" in it", path);
-    json_close(root);
+    if (json_parse(&l->header, (const char *)data + 8, (size_t)len, path, e) < 0) return -1;
+    int rc = read_all(l, data + 8 + len, size - 8 - (size_t)len, path, e);
     if (rc < 0) latents_fini(l);
     return rc;
+}
+
+const char *latents_note(const struct latents *l, const char *key)
+{
+    return json_string(json_get(json_get(l->header, "__metadata__"), key));
 }
 
 int latents_read(struct latents *l, const char *path, struct err *e)
@@ -93,5 +115,8 @@ int latents_read(struct latents *l, const char *path, struct err *e)
 void latents_fini(struct latents *l)
 {
     free(l->values);
+    for (int i = 0; i < l->n_blocks; i++)
+        free(l->blocks[i]);
+    json_close(l->header);
     memset(l, 0, sizeof *l);
 }

@@ -11,11 +11,16 @@
 
 #include <stdbool.h>
 
+#define LATENTS_BLOCKS 8
 struct latents {
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];
     size_t n; /* elements, at least 1 */
     float *values;
+    /* further tensors "history.0", "history.1" ... of as many elements */
+    int n_blocks;
+    float *blocks[LATENTS_BLOCKS];
+    struct json *header; /* for latents_note() */
 };
 
 int latents_read(struct latents *l, const char *path, struct err *e);
@@ -23,6 +28,8 @@ int latents_read(struct latents *l, const char *path, struct err *e);
 int latents_parse(struct latents *l, const uint8_t *data, size_t size, const char *path,
                   struct err *e);
 void latents_fini(struct latents *l);
+/* A text of the file's metadata, or NULL; lives with l. */
+const char *latents_note(const struct latents *l, const char *key);
 
 /* Beside the latents: texts in the file's metadata, and further fp32 tensors of one axis. */
 #define LATENTS_SETTINGS "ditgen" /* the key of the settings that a clip would carry */

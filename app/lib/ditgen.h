@@ -140,6 +140,18 @@ struct ditgen_progress {
     int done, total; /* text: layers (all branches); denoise: steps; decode: frames */
     int block, blocks; /* denoise: blocks done of the step under way, all branches */
     double seconds; /* since the phase began */
+    int first; /* of done: what an earlier run did */
+};
+
+/* All that a run needs to go on from where another stopped: same settings, same bytes. */
+#define DITGEN_HISTORY 8
+struct ditgen_state {
+    int step, steps; /* done, of all; equal: denoised, decoding is next */
+    int shape[4]; /* channels, frames, height, width */
+    const float *latents; /* [shape] */
+    int n_history;
+    const float *history[DITGEN_HISTORY]; /* [shape] each: what the solver remembers */
+    uint64_t model; /* a mark of the weights; 0 in a resume: not checked */
 };
 
 struct ditgen_callbacks { /* any may be NULL */
@@ -153,7 +165,13 @@ struct ditgen_callbacks { /* any may be NULL */
     /* level 0: warnings; 1 a run, 2 a step, 3 a layer. line has no newline. */
     void (*log)(void *ctx, int level, const char *line);
     int log_level; /* highest level wanted */
-    void *reserved[8]; /* NULL */
+    /* Between steps, with what lives during the call. Where an attention method keeps state of its
+     * own, only after the last step. Nonzero stops with DITGEN_CANCELLED. */
+    int (*state)(void *ctx, const struct ditgen_state *s);
+    /* Go on from here; the model is asked for the steps that are left, and with none left neither
+     * text encoder nor transformer is opened. NULL: from noise. */
+    const struct ditgen_state *resume;
+    void *reserved[6]; /* NULL */
 };
 int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
                     const struct ditgen_callbacks *c, struct ditgen_error *e);

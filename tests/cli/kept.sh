@@ -77,5 +77,5 @@ for f in frames frames-1; do
     [ -e $f ] && { info $f/ "frames 5"; }
 done
 [ -e frames-1 ] || info frames/ "frames 5" # they did not meet
-[ -z "$(ls -A | grep '^\.ditgen')" ] || bad "parts are left: $(ls -A)"
+[ -z "$(ls -A | grep '^\.ditgen-')" ] || bad "parts are left: $(ls -A)"
 finish

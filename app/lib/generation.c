@@ -1,0 +1,341 @@
+/* One generation from settings to frames, over the doors of model and sched; or the rest of one. */
+#include "app/lib/ditgen.h"
+
+#include <malloc.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "app/lib/run.h"
+#include "model/model.h"
+#include "sched/sched.h"
+
+struct job { /* what the callbacks of the rooms below need */
+    const struct ditgen_callbacks *calls;
+    struct model *model;
+    struct run run;
+    struct ditgen_progress progress;
+    double begin; /* of the phase */
+    int layers_done, n_layers;
+    int frame; /* next index */
+    uint8_t *rgb; /* [H, W, 3] */
+    uint8_t least[3], most[3]; /* of each channel over the clip so far */
+    float *latents; /* [n] */
+    void *scratch;
+    size_t n;
+    const struct model_info *info;
+    int shape[4]; /* of the latents */
+    int first_step; /* what an earlier run did */
+};
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* What the phase before gave back goes to the system: the allocator would keep about 70 MiB of
+ * small pieces of the embedded transformer while the VAE needs its own (peak 167 MiB instead of
+ * 102). */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
+{
+    give_back();
+    j->begin = seconds_now();
+    j->progress = (struct ditgen_progress){.phase = phase, .total = total};
+}
+
+/* Nonzero: the caller wants to stop. */
+static int report(struct job *j)
+{
+    if (!j->calls->progress) return 0;
+    j->progress.seconds = seconds_now() - j->begin;
+    return j->calls->progress(j->calls->ctx, &j->progress);
+}
+
+static void log_write(void *ctx, int level, const char *line)
+{
+    const struct ditgen_callbacks *c = ctx;
+    if (c->log) c->log(c->ctx, level, line);
+}
+
+static int text_progress(void *ctx, int done, int total)
+{
+    struct job *j = ctx;
+    int branches = j->run.clip.guided ? 2 : 1;
+    j->n_layers = total;
+    j->progress.done = j->layers_done + done;
+    j->progress.total = total * branches;
+    return report(j);
+}
+
+static int encode_texts(struct job *j, struct err *e)
+{
+    const char *texts[2] = {settings_text(j->run.settings, SET_PROMPT),
+                            settings_text(j->run.settings, SET_NEGATIVE)};
+    static const char *const names[2] = {"prompt", "negative prompt"};
+    phase_begin(j, DITGEN_TEXT, 1);
+    for (int b = 0; b < (j->run.clip.guided ? 2 : 1); b++) {
+        struct model_text info = {0};
+        if (model_encode_text(j->model, b, texts[b], &info, text_progress, j, e) < 0) return -1;
+        j->layers_done += j->n_layers;
+        j->progress.done = j->layers_done;
+        if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled while reading the text");
+        if (info.truncated)
+            log_line(j->run.params.log, 0,
+                     "the %s is too long: what follows its first %d tokens is ignored", names[b],
+                     info.n_tokens - 1);
+    }
+    return 0;
+}
+
+static int block_progress(void *ctx, int done, int total)
+{
+    struct job *j = ctx;
+    j->progress.blocks = total;
+    j->progress.block = done;
+    return report(j);
+}
+
+static int ask_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
+{
+    struct job *j = ctx;
+    struct model_ask m = {.step = a->step,
+                          .n_branches = a->n_branches,
+                          .expert = a->expert,
+                          .sigma = a->sigma,
+                          .timestep = a->timestep,
+                          .frame_timesteps = a->frame_timesteps,
+                          .progress = block_progress,
+                          .ctx = j};
+    return model_velocity(j->model, a->velocity, a->latents, &m, e);
+}
+
+/* Weights that were replaced under the same name are other weights. */
+static uint64_t model_mark(const struct model_info *m)
+{
+    uint64_t h = 14695981039346656037u;
+    const size_t facts[] = {m->weight_bytes[0], m->weight_bytes[1], m->weight_bytes[2],
+                            (size_t)m->dit.n_layers, (size_t)m->dit.ffn_dim};
+    for (size_t i = 0; i < ARRAY_LEN(facts); i++)
+        h = (h ^ facts[i]) * 1099511628211u;
+    return h ? h : 1;
+}
+
+/* Nonzero: the caller wants to stop. */
+static int give_state(struct job *j, int step, int steps)
+{
+    const struct run *r = &j->run;
+    bool whole = step == steps || !r->forecast.remembers;
+    if (!j->calls->state || !whole) return 0;
+    struct ditgen_state s = {.step = step,
+                             .steps = steps,
+                             .latents = j->latents,
+                             .n_history = r->solver->history,
+                             .model = model_mark(j->info)};
+    memcpy(s.shape, j->shape, sizeof s.shape);
+    for (int i = 0; i < s.n_history; i++)
+        s.history[i] = denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i);
+    return j->calls->state(j->calls->ctx, &s);
+}
+
+static int take_state(struct job *j, const struct ditgen_state *s, struct err *e)
+{
+    const struct run *r = &j->run;
+    if (memcmp(s->shape, j->shape, sizeof s->shape) != 0)
+        return err_set(e, ERR_INPUT,
+                       "latents of %dx%dx%dx%d cannot go on; these settings make %dx%dx%dx%d",
+                       s->shape[0], s->shape[1], s->shape[2], s->shape[3], j->shape[0], j->shape[1],
+                       j->shape[2], j->shape[3]);
+    if (s->model && s->model != model_mark(j->info))
+        return err_set(e, ERR_INPUT, "the state is of other weights than those of this model");
+    bool denoised = s->step == s->steps;
+    if (!denoised && (s->step < 1 || s->step > s->steps || s->steps != r->clip.num_steps ||
+                      s->n_history != r->solver->history))
+        return err_set(
+            e, ERR_INPUT,
+            "the state is of step %d of %d with %d tensors, wanted one of %d steps and %d", s->step,
+            s->steps, s->n_history, r->clip.num_steps, r->solver->history);
+    memcpy(j->latents, s->latents, j->n * sizeof(float));
+    for (int i = 0; !denoised && i < s->n_history; i++)
+        memcpy(denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i), s->history[i],
+               j->n * sizeof(float));
+    j->first_step = denoised ? r->clip.num_steps : s->step;
+    return 0;
+}
+
+static int after_step(void *ctx, int step, int num_steps, const float *latents)
+{
+    struct job *j = ctx;
+    (void)latents;
+    j->progress.done = step + 1;
+    j->progress.total = num_steps;
+    j->progress.block = 0;
+    return report(j) || give_state(j, step + 1, num_steps);
+}
+
+static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
+{
+    struct run *r = &j->run;
+    struct noise_rng rng;
+    noise_seed(&rng, seed);
+    if (!j->first_step) noise_randn(&rng, j->latents, j->n);
+    struct denoise_params p = {.solver = r->solver,
+                               .schedule = &r->schedule,
+                               .guidance_scale = {(float)r->guidance_scale},
+                               .round = r->params.precision != PRECISION_FP32,
+                               .n = j->n,
+                               .first_step = j->first_step,
+                               .after_step = after_step,
+                               .ctx = j};
+    struct denoise_model m = {.ctx = j, .velocity = ask_velocity};
+    phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
+    j->progress.first = j->progress.done = j->first_step;
+    if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
+    return denoise(j->latents, &p, &m, j->scratch, e);
+}
+
+/* fp32 in [-1, 1] → bytes. To nearest (half to even, as the reference's image path), or truncated,
+ * as its video export (wan.md 7). */
+static void to_bytes(uint8_t *out, const float *x, size_t n, bool truncate)
+{
+    for (size_t i = 0; i < n; i++) {
+        float y = x[i] * 0.5f + 0.5f;
+        y = y > 0 ? (y < 1 ? y : 1) : 0; /* the decoder has refused what is no number */
+        out[i] = (uint8_t)(truncate ? y * 255.0f : nearbyintf(y * 255.0f));
+    }
+}
+
+static void note_range(struct job *j, size_t n)
+{
+    for (int k = 0; j->frame == 0 && k < 3; k++)
+        j->least[k] = j->most[k] = j->rgb[k];
+    for (size_t i = 0; i < n; i++) {
+        size_t k = i % 3;
+        if (j->rgb[i] < j->least[k]) j->least[k] = j->rgb[i];
+        if (j->rgb[i] > j->most[k]) j->most[k] = j->rgb[i];
+    }
+}
+
+/* No prompt asks for this: weights of another model, or settings far from what it was trained on. */
+static void warn_if_flat(const struct job *j)
+{
+    for (int k = 0; k < 3; k++)
+        if (j->most[k] - j->least[k] > 1) return;
+    log_line(
+        j->run.params.log, 0,
+        "every pixel of the clip has one colour (%d, %d, %d)%s: are these weights and settings of "
+        "one model?",
+        j->most[0], j->most[1], j->most[2],
+        j->most[0] + j->most[1] + j->most[2] <= 3 ? ", black" : "");
+}
+
+static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
+{
+    struct job *j = ctx;
+    size_t len = (size_t)height * (size_t)width * 3;
+    for (int i = 0; i < n; i++, j->frame++) {
+        to_bytes(j->rgb, rgb + (size_t)i * len, len, j->run.truncate_frames);
+        note_range(j, len);
+        if (j->calls->frame && j->calls->frame(j->calls->ctx, j->frame, j->rgb, width, height))
+            return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
+        j->progress.done = j->frame + 1;
+        if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
+    }
+    return 0;
+}
+
+/* What attention did; errors are sampled, and say so. */
+static void log_attention(const struct job *j, const struct attn_stats *s)
+{
+    const struct log *log = j->run.params.log;
+    log_line(log, 1, "attention: %s, kernel %s, density %.3f", j->run.params.attn.method,
+             s->kernel ? s->kernel : "none", s->density);
+    if (s->copies)
+        log_line(log, 1,
+                 "attention: %ld of %ld calls were copies; made anew, outputs differed by %.2g "
+                 "(relative L1, sampled)",
+                 s->copies, s->calls, s->drift);
+    if (s->sampled)
+        log_line(log, 1,
+                 "attention: relative L1 %.2g of %ld sampled rows, recall %.3f; planning took "
+                 "%.1f %% of its time",
+                 s->error, s->sampled, s->recall, 100 * s->planning);
+}
+
+/* Text and steps; leaves the denoised latents. */
+static int make_latents(struct job *j, struct err *e)
+{
+    const struct model_clip *clip = &j->run.clip;
+    if (model_check(j->model, e) < 0) return -1;
+    if (encode_texts(j, e) < 0) return -1;
+    if (model_denoise_begin(j->model, clip, e) < 0) return -1;
+    if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
+    struct attn_stats stats;
+    model_denoise_end(j->model, &stats);
+    log_attention(j, &stats);
+    return 0;
+}
+
+static int job_run(struct job *j, struct ditgen *d, struct err *e)
+{
+    const struct model_clip *clip = &j->run.clip;
+    const struct dit_grid g = model_grid(&d->info, clip);
+    const int shape[4] = {d->info.dit.out_channels, g.frames, g.height, g.width};
+    if (model_open(&j->model, &d->info, &j->run.params, e) < 0) return -1;
+    j->info = &d->info;
+    memcpy(j->shape, shape, sizeof shape);
+    j->n = model_latents_len(j->model, clip);
+    size_t bytes = denoise_bytes(j->run.solver, j->n, clip->guided);
+    j->latents = malloc(j->n * sizeof *j->latents);
+    j->scratch = malloc(bytes ? bytes : 1);
+    j->rgb = malloc((size_t)clip->width * (size_t)clip->height * 3);
+    if (!j->latents || !j->scratch || !j->rgb)
+        return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
+                       bytes + j->n * sizeof *j->latents);
+    if (j->calls->resume && take_state(j, j->calls->resume, e) < 0) return -1;
+    if (j->first_step < clip->num_steps && make_latents(j, e) < 0) return -1;
+    free(j->scratch);
+    j->scratch = NULL;
+
+    if (j->calls->latents && j->calls->latents(j->calls->ctx, j->latents, shape))
+        return err_set(e, ERR_CANCELLED, "cancelled before decoding");
+    phase_begin(j, DITGEN_DECODE, clip->frames);
+    if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before decoding");
+    if (model_decode(j->model, j->latents, clip, take_frames, j, e) < 0) return -1;
+    warn_if_flat(j);
+    return 0;
+}
+
+int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
+                    const struct ditgen_callbacks *c, struct ditgen_error *error)
+{
+    static const struct ditgen_callbacks silent;
+    struct err e = {0};
+    struct job j = {.calls = c ? c : &silent};
+    struct log log = {.level = c && c->log ? c->log_level : -1,
+                      .write = log_write,
+                      .ctx = (void *)(c ? c : &silent)};
+    int rc = -1;
+    if (!settings_text(s, SET_PROMPT))
+        err_set(&e, ERR_USAGE, "no prompt");
+    else
+        rc = run_init(&j.run, d, s, &log, &e);
+    if (rc == 0) {
+        rc = job_run(&j, d, &e);
+        model_close(j.model);
+        run_fini(&j.run);
+    }
+    free(j.latents);
+    free(j.scratch);
+    free(j.rgb);
+    return rc < 0 ? give_error(error, &e) : 0;
+}
