@@ -295,6 +295,11 @@ static int run_clip(struct cli *c, struct ditgen *d, struct names *n,
         if (is) from = &found;
     }
     if (plan) plan_print_short(p, plan, c, d, n->output);
+    struct writer_params wp;
+    char note[400];
+    output_params(&wp, c->settings, n->output, NULL, c->yes);
+    writer_note(note, sizeof note, &wp);
+    if (note[0]) progress_say(p, "warning: %s", note);
     if (from && from->at.step < from->at.steps)
         progress_say(p, "going on after step %d of %d, which an earlier run left", from->at.step,
                      from->at.steps);

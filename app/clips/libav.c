@@ -112,8 +112,9 @@ static int open_filter(struct libav *s)
     return av_bsf_init(s->filter);
 }
 
-static int open_mux(struct libav *s, const AVOutputFormat *format)
+static int open_mux(struct libav *s, const struct libav_choice *c)
 {
+    const AVOutputFormat *format = c->format;
     int rc = avformat_alloc_output_context2(&s->mux, format, NULL, s->p->path);
     if (rc >= 0) rc = libav_file_open(s->mux, s->aside.fd);
     AVStream *st = rc >= 0 ? avformat_new_stream(s->mux, NULL) : NULL;
@@ -122,7 +123,7 @@ static int open_mux(struct libav *s, const AVOutputFormat *format)
     st->time_base = s->filter->time_base_out;
     st->avg_frame_rate = st->r_frame_rate = s->encoder->framerate;
     rc = avcodec_parameters_copy(st->codecpar, s->filter->par_out);
-    st->codecpar->codec_tag = 0;
+    st->codecpar->codec_tag = libav_tag(c);
     st->sample_aspect_ratio = st->codecpar->sample_aspect_ratio;
     if (rc >= 0 && s->p->settings)
         rc = av_dict_set(&s->mux->metadata, "comment", s->p->settings, 0);
@@ -144,7 +145,7 @@ static int libav_open(void *state, const struct writer_params *p, struct err *e)
     if (open_convert(s, e) < 0) goto fail;
     if (aside_open_file(&s->aside, p->path, "clip", p->overwrite, e) < 0) goto fail;
     int rc = open_filter(s);
-    if (rc >= 0) rc = open_mux(s, c.format);
+    if (rc >= 0) rc = open_mux(s, &c);
     if (checked(s, rc, e) < 0) goto fail;
     return 0;
 fail:
@@ -225,6 +226,7 @@ const struct writer_kind writer_libav = {
     .frame = libav_frame,
     .close = libav_close,
     .abort = libav_abort,
+    .note = libav_note,
     .reads = libav_reads,
     .read = libav_read,
 };

@@ -21,6 +21,10 @@ int libav_open_encoder(AVCodecContext **ctx, const struct libav_choice *c,
                        const struct writer_params *p, struct err *e);
 /* The sentence for libav's error number while writing path. */
 int libav_write_failed(const char *path, int number, uint64_t written, struct err *e);
+/* The tag of the codec in this container, where the muxer's own is not what players want; 0: its own. */
+unsigned libav_tag(const struct libav_choice *c);
+/* Who will not play such a clip: a sentence, or "". */
+void libav_note(char *text, size_t size, const struct writer_params *p);
 /* mux->pb, and what the muxer reads back at the end, over a descriptor that stays the caller's: the
  * file is never opened again by its name. Returns libav's error number or 0. */
 int libav_file_open(AVFormatContext *mux, int fd);

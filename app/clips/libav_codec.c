@@ -66,6 +66,30 @@ char *libav_url(const char *path)
     return url;
 }
 
+/* Codecs that this program writes and reads back, each with the containers that hold it; others are
+ * refused (rawvideo in mov, for one, is read as something else). test_libav tries all. */
+static const struct {
+    enum AVCodecID id;
+    const char *suffixes;
+} held[] = {
+    {AV_CODEC_ID_H264, "mp4 mov"},  {AV_CODEC_ID_HEVC, "mp4 mov"},
+    {AV_CODEC_ID_VP8, "webm"},      {AV_CODEC_ID_VP9, "mp4 webm"},
+    {AV_CODEC_ID_AV1, "mp4 webm"},  {AV_CODEC_ID_MPEG4, "mp4 mov"},
+    {AV_CODEC_ID_MJPEG, "mp4 mov"}, {AV_CODEC_ID_MPEG2VIDEO, "mp4 mov"},
+    {AV_CODEC_ID_PNG, "mp4 mov"},   {AV_CODEC_ID_PRORES, "mov"},
+    {AV_CODEC_ID_QTRLE, "mov"},
+};
+
+/* Is word one of the blank-separated words of list? */
+static bool has_word(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    if (strchr(word, ' ')) return false;
+    for (const char *w = strstr(list, word); n && w; w = strstr(w + 1, word))
+        if ((w == list || w[-1] == ' ') && (w[n] == ' ' || w[n] == 0)) return true;
+    return false;
+}
+
 static const struct container *container_of(const char *path)
 {
     const char *dot = strrchr(path, '.');
@@ -123,7 +147,16 @@ static int choose_codec(struct libav_choice *c, const struct container *t,
                        "for .%s",
                        p->codec, usual ? usual->name : "none", t->suffix);
     }
-    if (avformat_query_codec(c->format, c->codec->id, FF_COMPLIANCE_NORMAL) != 1)
+    const char *suffixes = "";
+    for (size_t i = 0; i < ARRAY_LEN(held); i++)
+        if (held[i].id == c->codec->id) suffixes = held[i].suffixes;
+    if (!*suffixes)
+        return err_set(e, ERR_USAGE,
+                       "-c:v %s: %s is not among the codecs that ditgen can read back; try %s, or "
+                       ".y4m and frames/ for what is not compressed",
+                       p->codec, avcodec_get_name(c->codec->id), t->encoders[0]);
+    if (!has_word(suffixes, t->suffix) ||
+        avformat_query_codec(c->format, c->codec->id, FF_COMPLIANCE_NORMAL) != 1)
         return err_set(e, ERR_USAGE, "-c:v %s: a .%s file cannot hold %s; try %s", p->codec,
                        t->suffix, avcodec_get_name(c->codec->id), t->encoders[0]);
     return 0;
@@ -137,6 +170,15 @@ static bool codec_takes(const AVCodec *codec, enum AVPixelFormat f)
     return false;
 }
 
+/* Three colours, and none halved from top to bottom alone, which mp4 cannot say of VP9. */
+static bool has_colour(enum AVPixelFormat f)
+{
+    const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(f);
+    return d && d->nb_components >= 3 &&
+           !(d->flags & (AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BAYER)) &&
+           !(d->log2_chroma_h && !d->log2_chroma_w);
+}
+
 /* The formats of a codec that we can make, as "yuv420p yuv444p". */
 static void list_formats(const AVCodec *codec, char *text, size_t size)
 {
@@ -144,7 +186,7 @@ static void list_formats(const AVCodec *codec, char *text, size_t size)
     text[0] = 0;
     for (const enum AVPixelFormat *p = codec->pix_fmts; p && *p != AV_PIX_FMT_NONE && len < size;
          p++)
-        if (sws_isSupportedOutput(*p))
+        if (sws_isSupportedOutput(*p) && has_colour(*p))
             len += (size_t)snprintf(text + len, size - len, "%s%s", len ? " " : "",
                                     av_get_pix_fmt_name(*p));
 }
@@ -163,7 +205,8 @@ static int choose_format(struct libav_choice *c, const struct writer_params *p, 
         return err_set(e, ERR_USAGE, "-pix_fmt %s: no such pixel format; %s takes %s", p->pix_fmt,
                        c->codec->name, valid);
     const char *name = av_get_pix_fmt_name(c->pix_fmt);
-    if (!codec_takes(c->codec, c->pix_fmt) || !sws_isSupportedOutput(c->pix_fmt))
+    if (!codec_takes(c->codec, c->pix_fmt) || !sws_isSupportedOutput(c->pix_fmt) ||
+        !has_colour(c->pix_fmt))
         return err_set(e, ERR_USAGE, "-pix_fmt %s: %s does not take it; it takes %s", name,
                        c->codec->name, valid);
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(c->pix_fmt);
@@ -177,16 +220,6 @@ static int choose_format(struct libav_choice *c, const struct writer_params *p, 
                        p->path, p->width, p->height, name, mx, my, whole);
     }
     return 0;
-}
-
-/* Is word one of the blank-separated words of list? */
-static bool has_word(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-    if (strchr(word, ' ')) return false;
-    for (const char *w = strstr(list, word); n && w; w = strstr(w + 1, word))
-        if ((w == list || w[-1] == ' ') && (w[n] == ' ' || w[n] == 0)) return true;
-    return false;
 }
 
 static int check_options(const AVCodecContext *ctx, const struct writer_params *p, struct err *e)

@@ -105,6 +105,14 @@ int writer_check(const struct writer_params *p, struct err *e)
     return k->check(p, e);
 }
 
+void writer_note(char *text, size_t size, const struct writer_params *p)
+{
+    struct err ignored;
+    const struct writer_kind *k = writer_kind_for(p->path, &ignored);
+    text[0] = 0;
+    if (k && k->note) k->note(text, size, p);
+}
+
 struct writer {
     const struct writer_kind *kind;
     struct writer_params p; /* strings are ours */

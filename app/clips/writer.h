@@ -48,6 +48,9 @@ struct writer_kind { /* plug-in */
     int (*frame)(void *state, const uint8_t *rgb, struct err *e); /* [H, W, 3] */
     int (*close)(void *state, struct err *e); /* finishes and renames; cleans up also on failure */
     void (*abort)(void *state); /* removes what was written aside */
+    /* Who will not play what was asked for, as a sentence, or ""; NULL: everybody who reads the kind
+     * does. */
+    void (*note)(char *text, size_t size, const struct writer_params *p);
     /* Reading back: is it ours, by path form or first bytes (n may be 0 for a folder); then read.
      */
     bool (*reads)(const char *path, const uint8_t *head, size_t n);
@@ -61,6 +64,9 @@ const struct writer_kind *writer_kind_for(const char *path, struct err *e);
 /* Everything that can be refused before any work: suffix, codec, an existing file without
  * overwrite, a folder that is missing or not writable. */
 int writer_check(const struct writer_params *p, struct err *e);
+
+/* After a check: a warning for people, or "". */
+void writer_note(char *text, size_t size, const struct writer_params *p);
 
 struct writer;
 int writer_open(struct writer **w, const struct writer_params *p, struct err *e);

@@ -91,8 +91,9 @@ static int y4m_open(void *state, const struct writer_params *p, struct err *e)
         goto fail;
     }
     char line[160];
-    int n = snprintf(line, sizeof line, Y4M_MAGIC " W%d H%d F%d:%d Ip A1:1 C444", p->width,
-                     p->height, p->fps_num, p->fps_den);
+    int n = snprintf(line, sizeof line,
+                     Y4M_MAGIC " W%d H%d F%d:%d Ip A1:1 C444 XCOLORRANGE=LIMITED XMATRIX=BT601",
+                     p->width, p->height, p->fps_num, p->fps_den);
     if (aside_write(s->fd, line, (size_t)n, &s->written, s->name, e) < 0) goto fail;
     if (word_in_header(s)) {
         if (aside_write(s->fd, " " Y4M_WORD, strlen(Y4M_WORD) + 1, &s->written, s->name, e) < 0 ||

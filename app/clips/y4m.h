@@ -1,7 +1,8 @@
 /* The y4m file format (yuv4mpeg(5)), what its writer and its reader share.
  *
  * Frames are C444, 8 bits, limited range, BT.601: y4m has no place for a matrix and ffmpeg and most
- * players take 601 when nothing is said. 4:4:4 keeps colour at full resolution.
+ * players take 601 when nothing is said. XCOLORRANGE is
+ * ffmpeg's word for the range; XMATRIX says the matrix to people. 4:4:4 keeps colour at full resolution.
  *
  * Settings travel in an X word "XDITGEN=" (settings_text.h). ffmpeg refuses
  * stream header lines beyond about 95 bytes and frame header lines beyond 79, so when the clip has

@@ -153,9 +153,9 @@ static const char *kernel_name(const struct attn_params *a)
 static const char *plan_attention(struct ditgen *d, const struct run *r)
 {
     char *text = NULL;
-    int n = asprintf(
-        &text, "%s (%s)%s", settings_text(r->settings, SET_ATTENTION), kernel_name(&r->params.attn),
-        r->forecast.exact ? "" : ", approximate: leaves out part of the attention");
+    int n = asprintf(&text, "%s (%s)%s", settings_text(r->settings, SET_ATTENTION),
+                     kernel_name(&r->params.attn),
+                     r->forecast.exact ? "" : ", approximate: leaves out part of the attention");
     free(d->plan_attention);
     return d->plan_attention = n < 0 ? NULL : text;
 }

@@ -11,6 +11,7 @@ int main(void)
 #else
 
 #include <libavcodec/avcodec.h>
+#include <libavutil/pixdesc.h>
 
 #define W 96
 #define H 64
@@ -106,6 +107,97 @@ static int write_only(char **argv)
     int rc = has_encoder("libx264") ? write_clip(&p, rgb, &e) : 0;
     free(rgb);
     return rc < 0;
+}
+
+/* Every encoder of this FFmpeg in every container with every pixel format: refused before any work,
+ * or written and read back as the clip. */
+static void everything_accepted(void)
+{
+    static const char *const names[] = {"e.mp4", "e.mov", "e.webm"};
+    static const enum AVPixelFormat some[] = {AV_PIX_FMT_YUV420P, AV_PIX_FMT_RGB24,
+                                              AV_PIX_FMT_GRAY8, AV_PIX_FMT_YUV444P,
+                                              AV_PIX_FMT_NONE};
+    uint8_t *rgb = make_frames(3, 64, 48);
+    const AVCodec *codec;
+    int accepted = 0, refused = 0;
+    for (void *at = NULL; (codec = av_codec_iterate(&at)) != NULL;) {
+        if (!av_codec_is_encoder(codec) || codec->type != AVMEDIA_TYPE_VIDEO) continue;
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+            for (const enum AVPixelFormat *f = codec->pix_fmts ? codec->pix_fmts : some;
+                 *f != AV_PIX_FMT_NONE; f++) {
+                struct err e = {0};
+                struct writer_params p = params(names[i], 3, 64, 48);
+                p.codec = codec->name;
+                p.pix_fmt = av_get_pix_fmt_name(*f);
+                p.overwrite = true;
+                if (writer_check(&p, &e) < 0) {
+                    CHECK(e.code == ERR_USAGE);
+                    refused++;
+                    continue;
+                }
+                struct clip c = {0};
+                struct quality q = {0};
+                accepted++;
+                CHECK_MSG(write_clip(&p, rgb, &e) == 0, "%s %s: %s", p.codec, p.pix_fmt, e.msg);
+                CHECK_MSG(clip_read(&c, p.path, true, &e) == 0, "%s %s in %s: %s", p.codec,
+                          p.pix_fmt, p.path, e.msg);
+                if (c.frames == 3 && c.width == 64 && c.height == 48)
+                    quality_clips(&q, rgb, c.rgb, 3, 64, 48, &e);
+                CHECK_MSG(q.psnr > 30, "%s %s in %s: %d frames, %.1f dB", p.codec, p.pix_fmt,
+                          p.path, c.frames, q.psnr);
+                CHECK_STR(c.settings, SETTINGS);
+                clip_fini(&c);
+            }
+    }
+    printf("%d codecs and formats written and read back, %d refused\n", accepted, refused);
+    CHECK(accepted > 20);
+    unlink("e.mp4");
+    unlink("e.mov");
+    unlink("e.webm");
+    free(rgb);
+}
+
+/* Tags that players want, and the sentences for those who do not play. */
+static void players(void)
+{
+    static const struct {
+        const char *path, *codec, *pix_fmt;
+        int crf;
+        const char *says; /* NULL: nothing */
+    } cases[] = {
+        {"p.mp4", NULL, NULL, -1, NULL},
+        {"p.webm", NULL, NULL, -1, NULL},
+        {"p.y4m", NULL, NULL, -1, NULL},
+        {"p.mp4", NULL, NULL, 0, "Safari"},
+        {"p.mp4", NULL, "yuv444p", -1, "-pix_fmt yuv420p"},
+        {"p.mp4", NULL, "yuv420p10le", -1, "10 bits"},
+        {"p.webm", NULL, "yuv444p", -1, "Safari"},
+        {"p.mov", "mpeg4", NULL, -1, "no browser"},
+        {"p.mov", "prores", "yuv422p10le", -1, "editing"},
+        {"p.mp4", "libx265", NULL, -1, "H.265"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct writer_params p = params(cases[i].path, 3, 64, 48);
+        char note[400];
+        if (!has_encoder(cases[i].codec)) continue;
+        p.codec = cases[i].codec;
+        p.pix_fmt = cases[i].pix_fmt;
+        p.crf = cases[i].crf;
+        writer_note(note, sizeof note, &p);
+        CHECK_MSG(cases[i].says ? strstr(note, cases[i].says) != NULL : !note[0], "%s %s: '%s'",
+                  p.path, p.codec ? p.codec : "", note);
+    }
+    if (!has_encoder("libx265")) return;
+    struct err e = {0};
+    uint8_t *rgb = make_frames(3, 64, 48);
+    struct writer_params p = params("p.mp4", 3, 64, 48);
+    p.codec = "libx265";
+    CHECK_OK(write_clip(&p, rgb, &e));
+    struct bytes b = read_bytes("p.mp4");
+    CHECK(memmem(b.data, b.n, "hvc1", 4) && !memmem(b.data, b.n, "hev1", 4));
+    free(b.data);
+    unlink("p.mp4");
+    free(rgb);
 }
 
 /* moov before mdat: a browser can start before it has the whole file. */
@@ -257,6 +349,8 @@ int main(int argc, char **argv)
     round_trip("CAPS.MP4", NULL, NULL, "h264", 35);
     round_trip("a:b %d.mp4", NULL, NULL, "h264", 35); /* a name, not a protocol, not a pattern */
     faststart();
+    everything_accepted();
+    players();
     heap_independent(self);
     colours();
     refusals();
