@@ -139,6 +139,19 @@ static void say_open(const struct attn *a, const struct attn_params *p)
                  c.left_out, a->n_pairs, (double)c.wanted / 1048576);
 }
 
+static void size_run(struct attn *a, const struct attn_params *p, const struct attn_shape *s)
+{
+    int len = s->grid_t * s->grid_h * s->grid_w;
+    a->n_pairs = s->n_layers * s->n_branches;
+    a->size = (struct attn_size){.len_q = len,
+                                 .len_k = len,
+                                 .n_heads = s->n_heads,
+                                 .head_dim = s->head_dim,
+                                 .threads = p->threads > 0 ? p->threads : threads_count(),
+                                 .precision = p->precision};
+    turn_sizes(a);
+}
+
 int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
               struct arena *arena, struct err *e)
 {
@@ -151,15 +164,7 @@ int attn_open(struct attn **out, const struct attn_params *p, const struct attn_
         a->stack.part[i].room = a;
     a->tensor = p->tensor;
     a->tensor_ctx = p->tensor_ctx;
-    a->n_pairs = s->n_layers * s->n_branches;
-    int len = s->grid_t * s->grid_h * s->grid_w;
-    a->size = (struct attn_size){.len_q = len,
-                                 .len_k = len,
-                                 .n_heads = s->n_heads,
-                                 .head_dim = s->head_dim,
-                                 .threads = p->threads > 0 ? p->threads : threads_count(),
-                                 .precision = p->precision};
-    turn_sizes(a);
+    size_run(a, p, s);
     if (launch_open(a, p, e) < 0) goto fail;
     if (carve(a, p, arena, e) < 0) goto fail;
     if (!arena->base) { /* only counting */
@@ -399,7 +404,12 @@ int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
     }
     for (int i = 0; i < a.stack.n; i++)
         a.stack.part[i].room = &a;
-    forecast_run(f, &a, p);
+    size_run(&a, p, shape);
+    int rc = launch_open(&a, p, e);
+    if (rc == 0) {
+        forecast_run(f, &a, p);
+        f->kernel = a.kernel->name;
+    }
     attn_stack_free(&a.stack);
-    return 0;
+    return rc;
 }

@@ -97,6 +97,7 @@ void attn_reset(struct attn *a);
 int attn_tensor_names(const char *method, const char **names, int max, struct err *e);
 
 struct attn_forecast { /* of a whole run, before it */
+    const char *kernel; /* that self-attention will run on; static storage */
     bool exact;
     bool remembers; /* what a step computes depends on earlier ones: more than the plan that all of
                      * them share is kept */

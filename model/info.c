@@ -213,4 +213,6 @@ void model_frames_near(const struct model_info *m, int v, int *below, int *above
 
 const char *model_backend(void) { return ops_backend(); }
 
+bool model_is_slow(void) { return ops_are_slow(); }
+
 bool model_has_bf16(void) { return ops_has_bf16(); }

@@ -33,6 +33,7 @@ int model_info_read(struct model_info *m, const char *dir, struct err *e);
 
 /* "oneDNN 2.6.3", or plain C: what multiplies matrices. Static storage. */
 const char *model_backend(void);
+bool model_is_slow(void); /* by plain C: many times slower than this processor can */
 /* This build and processor multiply bf16 natively: what --precision auto asks. */
 bool model_has_bf16(void);
 

@@ -9,6 +9,7 @@
 
 #include "app/cli/profile.h"
 #include "app/lib/assets.h"
+#include "model/base/cpu.h"
 
 #define FLAG(flag, kind, field, ...)                                                               \
     {                                                                                              \
@@ -28,6 +29,8 @@ const struct setting cli_rows[] = {
     FLAG("dump-config", OPTION_STRING, dump_config, .word = "FILE",
          HELP("write the settings used to a file (-: standard output)")),
     FLAG("plan", OPTION_BOOL, plan, HELP("say what it would take, and stop; exit 4: does not fit")),
+    FLAG("device", OPTION_STRING, device, .word = "cpu:LEVEL",
+         HELP("use no more of the processor than ref, avx2, avx512, avx512bf16 or amx")),
     FLAG("progress", OPTION_ENUM, progress, .option.choices = "auto|json",
          HELP("auto: a bar or lines; json: one object a line")),
     FLAG("quiet", OPTION_BOOL, quiet, .dash = "-q",
@@ -240,6 +243,7 @@ int cli_parse(struct cli *c, int argc, char **argv, enum cli_words words, struct
             rc = take_word(c, a, words, e);
         if (rc < 0) return -1;
     }
+    if (c->device && cpu_cap(c->device, e) < 0) return err_wrap(e, "--device");
     if (c->help || c->version) return 0;
     if (c->quiet && c->verbose)
         return err_set(e, ERR_USAGE, "--quiet and --verbose contradict each other");

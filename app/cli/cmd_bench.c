@@ -10,6 +10,7 @@
 #include "app/cli/peak.h"
 #include "app/cli/progress.h"
 #include "app/lib/run.h"
+#include "model/base/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -341,7 +342,7 @@ static int bench_run(struct bench *b, struct cli *c, struct err *e)
     if (ditgen_open(&d, settings_text(c->settings, SET_MODEL), &de) < 0) goto library;
     if (cli_resolve(c, d, note, e) < 0) goto out;
     r.s = c->settings;
-    r.before = cost_resident();
+    r.before = limit_resident();
     if (ditgen_plan(d, r.s, &r.plan, &de) < 0) goto library;
     progress_init(&progress, stderr, c->progress == 1,
                   c->quiet || (c->progress == 0 && !isatty(STDERR_FILENO)));

@@ -15,11 +15,6 @@
  * (about 20 ms); remembered in d. 0 when it could not be measured. */
 double cost_probe(struct ditgen *d, const struct attn_params *p);
 
-/* Bytes that the system (and the control group of this process) would still give; 0: not known. */
-size_t cost_available(void);
-/* Resident bytes of this process now; 0: not known. */
-size_t cost_resident(void);
-
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, struct err *e);
 
 #endif

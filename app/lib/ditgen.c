@@ -43,6 +43,12 @@ fail:
     return give_error(error, &e);
 }
 
+int ditgen_device(const char *device, struct ditgen_error *error)
+{
+    struct err e = {0};
+    return cpu_cap(device, &e) < 0 ? give_error(error, &e) : 0;
+}
+
 void ditgen_close(struct ditgen *d)
 {
     if (!d) return;

@@ -1,7 +1,9 @@
 /* Processor features; see cpu.h. */
 #include "model/base/cpu.h"
 
+#if defined(__x86_64__)
 #include <cpuid.h>
+#endif
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
 #define ARCH_REQ_XCOMP_PERM 0x1023 /* Linux: asks for a dynamically enabled register state */
 #define XFEATURE_XTILEDATA 18
 
@@ -56,6 +59,11 @@ static void detect_name(char *name, size_t n)
     for (size_t i = strlen(name); i && name[i - 1] == ' '; i--)
         name[i - 1] = 0;
 }
+#else
+static enum cpu_level detect_level(void) { return CPU_REF; }
+
+static void detect_name(char *name, size_t n) { snprintf(name, n, "%s", ""); }
+#endif
 
 /* Distinct (package, core) pairs among the processors we may use; 0 when the system does not say.
  */
@@ -85,10 +93,31 @@ static int count_cores(const cpu_set_t *set)
     return n;
 }
 
+static const char *const names[] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
+
+const char *cpu_level_name(enum cpu_level l) { return names[l]; }
+
+/* The cap and what came of it, once a process. */
+static int cap = -1; /* -1: none */
+static int level = -1; /* -1: nobody asked yet; then it never changes */
+
+enum cpu_level cpu_level(void)
+{
+    int l = __atomic_load_n(&level, __ATOMIC_ACQUIRE);
+    if (l < 0) { /* every thread that comes here finds the same */
+        l = (int)detect_level();
+        if (cap >= 0 && cap < l) l = cap;
+        __atomic_store_n(&level, l, __ATOMIC_RELEASE);
+    }
+    return (enum cpu_level)l;
+}
+
+bool cpu_capped(void) { return cap >= 0; }
+
 void cpu_detect(struct cpu *c)
 {
     memset(c, 0, sizeof *c);
-    c->level = detect_level();
+    c->level = cpu_level();
     detect_name(c->name, sizeof c->name);
     cpu_set_t set;
     c->threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -97,20 +126,32 @@ void cpu_detect(struct cpu *c)
     if (c->cores < 1 || c->cores > c->threads) c->cores = c->threads;
 }
 
-static const char *const names[] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
-
-const char *cpu_level_name(enum cpu_level l) { return names[l]; }
-
-int cpu_cap(struct cpu *c, const char *name, struct err *e)
+int cpu_cap(const char *device, struct err *e)
 {
-    for (int i = 0; i < (int)ARRAY_LEN(names); i++) {
-        if (strcmp(names[i], name) != 0) continue;
-        if (i > (int)c->level)
-            return err_set(e, ERR_DEVICE, "this processor has no %s; it goes up to %s", name,
-                           names[c->level]);
-        c->level = (enum cpu_level)i;
-        return 0;
+    int wanted = -1;
+    if (strncmp(device, "cpu", 3) != 0 || (device[3] && device[3] != ':'))
+        return err_set(e, ERR_USAGE, "there is no device '%.40s'; wanted cpu, or cpu:LEVEL",
+                       device);
+    if (device[3]) {
+        wanted = 0;
+        while (wanted < (int)ARRAY_LEN(names) && strcmp(names[wanted], device + 4) != 0)
+            wanted++;
+        if (wanted == (int)ARRAY_LEN(names))
+            return err_set(e, ERR_USAGE,
+                           "'%.40s' is no processor level; use ref, avx2, avx512, avx512bf16 or "
+                           "amx",
+                           device + 4);
+        int most = (int)detect_level();
+        if (wanted > most)
+            return err_set(e, ERR_DEVICE, "this processor has no %s; it goes up to %s",
+                           names[wanted], names[most]);
     }
-    return err_set(e, ERR_USAGE,
-                   "'%s' is no processor level; use ref, avx2, avx512, avx512bf16 or amx", name);
+    if (wanted == cap) return 0;
+    if (__atomic_load_n(&level, __ATOMIC_ACQUIRE) >= 0)
+        return err_set(e, ERR_USAGE,
+                       "the device is %s%s%s for this process: code was picked for it already; set "
+                       "it before the first model is opened",
+                       "cpu", cap < 0 ? "" : ":", cap < 0 ? "" : names[cap]);
+    cap = wanted;
+    return 0;
 }

@@ -1,51 +1,224 @@
-/* The pool; see threads.h. */
+/* The pool; see threads.h. A job is a counter that threads take tasks from. It is open while tasks are
+ * left; a thread that comes while it is open is counted in `state` until it leaves, and the caller
+ * returns when the job is closed and the count is zero. */
 #include "model/base/threads.h"
 
+#include "model/base/clock.h"
+#include "model/base/cpu.h"
+#include "model/base/limits.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
-#include <time.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-int threads_count(void)
+#define MAX_THREADS 1024
+#define SPIN                                                                                       \
+    20e-6 /* seconds a thread looks for work before it sleeps: a few times what waking costs */
+#define OPEN 0x40000000 /* bit of state: tasks may be left */
+
+static struct {
+    int count; /* workers, the caller among them; 0: not set yet */
+    int made; /* threads beside the caller */
+    int openmp; /* threads_as_openmp() calls that are not ended */
+    /* the job */
+    void (*fn)(void *ctx, int task, int worker);
+    void *ctx;
+    int tasks, most;
+    atomic_int next; /* task */
+    atomic_int state; /* OPEN, and how many threads beside the caller are inside */
+    /* sleeping and waking */
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    atomic_uint turn; /* number of the job */
+    atomic_int sleeping; /* threads that wait for `work` */
+    atomic_bool waiting; /* the caller waits for `done` */
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .work = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
+
+static void relax(void)
 {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
 #endif
 }
 
-void threads_set(int n)
+/* Until *a is no longer what it was, for SPIN at most; true when it changed. */
+static bool spin_unsigned(atomic_uint *a, unsigned was)
 {
+    double end = clock_seconds() + SPIN;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (atomic_load(a) != was) return true;
+            relax();
+        }
+    } while (clock_seconds() < end);
+    return false;
+}
+
+static bool spin_empty(void)
+{
+    double end = clock_seconds() + SPIN;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (atomic_load(&pool.state) == 0) return true;
+            relax();
+        }
+    } while (clock_seconds() < end);
+    return false;
+}
+
+static void take_tasks(int worker)
+{
+    for (int task; (task = atomic_fetch_add(&pool.next, 1)) < pool.tasks;)
+        pool.fn(pool.ctx, task, worker);
+}
+
+/* false: there is no job, or it is closed. */
+static bool enter(void)
+{
+    int s = atomic_load(&pool.state);
+    while (s & OPEN)
+        if (atomic_compare_exchange_weak(&pool.state, &s, s + 1)) return true;
+    return false;
+}
+
+static void leave(void)
+{
+    if (atomic_fetch_sub(&pool.state, 1) != 1 || !atomic_load(&pool.waiting)) return;
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_signal(&pool.done);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void *work(void *arg)
+{
+    int worker = (int)(intptr_t)arg;
 #ifdef _OPENMP
-    omp_set_dynamic(0);
-    omp_set_num_threads(n < 1 ? 1 : n);
-#else
-    (void)n;
+    omp_set_num_threads(1); /* of this thread: what a task calls stays on it */
+#endif
+    for (unsigned seen = 0;;) {
+        if (!spin_unsigned(&pool.turn, seen)) {
+            pthread_mutex_lock(&pool.lock);
+            atomic_fetch_add(&pool.sleeping, 1);
+            while (atomic_load(&pool.turn) == seen)
+                pthread_cond_wait(&pool.work, &pool.lock);
+            atomic_fetch_sub(&pool.sleeping, 1);
+            pthread_mutex_unlock(&pool.lock);
+        }
+        seen = atomic_load(&pool.turn);
+        if (!enter()) continue;
+        if (worker < pool.most) take_tasks(worker);
+        leave();
+    }
+    return NULL;
+}
+
+/* As many as the system gives; they end with the process. */
+static void make_threads(int wanted)
+{
+    sigset_t all, before;
+    if (pool.made >= wanted) return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the caller's */
+    for (; pool.made < wanted; pool.made++) {
+        pthread_t t;
+        if (pthread_create(&t, NULL, work, (void *)(intptr_t)(pool.made + 1)) != 0) break;
+        pthread_detach(t);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+int threads_count(void)
+{
+    if (pool.count == 0) {
+        struct cpu c;
+        cpu_detect(&c);
+        threads_set(c.threads);
+    }
+    return pool.count;
+}
+
+void threads_set(int n) { pool.count = n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n; }
+
+static void run_alone(int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx)
+{
+    for (int i = 0; i < tasks; i++)
+        fn(ctx, i, 0);
+}
+
+#ifdef _OPENMP
+static void run_openmp(int most, int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx)
+{
+#pragma omp parallel for schedule(dynamic, 1) num_threads(most)
+    for (int i = 0; i < tasks; i++)
+        fn(ctx, i, omp_get_thread_num());
+}
+#endif
+
+static void run_pool(int most, int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx)
+{
+    make_threads(most - 1);
+    pool.fn = fn;
+    pool.ctx = ctx;
+    pool.tasks = tasks;
+    pool.most = most;
+    atomic_store(&pool.next, 0);
+    atomic_store(&pool.state, OPEN);
+    atomic_fetch_add(&pool.turn, 1);
+    int wake = atomic_load(&pool.sleeping);
+    if (wake > tasks - 1) wake = tasks - 1;
+    if (wake > 0) {
+        pthread_mutex_lock(&pool.lock);
+        for (int i = 0; i < wake; i++)
+            pthread_cond_signal(&pool.work);
+        pthread_mutex_unlock(&pool.lock);
+    }
+    take_tasks(0);
+    atomic_fetch_and(&pool.state, ~OPEN);
+    if (spin_empty()) return;
+    pthread_mutex_lock(&pool.lock);
+    atomic_store(&pool.waiting, true);
+    while (atomic_load(&pool.state) != 0)
+        pthread_cond_wait(&pool.done, &pool.lock);
+    atomic_store(&pool.waiting, false);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void threads_run_most(int most, int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx)
+{
+    int n = threads_count();
+    if (most > n) most = n;
+    if (most > tasks) most = tasks;
+#ifdef _OPENMP
+    int before = omp_get_max_threads();
+    if (pool.openmp && most > 1) {
+        run_openmp(most, tasks, fn, ctx);
+        return;
+    }
+    omp_set_num_threads(1); /* what a task calls stays on its thread */
+#endif
+    if (most > 1)
+        run_pool(most, tasks, fn, ctx);
+    else
+        run_alone(tasks, fn, ctx);
+#ifdef _OPENMP
+    omp_set_num_threads(before);
 #endif
 }
 
 void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx)
 {
-#ifdef _OPENMP
-    if (tasks > 1 && omp_get_max_threads() > 1) {
-#pragma omp parallel for schedule(dynamic, 1)
-        for (int i = 0; i < tasks; i++)
-            fn(ctx, i, omp_get_thread_num());
-        return;
-    }
-#pragma omp parallel num_threads(1)
-    {
-        omp_set_num_threads(1); /* of this region: what a task calls stays on its thread */
-        for (int i = 0; i < tasks; i++)
-            fn(ctx, i, 0);
-    }
-#else
-    for (int i = 0; i < tasks; i++)
-        fn(ctx, i, 0);
-#endif
+    threads_run_most(threads_count(), tasks, fn, ctx);
 }
+
+void threads_as_openmp(bool on) { pool.openmp += on ? 1 : -1; }
 
 /* Independent multiply-add chains that stay in registers (an array on the stack would time its
  * alignment), enough of them to fill the units of one core. */
@@ -63,17 +236,15 @@ static void burn(void *ctx, int task, int worker)
     out[task] = v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7 + v8 + v9;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 int threads_probe(void)
 {
-    int all = threads_count();
+    struct cpu c;
+    cpu_detect(&c);
+    double paid = limit_cpus();
+    int all = c.cores, before = threads_count();
+    if (paid > 0 && paid < all) all = (int)paid;
     if (all < 2) return 1;
+    threads_set(all);
     float sink[256];
     int n = all > 256 ? 256 : all;
     double one = 1e9, many = 1e9;
@@ -82,14 +253,18 @@ int threads_probe(void)
      * at most. n tasks at once take `one` when every processor is a core, n * one when they share
      * one. A quarter gained is worth the second thread's cache. */
     for (int r = 0; r < 12; r++) {
-        double t0 = now();
+        double t0 = clock_seconds();
         burn(sink, 0, 0);
-        double t1 = now();
+        double t1 = clock_seconds();
         threads_run(n, burn, sink);
-        double t2 = now();
+        double t2 = clock_seconds();
         if (t1 - t0 < one) one = t1 - t0;
         if (t2 - t1 < many) many = t2 - t1;
-        if (r > 0 && (double)n * one / many >= 1.25) return all;
+        if (r > 0 && (double)n * one / many >= 1.25) {
+            threads_set(before);
+            return all;
+        }
     }
+    threads_set(before);
     return 1;
 }

@@ -53,7 +53,8 @@ size_t linear_scratch(const struct linear_params *p, int rows);
 size_t linear_chain_scratch(const struct linear_params *first, const struct linear_params *second,
                             int rows);
 
-/* y [rows, out], x [rows, in], scratch of the prepared size (NULL: taken from the heap).
+/* y [rows, out], x [rows, in], scratch of the prepared size (NULL: taken from the heap); no more
+ * threads work in it than there were when it was prepared.
  * x and y may not overlap. A count that was not prepared is prepared (and allocates). */
 int linear_run(struct linear *l, float *y, const float *x, int rows, void *scratch, struct err *e);
 /* y[i] = l[i](x) of n packed layers that read the same x, which is rounded once. scratch: the
@@ -74,6 +75,7 @@ void ref_linear(float *y, const float *x, const float *w, const float *b, int ro
 
 /* "oneDNN 2.6.3 (avx2)" or "plain C (slow: built without oneDNN)"; static storage. */
 const char *ops_backend(void);
+bool ops_are_slow(void); /* true: plain C, many times slower than the processor can */
 /* true when this build and this processor multiply bf16 natively (AVX512-BF16 or AMX). */
 bool ops_has_bf16(void);
 

@@ -82,9 +82,7 @@ __attribute__((target("avx2"))) static void product_avx2(float *restrict c, cons
 static product_fn *product_pick(void)
 {
 #if defined(__x86_64__)
-    struct cpu c;
-    cpu_detect(&c);
-    if (c.level >= CPU_AVX2) return product_avx2;
+    if (cpu_level() >= CPU_AVX2) return product_avx2;
 #endif
     return product_plain;
 }

@@ -1,19 +1,12 @@
 /* Latents → frames, depth first: a piece of a level's frames goes all the way down before the next
  * piece is made, so that each level holds a few frames only. */
+#include "model/base/clock.h"
 #include "model/base/threads.h"
 #include "model/vae/vae_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 struct decode {
     struct vae *v;
@@ -101,9 +94,9 @@ static int double_space(struct decode *j, int i, float **from, int n, float *con
                              .gamma = j->net->levels[i + 1].resnets[0].gamma1,
                              .silu = true,
                              .round = j->d->run.round};
-    double t0 = j->v->watch ? seconds() : 0;
+    double t0 = j->v->watch ? clock_seconds() : 0;
     conv_run(&l->space, &call, j->d->run.scratch, j->d->run.stride, j->d->run.threads);
-    if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
+    if (j->v->watch) j->v->watch(j->v->watch_ctx, i, clock_seconds() - t0);
     if (!sound(j, next->x_in, n, &next->in, "decoder.up_blocks.%d's upsampler", i)) return -1;
     return level_run(j, i + 1, n);
 }
@@ -127,7 +120,7 @@ static int double_time(struct decode *j, int i, int n)
     for (int f = first, g; f < n; f += g) {
         g = n - f < pairs ? n - f : pairs;
         int missing = 2 - l->past.n - (f - first);
-        double t0 = j->v->watch ? seconds() : 0;
+        double t0 = j->v->watch ? clock_seconds() : 0;
         for (int later = 0; later < 2; later++) {
             float *dst[MAX_FRAMES];
             for (int q = 0; q < g; q++)
@@ -141,7 +134,7 @@ static int double_time(struct decode *j, int i, int n)
                                      .round = d->run.round};
             conv_run(&l->time[later], &call, d->run.scratch, d->run.stride, d->run.threads);
         }
-        if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
+        if (j->v->watch) j->v->watch(j->v->watch_ctx, i, clock_seconds() - t0);
         if (!sound(j, d->u[i], 2 * g, &s->out, "decoder.up_blocks.%d's time_conv", i)) return -1;
         if (double_space(j, i, d->u[i], 2 * g, s->x_in + f, 2, 0) < 0) return -1;
     }
@@ -155,7 +148,7 @@ static int level_run(struct decode *j, int i, int n)
     struct level *l = &net->levels[i];
     struct decoding *d = j->d;
     struct stage *s = &d->stages[i];
-    double t0 = j->v->watch ? seconds() : 0;
+    double t0 = j->v->watch ? clock_seconds() : 0;
     for (int r = 0; r < l->n_resnets; r++) {
         const float *next = r + 1 < l->n_resnets ? l->resnets[r + 1].gamma1
                             : l->resamples       ? NULL
@@ -173,7 +166,7 @@ static int level_run(struct decode *j, int i, int n)
         past_advance(&net->conv_out.past, s->a, n);
         rc = sound(j, d->out, n, &d->rgb, "decoder.conv_out") ? show(j, n) : -1;
     }
-    if (j->v->watch) j->v->watch(j->v->watch_ctx, i, seconds() - t0);
+    if (j->v->watch) j->v->watch(j->v->watch_ctx, i, clock_seconds() - t0);
     if (l->resamples && l->in_time) {
         rc = double_time(j, i, n);
     } else if (l->resamples) {
@@ -195,7 +188,7 @@ static int enter(struct decode *j, const float *latents, int frames, int t, int 
     struct stage *s = &d->stages[0];
     const struct vae_config *c = &j->v->config;
     const struct clip_work *u = &d->run;
-    double t0 = j->v->watch ? seconds() : 0;
+    double t0 = j->v->watch ? clock_seconds() : 0;
     for (int f = 0; f < n; f++)
         for (int z = 0; z < c->z_dim; z++)
             for (int y = 0; y < d->latent.h; y++)
@@ -239,7 +232,7 @@ static int enter(struct decode *j, const float *latents, int frames, int t, int 
     if (s->x_in != s->x) /* 2.2: the shortcut of the first level wants its input kept */
         for (int f = 0; f < n; f++)
             memcpy(s->x_in[f], s->x[f], frame_floats(&s->out) * sizeof(float));
-    if (j->v->watch) j->v->watch(j->v->watch_ctx, -1, seconds() - t0);
+    if (j->v->watch) j->v->watch(j->v->watch_ctx, -1, clock_seconds() - t0);
     return 0;
 }
 

@@ -45,6 +45,11 @@ refuse 2 "--height is 70" x -H 70 -o o.y4m
 refuse 2 "5 and 9" x --frames 6 -o o.y4m
 refuse 2 "16" x -W 1 -o o.y4m
 
+# the cap: names, what is above the processor, and that the plan's kernel obeys
+refuse 2 "no processor level" x --device cpu:avx9 -o o.y4m
+refuse 2 "no device" x --device gpu -o o.y4m
+run 0 --plan x $TINY --device cpu:ref -o o.y4m && printed "(ref)"
+
 # planning reads no weights (but their headers), writes nothing, and has an exit code of its own
 run 0 --plan $TINY -o o.y4m && printed "tokens" && printed "attention" && printed "fits"
 run 4 --plan x --size 4096x4096 --frames 4001 -o o.y4m && printed "does not fit"

@@ -2,6 +2,7 @@
  * this picture, reordered once. */
 #include "model/ops/conv.h"
 
+#include "model/base/threads.h"
 #include "model/ops/cpu/onednn.h"
 #include "model/ops/linear.h"
 
@@ -12,6 +13,7 @@ struct conv3d {
     dnnl_stream_t stream;
     dnnl_primitive_t prim;
     dnnl_memory_t x, weight, y, pad; /* pad: scratch, or NULL */
+    int threads; /* that the library saw when it was made */
     void *own; /* packed weights that did not fit the caller's room */
 };
 
@@ -100,8 +102,11 @@ size_t conv3d_scratch_bytes(const struct conv3d_params *p)
     dnnl_primitive_desc_t pd = NULL;
     dnnl_engine_t engine;
     size_t bytes = 0;
+    onednn_ready();
     if (!conv3d_available(p->bf16) || dnnl_engine_create(&engine, dnnl_cpu, 0)) return 0;
+    int threads = onednn_threads(threads_count());
     if (!describe(&pd, &m, p, engine)) bytes = scratch_of(pd);
+    onednn_threads(threads);
     if (pd) dnnl_primitive_desc_destroy(pd);
     descs_free(&m);
     dnnl_engine_destroy(engine);
@@ -118,6 +123,10 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
     if (!c) return err_set(e, ERR_RESOURCE, "no memory for a convolution");
     struct descs m = {NO_DESC, NO_DESC, NO_DESC, NO_DESC};
     dnnl_primitive_desc_t pd = NULL;
+    onednn_ready();
+    threads_as_openmp(true); /* until it is closed: its threads are OpenMP's */
+    c->threads = threads_count();
+    int threads = onednn_threads(c->threads);
     dnnl_status_t r = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
     if (!r) r = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
     if (!r) r = describe(&pd, &m, p, c->engine);
@@ -133,6 +142,7 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
                                c->engine, DNNL_MEMORY_NONE);
     if (pd) dnnl_primitive_desc_destroy(pd);
     descs_free(&m);
+    onednn_threads(threads);
     if (r) {
         conv3d_close(c);
         return onednn_fail(e, "preparing a convolution", r);
@@ -144,6 +154,7 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
 void conv3d_close(struct conv3d *c)
 {
     if (!c) return;
+    threads_as_openmp(false);
     if (c->prim) dnnl_primitive_destroy(c->prim);
     if (c->x) dnnl_memory_destroy(c->x);
     if (c->weight) dnnl_memory_destroy(c->weight);
@@ -166,7 +177,9 @@ int conv3d_run(struct conv3d *c, float *y, const void *x, void *scratch, struct 
         r = dnnl_memory_set_data_handle(c->pad, scratch);
         args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, c->pad};
     }
+    int threads = onednn_threads(c->threads);
     if (!r) r = dnnl_primitive_execute(c->prim, c->stream, n, args);
     if (!r) r = dnnl_stream_wait(c->stream);
+    onednn_threads(threads);
     return r ? onednn_fail(e, "a convolution", r) : 0;
 }

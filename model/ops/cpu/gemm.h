@@ -35,6 +35,7 @@ int gemm_prepare(struct gemm *g, int rows, size_t *scratch, struct err *e);
 int gemm_run(const struct gemm *g, float *y, const void *x, int rows, void *scratch, int worker);
 int gemm_fail(int code, struct err *e);
 const char *gemm_backend(void);
+bool gemm_is_slow(void); /* plain C */
 bool gemm_has_bf16(void);
 
 #endif

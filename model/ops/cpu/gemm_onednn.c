@@ -10,8 +10,10 @@
 #include "model/ops/cpu/gemm.h"
 #include "model/ops/cpu/onednn.h"
 
+#include "model/base/cpu.h"
 #include "model/base/threads.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +66,6 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *pd, const struct gemm_kind 
 {
     mem_desc s = NO_DESC, w = NO_DESC, b = NO_DESC, d = NO_DESC;
     dnnl_primitive_attr_t attr = NULL;
-    int threads = threads_count();
     dnnl_status_t r = desc_make(&s, 2, (dnnl_dims_t){rows, k->in}, type_of(k->type), dnnl_ab);
     if (!r)
         r = desc_make(&w, 2, (dnnl_dims_t){k->in, k->out}, type_of(k->type), dnnl_format_tag_any);
@@ -72,11 +73,11 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *pd, const struct gemm_kind 
     if (!r) r = desc_make(&d, 2, (dnnl_dims_t){rows, k->out}, dnnl_f32, dnnl_ab);
     if (!r) r = dnnl_primitive_attr_create(&attr);
     if (!r) r = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    threads_set(1);
+    int threads = onednn_threads(1);
     if (!r)
         r = matmul_make(pd, REF(s), weight ? weight : REF(w), k->bias ? REF(b) : NULL, REF(d), attr,
                         lib.engine);
-    threads_set(threads);
+    onednn_threads(threads);
     if (attr) dnnl_primitive_attr_destroy(attr);
     desc_free(&s), desc_free(&w), desc_free(&b), desc_free(&d);
     return r;
@@ -98,6 +99,23 @@ static dnnl_status_t describe_opened(dnnl_primitive_desc_t *pd, const struct gem
     if (!r) r = describe(pd, k, rows, dnnl_primitive_desc_query_md(like, dnnl_query_weights_md, 0));
     if (like) dnnl_primitive_desc_destroy(like);
     return r;
+}
+
+static void set_cap(void)
+{
+    static const dnnl_cpu_isa_t most[] = {[CPU_REF] = dnnl_cpu_isa_sse41,
+                                          [CPU_AVX2] = dnnl_cpu_isa_avx2,
+                                          [CPU_AVX512] = dnnl_cpu_isa_avx512_core,
+                                          [CPU_AVX512_BF16] = dnnl_cpu_isa_avx512_core_bf16,
+                                          [CPU_AMX] = dnnl_cpu_isa_avx512_core_amx};
+    enum cpu_level level = cpu_level();
+    if (cpu_capped()) dnnl_set_max_cpu_isa(most[level]); /* fails only when it was used before us */
+}
+
+void onednn_ready(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, set_cap);
 }
 
 static void lib_leave(void)
@@ -124,6 +142,7 @@ static void lib_leave(void)
 /* Every call is paired with lib_leave(), failed or not. */
 static dnnl_status_t lib_enter(void)
 {
+    onednn_ready();
     return lib.users++ > 0 && lib.engine ? dnnl_success
                                          : dnnl_engine_create(&lib.engine, dnnl_cpu, 0);
 }
@@ -220,10 +239,12 @@ static dnnl_status_t pack(struct gemm *g, const void *weight)
     if (!r) r = dnnl_memory_create(&from, REF(plain), lib.engine, (void *)(uintptr_t)weight);
     if (!r) r = reorder_make(&rpd, REF(plain), want, lib.engine);
     if (!r) r = dnnl_primitive_create(&reorder, rpd);
+    int threads = onednn_threads(threads_count()); /* moves numbers: nothing is summed */
     if (!r)
         r = dnnl_primitive_execute(
             reorder, lib.streams[0], 2,
             (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, g->weight}});
+    onednn_threads(threads);
     if (!r) r = dnnl_stream_wait(lib.streams[0]);
     if (reorder) dnnl_primitive_destroy(reorder);
     if (rpd) dnnl_primitive_desc_destroy(rpd);
@@ -356,9 +377,12 @@ const char *gemm_backend(void)
     return text;
 }
 
+bool gemm_is_slow(void) { return false; }
+
 bool gemm_has_bf16(void)
 {
     /* exact flags by value: 2.x and 3.x agree on names, later levels are larger sets */
+    onednn_ready();
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
     unsigned bits = (unsigned)isa, want = (unsigned)dnnl_cpu_isa_avx512_core_bf16;
     return (bits & want) == want;

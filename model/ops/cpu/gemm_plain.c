@@ -117,4 +117,6 @@ int gemm_fail(int code, struct err *e)
 
 const char *gemm_backend(void) { return "plain C (slow: built without oneDNN)"; }
 
+bool gemm_is_slow(void) { return true; }
+
 bool gemm_has_bf16(void) { return false; }

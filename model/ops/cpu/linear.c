@@ -187,4 +187,6 @@ size_t linear_bytes(const struct linear_params *p)
 
 const char *ops_backend(void) { return gemm_backend(); }
 
+bool ops_are_slow(void) { return gemm_is_slow(); }
+
 bool ops_has_bf16(void) { return gemm_has_bf16(); }

@@ -12,6 +12,7 @@ struct linear {
     struct gemm **parts; /* [parts_of(&p)] */
     void *weight; /* own copy of the type, when borrowing cannot use the file's bytes */
     float *bias; /* own fp32 copy, or NULL */
+    int workers; /* that the scratch of the last linear_prepare() is for; 0: none was */
 };
 
 static inline int parts_of(const struct linear_params *p)

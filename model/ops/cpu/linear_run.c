@@ -68,6 +68,13 @@ static size_t run_bytes(const struct linear_params *p, int rows, const struct ro
     return (p->borrow ? input_bytes(p, rows) : 0) + (size_t)threads_count() * room_bytes(r);
 }
 
+/* How many may work in the caller's scratch: the pool may have grown since it was sized. */
+static int workers_of(const struct linear *l)
+{
+    int now = threads_count();
+    return l->workers && l->workers < now ? l->workers : now;
+}
+
 /* The backend's scratch for the largest of the calls that `rows` rows are cut into. l: prepares
  * them; NULL: asks only. */
 static int pad_of(size_t *pad, struct linear *l, const struct linear_params *p, int rows,
@@ -115,6 +122,7 @@ int linear_prepare(struct linear *l, int rows, size_t *scratch, struct err *e)
     size_t pad = 0;
     if (pad_of(&pad, l, &l->p, rows, e) < 0) return -1;
     struct room r = room_of(&l->p, rows, pad);
+    l->workers = threads_count();
     *scratch = run_bytes(&l->p, rows, &r);
     return 0;
 }
@@ -127,6 +135,7 @@ int linear_prepare_chain(struct linear *first, struct linear *second, int rows, 
         pad_of(&pad, second, &second->p, rows, e) < 0)
         return -1;
     struct room r = chain_room(&first->p, &second->p, rows, pad);
+    first->workers = second->workers = threads_count();
     *scratch = run_bytes(&first->p, rows, &r);
     return 0;
 }
@@ -141,7 +150,7 @@ struct linear_job {
     float *end; /* its result */
     const float *x;
     const void *narrow; /* x rounded for all, or NULL: each chunk by itself */
-    int rows, chunk;
+    int rows, chunk, workers;
     char *rooms;
     struct room room;
     int failed; /* the backend's code, of any task */
@@ -236,7 +245,7 @@ static void part_task(void *ctx, int task, int worker)
 
 static int run_tasks(struct linear_job *r, int tasks, void (*task)(void *, int, int), struct err *e)
 {
-    threads_run(tasks, task, r);
+    threads_run_most(r->workers, tasks, task, r);
     return r->failed ? gemm_fail(r->failed, e) : 0;
 }
 
@@ -266,6 +275,7 @@ int linear_run(struct linear *l, float *y, const float *x, int rows, void *scrat
     if (pad_of(&pad, l, &l->p, rows, e) < 0) return -1;
     r.room = room_of(&l->p, rows, pad);
     size_t want = run_bytes(&l->p, rows, &r.room);
+    r.workers = scratch ? workers_of(l) : threads_count();
     if (want && !scratch) {
         owned = scratch = aligned_alloc(64, want);
         if (!owned) return err_set(e, ERR_RESOURCE, "no memory for %zu bytes of scratch", want);
@@ -286,6 +296,7 @@ int linear_run_several(struct linear *const *l, float *const *y, int n, const fl
         if (pad_of(&pad, l[i], &l[i]->p, rows, e) < 0) return -1;
     }
     r.room = room_of(&l[0]->p, rows, pad);
+    r.workers = workers_of(l[0]);
     return run_chunks(&r, scratch, e);
 }
 
@@ -302,5 +313,6 @@ int linear_run_chain(struct linear *first, struct linear *second, float *y, cons
         pad_of(&pad, second, &second->p, rows, e) < 0)
         return -1;
     r.room = chain_room(&first->p, &second->p, rows, pad);
+    r.workers = workers_of(first);
     return run_chunks(&r, scratch, e);
 }

@@ -7,6 +7,25 @@
 
 #include <dnnl.h>
 #include <stdbool.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* Before any other call into the library: tells it the process's cap (model/base/cpu.h), which it takes
+ * only then. Any number of times. */
+void onednn_ready(void);
+
+/* How many threads the library sees from here on, on this thread; returns how many it saw. */
+static inline int onednn_threads(int n)
+{
+#ifdef _OPENMP
+    int before = omp_get_max_threads();
+    omp_set_num_threads(n);
+    return before;
+#else
+    return n;
+#endif
+}
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t mem_desc;

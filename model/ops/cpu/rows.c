@@ -7,16 +7,8 @@
 const struct row_ops *row_ops_pick(void)
 {
 #if defined(__x86_64__)
-    static int level = -1; /* the processor does not change: every thread writes the same */
-    int l = __atomic_load_n(&level, __ATOMIC_RELAXED);
-    if (l < 0) {
-        struct cpu c;
-        cpu_detect(&c);
-        l = (int)c.level;
-        __atomic_store_n(&level, l, __ATOMIC_RELAXED);
-    }
-    if (l >= CPU_AVX512) return &row_ops_avx512;
-    if (l >= CPU_AVX2) return &row_ops_avx2;
+    if (cpu_level() >= CPU_AVX512) return &row_ops_avx512;
+    if (cpu_level() >= CPU_AVX2) return &row_ops_avx2;
 #endif
     return &row_ops_ref;
 }

@@ -1,0 +1,86 @@
+#!/bin/sh
+# Do two commits make the same clips, to the byte? Builds both with the same flags in a temporary folder,
+# makes six clips with each (sizes, counts of frames, methods, solvers, the few-step adapter, precisions)
+# and the latents of every solver after 1 to 13 steps, and prints a table of hashes. For changes that
+# move code; run by hand, on one machine.
+# Usage: same_frames.sh OLD NEW [cmake flags]     commits, branches or tags; exit 1 if a hash differs
+# Environment: THREADS (2) of the clips, JOBS (2) of the builds, KEEP=1 keeps the folder and says where
+set -eu
+[ $# -ge 2 ] || { echo "usage: same_frames.sh OLD NEW [cmake flags]" >&2; exit 2; }
+top=$(cd "$(dirname "$0")/../.." && pwd)
+old=$(git -C "$top" rev-parse --verify "$1^{commit}")
+new=$(git -C "$top" rev-parse --verify "$2^{commit}")
+shift 2
+threads=${THREADS:-2} jobs=${JOBS:-2}
+work=$(mktemp -d)
+leave() {
+    for side in old new; do
+        git -C "$top" worktree remove --force "$work/$side" 2>/dev/null || true
+    done
+    if [ "${KEEP:-}" = 1 ]; then echo "kept: $work"; else rm -rf "$work"; fi
+}
+trap leave EXIT
+trap 'exit 130' INT TERM
+
+for side in old new; do
+    eval "commit=\$$side"
+    git -C "$top" worktree add -q --detach "$work/$side" "$commit"
+    cmake -S "$work/$side" -B "$work/build-$side" -DDITGEN_TESTS=OFF "$@" >"$work/$side.log" 2>&1 &&
+        cmake --build "$work/build-$side" -j "$jobs" >>"$work/$side.log" 2>&1 ||
+        { tail -n 20 "$work/$side.log" >&2; echo "$side ($commit) does not build" >&2; exit 1; }
+done
+
+# name, then flags; a case that neither commit knows is a mistake here, so it fails
+cases='
+dense        --size 128x128 --frames 9 --steps 4 --solver unipc
+wide         --size 256x96 --frames 13 --steps 2 --solver euler
+one-frame    --size 192x192 --frames 1 --steps 5 --solver dpmpp
+window       --size 160x160 --frames 17 --steps 3 --attention window --window-tiles 1
+turbo        --size 96x96 --frames 5 --turbo
+long-text    --size 96x64 --frames 5 --steps 3 --long-text --guidance-scale 1
+'
+prompt='a rocket flies up in outer space'
+bad=0
+run() { # side, file of latents or empty, output, flags
+    side=$1 latents=$2 out=$3
+    shift 3
+    "$work/build-$side/app/ditgen" "$prompt" -q -y --seed 11 -t "$threads" -o "$out" ${latents:+--save-latents "$latents"} "$@" >"$work/run.log" 2>&1 ||
+        { echo "$side: ditgen $* failed: $(tail -n 1 "$work/run.log")" >&2; exit 1; }
+}
+frames_hash() { # of a y4m file, without its first line, which may name settings
+    tail -n +2 "$1" | sha256sum | cut -c 1-16
+}
+# the data of a .safetensors file: its header may gain keys
+latents_hash() {
+    n=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
+    tail -c "+$((n + 9))" "$1" | sha256sum | cut -c 1-16
+}
+row() { # name, hash of old, hash of new
+    if [ "$2" = "$3" ]; then same=same; else same=DIFFERS bad=1; fi
+    printf '%-28s %s  %s  %s\n' "$1" "$2" "$3" "$same"
+}
+echo "old $old"
+echo "new $new"
+"$work/build-new/app/ditgen" --version
+for precision in fp32 bf16; do
+    while read -r name flags; do
+        [ -n "$name" ] || continue
+        for side in old new; do
+            # shellcheck disable=SC2086 # flags are words
+            run $side "" "$work/$side.y4m" --precision $precision $flags
+        done
+        row "$name $precision" "$(frames_hash "$work/old.y4m")" "$(frames_hash "$work/new.y4m")"
+    done <<END
+$cases
+END
+done
+for solver in $("$work/build-old/app/ditgen" list solvers | sed -n 's/^  *\([a-z][a-z0-9_-]*\) .*/\1/p'); do
+    for steps in 1 2 3 5 8 13; do
+        for side in old new; do
+            run $side "$work/$side.safetensors" "$work/$side.y4m" --precision fp32 --size 64x64 --frames 5 --solver "$solver" --steps $steps
+        done
+        row "$solver, $steps steps" "$(latents_hash "$work/old.safetensors")" "$(latents_hash "$work/new.safetensors")"
+    done
+done
+[ $bad = 0 ] && echo "all the same" || echo "some differ"
+exit $bad
