@@ -20,11 +20,8 @@ frames = 33
 fps = 16
 steps = 30
 guidance_scale = 4
-flow_shift = {shift:g}
+flow_shift = {shifts}
 negative_prompt = ""
-"""
-SIZE_INI = """[defaults from {tokens} tokens]
-flow_shift = {shift:g}
 """
 TURBO_INI = """[turbo]
 steps = {steps}
@@ -72,7 +69,7 @@ def write(folder, tokenizer, encoder, dit, vae, lora=None, turbo_steps=4):
     if lora:
         (folder / "transformer_turbo").mkdir(exist_ok=True)
         save_file(lora, folder / "transformer_turbo/pytorch_lora_weights.safetensors", metadata=dict(format="pt"))
-    ini = INI.format(shift=SHIFTS[0][1]) + "".join(SIZE_INI.format(tokens=n, shift=s) for n, s in SHIFTS[1:])
+    ini = INI.format(shifts=", ".join(f"{s:g}@{n}" if n else f"{s:g}" for n, s in SHIFTS))
     (folder / "ditgen.ini").write_text(ini + (TURBO_INI.format(steps=turbo_steps) if lora else ""))
 
 
