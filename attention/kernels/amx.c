@@ -24,6 +24,7 @@
 #define flash_pad_k(d) (((d) + 31) / 32 * 32)
 #define flash_pad_v(d) flash_pad_k(d)
 #include "attention/kernels/amx_tile.h"
+#define FLASH_FETCH_V 16
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/cpu_bf16.h"
 

@@ -16,6 +16,7 @@
 #define FLASH_KB 128
 #define flash_pad_k(d) (((d) + 1) / 2 * 2)
 #define flash_pad_v(d) (((d) + VLEN - 1) / VLEN * VLEN)
+#define FLASH_FETCH_V FLASH_NR
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/cpu_bf16.h"
 

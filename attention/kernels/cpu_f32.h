@@ -13,6 +13,7 @@
 typedef float packed;
 #define flash_pad_k(d) (d)
 #define flash_pad_v(d) (((d) + VLEN - 1) / VLEN * VLEN)
+#define FLASH_FETCH_V FLASH_NR
 #include "attention/kernels/cpu_flash.h"
 #include "attention/kernels/cpu_pack.h"
 

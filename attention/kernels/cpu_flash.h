@@ -6,6 +6,7 @@
  *   FLASH_KB   keys of a chunk (whole panels)   FLASH_QB  rows of any task, at most
  *   FLASH_P    1: probabilities are stored apart, packed
  *   packed     element of packed q, k, v        flash_pad_k(d), flash_pad_v(d): padded head_dim
+ *   FLASH_FETCH_V  channels of a panel of packed v
  *   FLASH_ENTER, FLASH_LEAVE  optional: what a thread does round a task
  * and then defines the six static functions declared below.
  *
@@ -50,6 +51,7 @@ struct flash_keys {
     int column, n;
 };
 struct flash_chunk {
+    float *biases; /* [KB] of its panels */
     int n, runs;
     struct flash_panel panel[FLASH_PANELS];
     struct flash_keys run[FLASH_PANELS]; /* the same keys, in the fewest pieces */
@@ -65,7 +67,7 @@ struct flash_worker {
     float *l; /* [QB, VLEN] running sum, a lane each */
     float *rowmax; /* [SUB, VLEN] of this chunk, a lane each */
     float *alpha; /* [SUB] */
-    float *bias; /* [KB] */
+    float *bias[2]; /* [KB] of one chunk each */
     float *rows; /* [max(MR, NR), d] gathered by an order */
     /* when a job may need them: */
     packed *k, *v; /* panels of keys that a row names, [KB, pad_k] and [KB, pad_v] */
@@ -169,7 +171,8 @@ static void flash_carve_worker(const struct flash *f, struct flash_worker *w, un
     w->l = arena_take(a, qb * VLEN * sizeof *w->l);
     w->rowmax = arena_take(a, sub * VLEN * sizeof *w->rowmax);
     w->alpha = arena_take(a, sub * sizeof *w->alpha);
-    w->bias = arena_take(a, kb * sizeof *w->bias);
+    w->bias[0] = arena_take(a, kb * sizeof(float));
+    w->bias[1] = arena_take(a, kb * sizeof(float));
     w->rows = arena_take(a, rows * d * sizeof *w->rows);
     size_t picked = needs & (ATTN_NEED_COLUMNS | ATTN_NEED_BLOCKS) ? kb : 0;
     w->k = arena_take(a, picked * (size_t)f->dk * sizeof *w->k);

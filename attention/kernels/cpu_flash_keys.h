@@ -16,6 +16,17 @@ static const float *flash_rows(const struct heads *t, int head, const struct att
     return tmp;
 }
 
+/* Asks for rows of positions [at, at + n) ahead of time: they are far apart, and come from memory. */
+static void flash_fetch_rows(const struct heads *t, int head, const struct attn_order *o, int plan,
+                             int at, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const float *x = heads_at(t, attn_token(o, plan, at + i), head);
+        for (int c = 0; c < t->dim; c += 16)
+            __builtin_prefetch(x + c, 0, 2);
+    }
+}
+
 static void flash_pack_keys(const struct flash *f, struct flash_worker *w, int head, int panel)
 {
     const struct attn_job *j = f->j;
@@ -24,6 +35,9 @@ static void flash_pack_keys(const struct flash *f, struct flash_worker *w, int h
     int plan = flash_plan(f, head), h = attn_head(f->p, f->first + head);
     packed *k = f->k + (keys + (size_t)key) * (size_t)f->dk, *v = f->v + keys * (size_t)f->dv;
     const float *x = flash_rows(&j->k, h, &f->p->k_order, plan, key, n, w->rows, &stride);
+    int ahead = flash_min(FLASH_NR, f->p->k.len - key - n);
+    flash_fetch_rows(&j->k, h, &f->p->k_order, plan, key + n, ahead);
+    if (j->o.at) flash_fetch_rows(&j->v, h, &f->p->k_order, plan, key + n, ahead);
     flash_pack_k(f, k, x, stride, n);
     if (!j->o.at) return; /* the mass alone */
     x = flash_rows(&j->v, h, &f->p->k_order, plan, key, n, w->rows, &stride);
@@ -108,7 +122,7 @@ static void flash_pack_picked(const struct flash *f, struct flash_worker *w, str
         struct flash_panel *p = &c->panel[c->n++];
         *p = (struct flash_panel){.k = k, .key = (size_t)at, .hi = n};
         if (!f->p->key_bias && n == FLASH_NR) continue;
-        float *b = w->bias + at;
+        float *b = c->biases + at;
         for (int i = 0; i < FLASH_NR; i++) {
             b[i] = i < n ? 0.0f : -INFINITY;
             if (i < n && f->p->key_bias)

@@ -49,7 +49,12 @@ static void flash_task(void *ctx, int task, int worker)
 {
     const struct flash *f = ctx;
     if (f->by_rows) {
-        flash_one_task(f, &f->tasks[f->order[task]], worker);
+        int after = task + threads_count(); /* the next one here, if all take as long */
+        const struct flash_task *t = &f->tasks[f->order[task]],
+                                *next = after < f->n_tasks ? &f->tasks[f->order[after]] : t;
+        int plan = flash_plan(f, next->head), head = attn_head(f->p, f->first + next->head);
+        flash_fetch_rows(&f->j->q, head, &f->p->q_order, plan, next->q0, next->n);
+        flash_one_task(f, t, worker);
         return;
     }
     int block = flash_dense_block(f), parts = (f->p->q.len + block - 1) / block;
@@ -78,7 +83,7 @@ static void flash_part_mass(struct flash_now *t, float *mass, float share)
     int tile = 0, first = 0;
     for (int key = 0; key < f->p->k.len; key += FLASH_NR) {
         int hi = flash_min(FLASH_NR, f->p->k.len - key);
-        float *b = t->w.bias + c->n * FLASH_NR;
+        float *b = c->biases + c->n * FLASH_NR;
         flash_bias(f, b, key, 0, hi);
         c->panel[c->n++] = (struct flash_panel){
             .k = t->k + (size_t)key * (size_t)f->dk, .key = (size_t)key, .bias = b, .hi = hi};

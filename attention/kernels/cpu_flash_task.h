@@ -3,7 +3,8 @@
 struct flash_now { /* a task under way */
     const struct flash *f;
     struct flash_worker w;
-    struct flash_chunk c;
+    struct flash_chunk c,
+        before; /* being filled; full, to be computed while the next one's keys come */
     const packed *k, *v; /* of this head */
     int head, plan, row, rows; /* head: of the tensors */
     bool record, alive; /* whether a chunk's largest scores matter, and did */
@@ -20,10 +21,27 @@ static bool flash_near(const struct flash_now *t, int at, int rows)
     return near;
 }
 
-static void flash_flush(struct flash_now *t)
+/* Fetches panels [from, to) of a chunk: rows of a plan jump where no hardware looks ahead. */
+static void flash_fetch(const struct flash_now *t, const struct flash_chunk *c, int from, int to)
 {
     const struct flash *f = t->f;
-    struct flash_chunk *c = &t->c;
+    size_t len = (size_t)(f->panels + f->means) * FLASH_NR, line = 64 / sizeof(packed);
+    for (int i = from; i < to; i++) {
+        for (size_t x = 0; x < (size_t)f->dk * FLASH_NR; x += line)
+            __builtin_prefetch(c->panel[i].k + x, 0, 2);
+        for (int c0 = 0; c0 < f->dv; c0 += FLASH_FETCH_V) {
+            const packed *v = t->v + (size_t)c0 * len + c->panel[i].key * FLASH_FETCH_V;
+            for (size_t x = 0; x < (size_t)FLASH_FETCH_V * FLASH_NR; x += line)
+                __builtin_prefetch(v + x, 0, 2);
+        }
+    }
+}
+
+/* All rows over one chunk; next: whose panels to fetch meanwhile, or NULL. */
+static void flash_compute(struct flash_now *t, struct flash_chunk *c,
+                          const struct flash_chunk *next)
+{
+    const struct flash *f = t->f;
     const packed *v = t->v;
     size_t len = (size_t)(f->panels + f->means) * FLASH_NR;
     if (c->picked) {
@@ -33,12 +51,34 @@ static void flash_flush(struct flash_now *t)
     }
     for (int at = 0; c->n && at < t->rows; at += FLASH_SUB) {
         int n = flash_min(FLASH_SUB, t->rows - at);
+        if (next) flash_fetch(t, next, next->n * at / t->rows, next->n * (at + n) / t->rows);
         flash_scores(f, &t->w, c, at, n);
         if (t->record && !t->alive) t->alive = flash_near(t, at, n);
         flash_probs(f, &t->w, c, at, n);
         flash_values(f, &t->w, c, v, len, at, n);
     }
     c->n = c->runs = c->picked = 0;
+}
+
+/* The chunk is full, or picked: compute the one before it, then this one if there is no more to
+ * come or nothing to fetch. */
+static void flash_turn(struct flash_now *t)
+{
+    bool fetch = !t->c.picked && !t->f->p->all;
+    flash_compute(t, &t->before, fetch ? &t->c : NULL);
+    if (!fetch) {
+        flash_compute(t, &t->c, NULL);
+        return;
+    }
+    struct flash_chunk free = {.biases = t->before.biases};
+    t->before = t->c;
+    t->c = free;
+}
+
+static void flash_flush(struct flash_now *t)
+{
+    flash_compute(t, &t->before, NULL);
+    flash_compute(t, &t->c, NULL);
 }
 
 /* Adds keys [lo, hi) of the panel that starts at `key`; bias [NR], or NULL. */
@@ -53,13 +93,13 @@ static void flash_push(struct flash_now *t, size_t key, int lo, int hi, const fl
         last->n += hi - lo;
     else
         c->run[c->runs++] = (struct flash_keys){key + (size_t)lo, column, hi - lo};
-    if (++c->n == FLASH_PANELS) flash_flush(t);
+    if (++c->n == FLASH_PANELS) flash_turn(t);
 }
 
 static void flash_pick(struct flash_now *t, int position)
 {
     t->w.pick[t->c.picked] = position;
-    if (++t->c.picked == FLASH_KB) flash_flush(t);
+    if (++t->c.picked == FLASH_KB) flash_turn(t);
 }
 
 /* Positions [k0, k1). */
@@ -71,7 +111,7 @@ static void flash_add(struct flash_now *t, int k0, int k1)
         int lo = key < k0 ? k0 - key : 0, hi = flash_min(FLASH_NR, k1 - key);
         float *b = NULL;
         if (t->f->p->key_bias || lo > 0 || hi < FLASH_NR) {
-            b = t->w.bias + t->c.n * FLASH_NR;
+            b = t->c.biases + t->c.n * FLASH_NR;
             flash_bias(t->f, b, key, lo, hi);
         }
         flash_push(t, (size_t)key, lo, hi, b);
@@ -124,7 +164,7 @@ static void flash_mean_tiles(struct flash_now *t)
     const struct flash *f = t->f;
     const struct attn_plan *p = f->p;
     for (int first = 0; first < p->k.n; first += FLASH_NR) {
-        float *b = t->w.bias + t->c.n * FLASH_NR;
+        float *b = t->c.biases + t->c.n * FLASH_NR;
         int lo = FLASH_NR, hi = 0;
         for (int i = 0; i < FLASH_NR; i++) {
             int tile = first + i, n = 0;
@@ -174,6 +214,18 @@ static void flash_part(struct flash_now *t)
     if (f->means) flash_copy_sums(f, sums, then, t->rows);
 }
 
+/* bf16_round() without a branch, so that it vectorises */
+ALWAYS_INLINE float flash_round(float x)
+{
+    uint32_t u, nan;
+    memcpy(&u, &x, 4);
+    nan = (u & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu : 0;
+    u = (((u & 0xffff0000u) | 0x400000u) & nan) |
+        ((u + 0x7fffu + ((u >> 16) & 1)) & 0xffff0000u & ~nan);
+    memcpy(&x, &u, 4);
+    return x;
+}
+
 static void flash_write(const struct flash_now *t, int i, int token, float inv)
 {
     const struct flash *f = t->f;
@@ -187,11 +239,12 @@ static void flash_write(const struct flash_now *t, int i, int token, float inv)
     } else if (!round) {
         for (int c = 0; c < f->d; c++)
             o[c] += src[c] * inv;
+    } else if (!j->accumulate) {
+        for (int c = 0; c < f->d; c++)
+            o[c] = flash_round(src[c] * inv);
     } else {
-        for (int c = 0; c < f->d; c++) {
-            float x = bf16_round(src[c] * inv);
-            o[c] = j->accumulate ? bf16_round(o[c] + x) : x;
-        }
+        for (int c = 0; c < f->d; c++)
+            o[c] = flash_round(o[c] + flash_round(src[c] * inv));
     }
 }
 
@@ -214,7 +267,7 @@ static void flash_write_residual(const struct flash_now *t, int i, int token, fl
             ((uint16_t *)residual)[c] = f32_to_bf16(x - part[c]);
         else
             ((float *)residual)[c] = x - part[c];
-        o[c] = round ? bf16_round(x) : x;
+        o[c] = round ? flash_round(x) : x;
     }
 }
 
@@ -245,6 +298,8 @@ static void flash_begin(struct flash_now *t, const struct flash *f, const struct
     t->k = f->k + keys * (size_t)f->dk;
     t->v = f->v + keys * (size_t)f->dv;
     flash_worker_of(f, &t->w, worker);
+    t->c.biases = t->w.bias[0];
+    t->before.biases = t->w.bias[1];
     for (int i = 0; i < task->n; i += FLASH_MR) {
         int n = flash_min(FLASH_MR, task->n - i);
         const float *q = flash_rows(&f->j->q, t->head, &f->p->q_order, t->plan, task->q0 + i, n,
@@ -263,6 +318,7 @@ static void flash_one_task(const struct flash *f, const struct flash_task *task,
     memset(t.w.l, 0, (size_t)rows * VLEN * sizeof *t.w.l);
     memset(t.w.o, 0, (size_t)rows * (size_t)f->dv * sizeof *t.w.o);
     t.record = f->j->alive != NULL;
+    flash_fetch_rows(&f->j->o, t.head, &f->p->q_order, t.plan, task->q0, task->n);
     FLASH_ENTER();
     flash_tiles(&t);
     if (!f->gather || f->j->alive) flash_columns(&t);

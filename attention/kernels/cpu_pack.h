@@ -90,7 +90,12 @@ ALWAYS_INLINE void pack_narrow(uint16_t *dst, int want, int want_rows, const flo
     for (int j = 0; j < want_rows; j++, dst += want) {
         int n = j < rows ? d : 0;
         const float *x = src + (j < rows ? (size_t)j * stride : 0);
-        for (int c = 0; c < n; c++) {
+        int c = 0;
+#if defined(VH_STORE)
+        for (; c + 2 * VLEN <= n; c += 2 * VLEN)
+            vh_store(dst + c, v_load(x + c), v_load(x + c + VLEN));
+#endif
+        for (; c < n; c++) {
             uint32_t u, nan;
             memcpy(&u, x + c, 4);
             nan = (u & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu
@@ -98,7 +103,7 @@ ALWAYS_INLINE void pack_narrow(uint16_t *dst, int want, int want_rows, const flo
             dst[c] = (uint16_t)((((u >> 16) | 0x40) & nan) |
                                 (((u + 0x7fffu + ((u >> 16) & 1)) >> 16) & ~nan));
         }
-        for (int c = n; c < want; c++)
+        for (c = n; c < want; c++)
             dst[c] = 0;
     }
 }

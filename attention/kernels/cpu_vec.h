@@ -174,6 +174,9 @@ ALWAYS_INLINE vec v_exp2(vec x, int degree)
 
 /* Pairs of bf16, for the kernels that multiply them; a lane gets
  * acc + a.even * b.even + a.odd * b.odd. */
+#if defined(FLASH_EMULATE) || defined(__AVX512BF16__)
+#define VH_STORE /* there is vh_store(); its instruction takes denormals for 0, as vh_dot()'s does */
+#endif
 #if defined(FLASH_EMULATE)
 typedef struct {
     uint16_t pair[VLEN][2];
