@@ -5,6 +5,7 @@
 #include "model/base/json.h"
 #include "model/ops/linear.h"
 #include "model/weights/weights.h"
+#include "model/text/unicode.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -214,5 +215,7 @@ void model_frames_near(const struct model_info *m, int v, int *below, int *above
 const char *model_backend(void) { return ops_backend(); }
 
 bool model_is_slow(void) { return ops_are_slow(); }
+
+size_t model_text_fault(const char *text) { return utf8_fault(text, strlen(text)); }
 
 bool model_has_bf16(void) { return ops_has_bf16(); }

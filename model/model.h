@@ -33,6 +33,8 @@ int model_info_read(struct model_info *m, const char *dir, struct err *e);
 
 /* "oneDNN 2.6.3", or plain C: what multiplies matrices. Static storage. */
 const char *model_backend(void);
+/* Offset of the first byte of text that is no UTF-8, which prompts must be; its length: there is none. */
+size_t model_text_fault(const char *text);
 bool model_is_slow(void); /* by plain C: many times slower than this processor can */
 /* This build and processor multiply bf16 natively: what --precision auto asks. */
 bool model_has_bf16(void);

@@ -30,6 +30,7 @@ enum setting_use { /* bits; settings.def says what they mean */
                    BY_SIZE = 4,
                    SPELLING = 8,
                    COMMAND = 16,
+                   UTF8 = 32,
 };
 
 struct setting {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/lib/by_size.h"
+#include "model/model.h"
 
 static int no_memory(struct err *e)
 {
@@ -31,10 +32,25 @@ void settings_drop(struct setting_value *v, const struct setting *row)
     clear(v, row);
 }
 
+/* Bytes of another encoding would be damaged in silence, and stored so. */
+static int check_utf8(const struct setting *row, const char *value, struct err *e)
+{
+    size_t at = model_text_fault(value), shown = at < 20 ? at : 20;
+    if (!value[at]) return 0;
+    while (shown > 0 && ((unsigned char)value[at - shown] & 0xc0) == 0x80)
+        shown--; /* from the beginning of a letter on */
+    return err_set(e, ERR_USAGE,
+                   "%s is not UTF-8: byte 0x%02X at position %zu%s%.*s%s; iconv -f latin1 -t utf8 "
+                   "makes it so from Latin-1",
+                   row->option.name, (unsigned char)value[at], at + 1, shown ? ", behind '" : "",
+                   (int)shown, value + at - shown, shown ? "'" : "");
+}
+
 int settings_put(struct setting_value *v, const struct setting *row, const char *value,
                  struct err *e)
 {
     char *list = NULL;
+    if (row->use & UTF8 && check_utf8(row, value, e) < 0) return -1;
     if (row->check && row->check(value, e) < 0) return -1;
     if (row->use & BY_SIZE && strchr(value, '@')) {
         if (by_size_check(&row->option, value, e) < 0) return -1;

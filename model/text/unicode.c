@@ -39,17 +39,19 @@ size_t utf8_put(char out[4], uint32_t c)
     return n;
 }
 
-bool utf8_valid(const char *s, size_t n)
+size_t utf8_fault(const char *s, size_t n)
 {
     for (size_t i = 0; i < n;) {
         uint32_t c;
         size_t k = utf8_read(&c, s + i, n - i);
-        if (c >= 0xD800 && c < 0xE000) return false;
-        if (c == RUNE_REPLACEMENT && (k != 3 || (unsigned char)s[i] != 0xEF)) return false;
+        if (c >= 0xD800 && c < 0xE000) return i;
+        if (c == RUNE_REPLACEMENT && (k != 3 || (unsigned char)s[i] != 0xEF)) return i;
         i += k;
     }
-    return true;
+    return n;
 }
+
+bool utf8_valid(const char *s, size_t n) { return utf8_fault(s, n) == n; }
 
 bool rune_is_white_space(uint32_t c)
 {

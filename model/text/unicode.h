@@ -16,7 +16,10 @@
 size_t utf8_read(uint32_t *c, const char *s, size_t n);
 /* Returns the length. Surrogates and numbers above 10FFFF are written as RUNE_REPLACEMENT. */
 size_t utf8_put(char out[4], uint32_t c);
-bool utf8_valid(const char *s, size_t n); /* strict: no surrogates, no overlong forms */
+/* Strict: no surrogates, no overlong forms. utf8_fault: offset of the first byte that is none; n: there is
+ * none. */
+bool utf8_valid(const char *s, size_t n);
+size_t utf8_fault(const char *s, size_t n);
 
 bool rune_is_space(uint32_t c); /* Python's str.isspace: White_Space and 1C..1F */
 bool rune_is_white_space(uint32_t c); /* property White_Space: \s, Rust's is_whitespace */
