@@ -4,7 +4,7 @@
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 need="gcc cmake make pkg-config libdnnl-dev libavformat-dev libavcodec-dev libavutil-dev
-libswscale-dev libiniparser-dev"
+libswscale-dev"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then

@@ -35,7 +35,7 @@ compiles() { # text of a C file; what is wrong with it goes to standard output
 }
 for h in $(echo "$files" | grep '\.h$'); do
     case $h in *_simd.h | *_body.h | attention/kernels/cpu_*.h | model/vae/kernels/*.h) continue ;; esac # one file a processor level, with its flags
-    optional=$(grep -E '^#include <(libav|iniparser|cuda|cudnn|dnnl)' "$h" || true)
+    optional=$(grep -E '^#include <(libav|cuda|cudnn|dnnl)' "$h" || true)
     if [ -n "$optional" ] && ! compiles "$optional" >/dev/null; then
         echo "$h: not compiled alone, its library is not installed"
         continue

@@ -19,5 +19,5 @@ echo "== AddressSanitizer and UndefinedBehaviorSanitizer"
 build build-sanitize -DDITGEN_SANITIZE=ON
 ctest --test-dir "$top/build-sanitize" --output-on-failure -j "$jobs"
 echo "== minimal build: compiler, CMake and libc only"
-build build-minimal -DDITGEN_ONEDNN=OFF -DDITGEN_LIBAV=OFF -DDITGEN_INIPARSER=OFF
+build build-minimal -DDITGEN_ONEDNN=OFF -DDITGEN_LIBAV=OFF
 ctest --test-dir "$top/build-minimal" --output-on-failure -j "$jobs"

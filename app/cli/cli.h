@@ -20,6 +20,7 @@ struct cli {
     bool yes, plan, quiet, help, version;
     bool seed_drawn; /* nobody gave one */
     double state_every; /* seconds between states; 0: none are kept */
+    char warning[320]; /* of what was read, to be said once; "": none */
     int verbose;
     int progress; /* 0: bar or lines; 1: json */
     /* words without a flag */

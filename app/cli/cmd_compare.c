@@ -1,5 +1,6 @@
 /* compare: how far two clips, PNG folders or latents are apart. Figures: app/clips/quality.h. */
 #include "app/cli/cmd.h"
+#include "app/cli/input.h"
 #include "app/clips/latents.h"
 #include "app/clips/quality.h"
 #include "app/clips/writer.h"
@@ -187,23 +188,41 @@ out:
     return rc;
 }
 
-static bool is_latents(const char *path)
+/* By the name; what came out of a pipe by how it begins: a length, then a JSON object. */
+static bool is_latents(const struct input *in)
 {
     static const char suffix[] = ".safetensors";
-    size_t n = strlen(path), m = sizeof suffix - 1;
-    return n > m && strcmp(path + n - m, suffix) == 0;
+    unsigned char head[9];
+    size_t n = strlen(in->given), m = sizeof suffix - 1;
+    if (in->fd < 0) return n > m && strcmp(in->given + n - m, suffix) == 0;
+    return input_head(in, head, sizeof head) == sizeof head && !head[7] && head[8] == '{';
+}
+
+static int compare(const struct input *a, const struct input *b, bool json, struct err *e)
+{
+    const struct compare_args args = {.a = a->path, .b = b->path, .json = json};
+    if (is_latents(a) != is_latents(b))
+        return err_set(e, ERR_USAGE, "%s and %s: latents compare with latents, clips with clips",
+                       a->given, b->given);
+    int rc = is_latents(a) ? compare_latents(&args, e) : compare_clips(&args, e);
+    if (rc == 0) return 0;
+    input_blame(a, e);
+    return input_blame(b, e);
 }
 
 int cmd_compare(int argc, char **argv, struct err *e)
 {
     struct compare_args args;
+    struct input a = {.fd = -1}, b = {.fd = -1};
     if (parse_args(&args, argc, argv, e) < 0) return -1;
     if (args.help) {
         fputs(USAGE, stdout);
         return 0;
     }
-    if (is_latents(args.a) != is_latents(args.b))
-        return err_set(e, ERR_USAGE, "%s and %s: latents compare with latents, clips with clips",
-                       args.a, args.b);
-    return is_latents(args.a) ? compare_latents(&args, e) : compare_clips(&args, e);
+    int rc = input_open(&a, args.a, e);
+    if (rc == 0) rc = input_open(&b, args.b, e);
+    if (rc == 0) rc = compare(&a, &b, args.json, e);
+    input_close(&a);
+    input_close(&b);
+    return rc;
 }

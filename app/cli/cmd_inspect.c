@@ -8,6 +8,7 @@
 #include "app/lib/assets.h"
 #include "app/cli/cmd.h"
 #include "app/lib/settings.h"
+#include "app/cli/input.h"
 #include "app/cli/progress.h"
 #include "model/base/json.h"
 #include "model/model.h"
@@ -209,5 +210,11 @@ int cmd_inspect(int argc, char **argv, struct err *e)
     if (argc == 2 && argv[1][0] == '-')
         return err_set(e, ERR_USAGE, "unknown flag %.60s of inspect", argv[1]);
     if (assets_model(path, argc == 2 ? argv[1] : NULL, e) < 0) return -1;
-    return path_is_dir(path) ? inspect_folder(path, e) : inspect_file(path, e);
+    if (path_is_dir(path)) return inspect_folder(path, e);
+    struct input in;
+    if (input_open(&in, path, e) < 0) return -1;
+    int rc = inspect_file(in.path, e);
+    if (rc < 0) input_blame(&in, e);
+    input_close(&in);
+    return rc;
 }

@@ -7,7 +7,6 @@
 
 #include "app/lib/assets.h"
 #include "app/cli/cmd.h"
-#include "app/cli/profile.h"
 #include "app/clips/writer.h"
 #include "model/model.h"
 #include "sched/sched.h"
@@ -72,7 +71,7 @@ static void list_profiles(void)
     char dir[ASSETS_PATH], *names[64];
     int n = 0;
     struct err ignored;
-    if (!profile_supported() || assets_find(dir, "profiles", &ignored) < 0) return;
+    if (assets_find(dir, "profiles", &ignored) < 0) return;
     DIR *d = opendir(dir);
     if (!d) return;
     for (struct dirent *x; n < (int)ARRAY_LEN(names) && (x = readdir(d)) != NULL;) {

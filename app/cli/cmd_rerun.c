@@ -6,9 +6,9 @@
 #include "app/cli/cmd.h"
 #include "app/cli/generate.h"
 #include "app/cli/help.h"
+#include "app/cli/input.h"
 #include "app/cli/profile.h"
 #include "app/clips/writer.h"
-#include "model/base/file_map.h"
 
 static bool has_suffix(const char *path, const char *suffix)
 {
@@ -16,23 +16,37 @@ static bool has_suffix(const char *path, const char *suffix)
     return n > k && strcmp(path + n - k, suffix) == 0;
 }
 
-/* Settings of a clip, a folder of PNG files, or a text file of them. Heap. */
-static int stored_settings(char **text, const char *path, struct err *e)
+/* A text of settings rather than a clip: by its name, or, for what came out of a pipe, by how it
+ * begins. */
+static bool is_text(const struct input *in)
 {
-    size_t len;
+    unsigned char head[8];
+    size_t n = input_head(in, head, sizeof head);
+    return has_suffix(in->given, ".ini") || (n == sizeof head && memcmp(head, "[ditgen]", n) == 0);
+}
+
+static int of_clip(char **text, const char *path, struct err *e)
+{
     struct clip clip = {0};
-    if (has_suffix(path, ".ini")) {
-        if (file_read(text, &len, path, 1 << 20, e) < 0) return -1;
-        if (strlen(*text) == len) return 0;
-        free(*text);
-        return err_set(e, ERR_INPUT, "%s: holds a NUL byte: this is no text file", path);
-    }
     if (clip_read(&clip, path, false, e) < 0) return -1;
     *text = clip.settings;
     clip.settings = NULL;
     clip_fini(&clip);
     if (!*text) return err_set(e, ERR_INPUT, "%s: carries no settings of ditgen", path);
     return 0;
+}
+
+/* Settings of a clip, a folder of PNG files, or a text file of them. Heap. */
+static int stored_settings(char **text, const char *path, struct err *e)
+{
+    size_t len;
+    struct input in;
+    if (input_open(&in, path, e) < 0) return -1;
+    int rc = is_text(&in) ? input_text(text, &len, in.path, CLIP_MAX_SETTINGS, e)
+                          : of_clip(text, in.path, e);
+    if (rc < 0) input_blame(&in, e);
+    input_close(&in);
+    return rc;
 }
 
 /* A clip names its model, not the folder it lay in. */

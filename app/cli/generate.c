@@ -146,6 +146,7 @@ static int prepare(struct cli *c, struct ditgen **d, struct progress *p, struct 
     char note[256];
     if (ditgen_open(d, settings_text(c->settings, SET_MODEL), &de) < 0) return from_library(e, &de);
     if (cli_resolve(c, *d, note, e) < 0) return -1;
+    if (c->warning[0]) progress_say(p, "warning: %s", c->warning);
     if (note[0]) progress_say(p, "%s", note);
     return 0;
 }

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "app/cli/cli.h"
-#include "app/cli/profile.h"
 #include "app/clips/writer.h"
 #include "model/model.h"
 
@@ -144,6 +143,5 @@ void help_version(FILE *to)
     fputs("writers        ", to);
     for (int i = 0; i < writer_kind_count(); i++)
         fprintf(to, " %s", writer_kind_at(i)->name);
-    fprintf(to, "\nprofiles        %s\n",
-            profile_supported() ? "yes" : "no (built without iniparser)");
+    fputc('\n', to);
 }

@@ -1,20 +1,17 @@
-/* Settings from .ini files through iniparser: --profile NAME (assets/profiles/NAME.ini) and
- * --config FILE. Keys stand before any section or under [ditgen]. Unknown sections and keys, bad
- * values and lines that are no ini are refused with file and line or section.
- *
- * Without iniparser (minimal build) both are refused in one line; what ditgen stores in clips and
- * the ditgen.ini beside a model are read by ini.h in every build. Errors: ERR_USAGE, ERR_INPUT. */
+/* Settings from .ini text: --profile NAME (assets/profiles/NAME.ini), --config FILE, and what clips
+ * carry. Keys stand before any section or under [ditgen], in any case. Unknown sections and keys,
+ * bad values and lines that are no ini are refused with file and line. Errors: ERR_USAGE (no such
+ * profile), ERR_INPUT, ERR_RESOURCE. */
 #ifndef DITGEN_APP_PROFILE_H
 #define DITGEN_APP_PROFILE_H
 
 #include "app/lib/settings.h"
 
-bool profile_supported(void);
 /* A profile by name; one that does not exist is refused with the names there are. */
 int profile_load(struct ditgen_settings *s, const char *name, struct err *e);
+/* A file or a pipe, read once. */
 int profile_load_file(struct ditgen_settings *s, enum layer layer, const char *path, struct err *e);
-
-/* The text that clips carry (settings_text), by the small reader: works in every build. */
+/* The text that clips carry (settings_dump); name is for messages. */
 int profile_from_clip(struct ditgen_settings *s, enum layer layer, const char *text,
                       const char *name, struct err *e);
 

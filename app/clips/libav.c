@@ -112,6 +112,13 @@ static int open_filter(struct libav *s)
     return av_bsf_init(s->filter);
 }
 
+/* mov's own comment has a length of 16 bits, and what is longer is cut: such go by key and value. */
+static bool long_comment(const struct libav *s)
+{
+    return s->p->settings && strlen(s->p->settings) > 65000 &&
+           strcmp(s->mux->oformat->name, "mov") == 0;
+}
+
 static int open_mux(struct libav *s, const struct libav_choice *c)
 {
     const AVOutputFormat *format = c->format;
@@ -130,7 +137,8 @@ static int open_mux(struct libav *s, const struct libav_choice *c)
     AVDictionary *options = NULL;
     if (rc >= 0 && format->priv_class &&
         av_opt_find((void *)&format->priv_class, "movflags", NULL, 0, AV_OPT_SEARCH_FAKE_OBJ))
-        rc = av_dict_set(&options, "movflags", "+faststart", 0);
+        rc = av_dict_set(&options, "movflags",
+                         long_comment(s) ? "+faststart+use_metadata_tags" : "+faststart", 0);
     if (rc >= 0) rc = avformat_write_header(s->mux, &options);
     av_dict_free(&options);
     return rc;

@@ -86,7 +86,7 @@ struct clip {
 #define CLIP_MAX_SIDE 16384
 #define CLIP_MAX_FRAMES 100000
 #define CLIP_MAX_BYTES ((size_t)4 << 30)
-#define CLIP_MAX_SETTINGS ((size_t)1 << 20)
+#define CLIP_MAX_SETTINGS ((size_t)16 << 20) /* two prompts of 1 MiB, escaped, and the rest */
 int clip_read(struct clip *c, const char *path, bool want_frames, struct err *e);
 void clip_fini(struct clip *c);
 

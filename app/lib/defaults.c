@@ -64,6 +64,7 @@ static int take_key(void *ctx, const char *section, const char *key, const char 
     if (!turbo && *section && strcmp(section, "defaults") != 0)
         return err_set(e, ERR_INPUT, "unknown section [%s], wanted [defaults] or [turbo]", section);
     if (turbo) d->has_turbo = true;
+    if (!key) return 0;
     int id = setting_find(key);
     if (id < 0 || !(setting_at(id)->use & MODEL) || (turbo && !in_turbo(id)))
         return unknown_key(key, turbo, e);

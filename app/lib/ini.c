@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INI_LINE 65536 /* a prompt of 512 tokens is about 3 KB; hostile files stop here */
-
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') return c - '0';
@@ -84,8 +82,8 @@ static char *trim(char *s)
 /* The value's text without quotes or trailing comment; NULL with *why when it is malformed. */
 static char *value_text(char *s, const char **why)
 {
-    if (*s == '"') {
-        char *end = strchr(s + 1, '"');
+    if (*s == '"' || *s == '\'') {
+        char *end = strchr(s + 1, *s);
         if (!end) return *why = "the quote is not closed", NULL;
         char *rest = trim(end + 1);
         if (*rest && *rest != '#' && *rest != ';')
@@ -127,10 +125,12 @@ static int parse_line(char *line, char *section, int number, const char *name, i
             return err_set(e, ERR_INPUT, "%s:%d: a section's name has letters, digits, - _ . only",
                            name, number);
         strcpy(section, s);
-        return 0;
+        if (sink(ctx, section, NULL, NULL, e) == 0) return 0;
+        return err_wrap(e, "%s:%d", name, number);
     }
     char *equal = strchr(s, '=');
-    if (!equal) return err_set(e, ERR_INPUT, "%s:%d: wanted key = value", name, number);
+    if (!equal)
+        return err_set(e, ERR_INPUT, "%s:%d: wanted [section] or key = value", name, number);
     *equal = 0;
     char *key = trim(s);
     if (!is_name(key))
@@ -147,25 +147,22 @@ int ini_parse(const char *text, size_t len, const char *name, ini_sink sink, voi
 {
     char section[64] = "";
     int number = 1, rc = 0;
-    char *line = malloc(INI_LINE + 1);
-    if (!line) return err_set(e, ERR_RESOURCE, "no memory to read %s", name);
     if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, len -= 3;
+    char *copy = malloc(len + 1), *line = copy;
+    if (!copy) return err_set(e, ERR_RESOURCE, "no memory to read %s (%zu bytes)", name, len);
+    memcpy(copy, text, len);
+    copy[len] = 0;
     while (len > 0 && rc == 0) {
-        const char *end = memchr(text, '\n', len);
-        size_t n = end ? (size_t)(end - text) : len;
-        if (n > INI_LINE) {
-            rc = err_set(e, ERR_INPUT, "%s:%d: the line is %zu bytes long, at most %d", name,
-                         number, n, INI_LINE);
-        } else if (memchr(text, 0, n)) {
+        char *end = memchr(line, '\n', len);
+        size_t n = end ? (size_t)(end - line) : len;
+        line[n] = 0;
+        if (strlen(line) < n)
             rc = err_set(e, ERR_INPUT, "%s:%d: a NUL byte: this is no text file", name, number);
-        } else {
-            memcpy(line, text, n);
-            line[n] = 0;
+        else
             rc = parse_line(line, section, number, name, sink, ctx, e);
-        }
         if (end) n++;
-        text += n, len -= n, number++;
+        line += n, len -= n, number++;
     }
-    free(line);
+    free(copy);
     return rc ? -1 : 0;
 }

@@ -1,11 +1,12 @@
-/* Settings as text: `key = value` lines under [sections]. A small strict reader, for what ditgen
- * writes itself (the settings stored in clips) and for ditgen.ini beside a model, so that both work
- * in every build. Profiles go through profile.h.
+/* Settings as text: `key = value` lines under [sections]: profiles, --config and --dump-config, what
+ * clips carry, ditgen.ini beside a model. One reader for all, in every build: iniparser, which read
+ * the first two once, stops at lines of 1,023 bytes and at the first quote inside a value.
  *
- * Lines are blank, `# comment`, `; comment`, `[section]` or `key = value`. A value runs to the end
- * of the line, or stands in "double quotes"; in both, \\ \n \t and \xHH are single bytes (a quote
- * is \x22, as other readers of .ini files end a value at the first quote). Anything else is an
- * error with its line. Errors: ERR_INPUT. */
+ * Lines are blank, `# comment`, `; comment`, `[section]` or `key = value`, of any length. A value
+ * runs to the end of the line or to a comment behind a blank, or stands in "double" or 'single'
+ * quotes; everywhere \\ \n \t and \xHH are single bytes (a quote is \x22, as other readers of .ini
+ * files end a value at the first quote). A byte order mark in front is taken away. Anything else is
+ * an error with its line. Errors: ERR_INPUT, ERR_RESOURCE. */
 #ifndef DITGEN_APP_INI_H
 #define DITGEN_APP_INI_H
 
@@ -14,7 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* section is "" before the first one. -1 with *e filled stops; "name:line: " is put in front. */
+/* section is "" before the first one, whose line has key and value NULL, as that of each. -1 with *e filled stops; "name:line: " is put in front. */
 typedef int (*ini_sink)(void *ctx, const char *section, const char *key, const char *value,
                         struct err *e);
 /* text need not be NUL-terminated. */

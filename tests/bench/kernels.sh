@@ -6,7 +6,7 @@
 #                       cmake lines below; it needs only libc (2.34 or newer), libstdc++, libgomp and the driver
 #   SANITIZE=0          without compute-sanitizer
 # Each part has a time limit of its own. What runs over is cut, and the table says so.
-# Needs a CUDA toolkit (unless BENCH_KERNELS is given) and CMake; neither libav nor iniparser. cuDNN is
+# Needs a CUDA toolkit (unless BENCH_KERNELS is given) and CMake; no libav. cuDNN is
 # found in the loader's path or in the python3 that holds PyTorch.
 # OUT_FOLDER: summary.txt musts.csv growth.csv extras.txt clocks.csv logs.tar.gz
 set -eu
@@ -54,7 +54,7 @@ bench=${BENCH_KERNELS:-}
 if [ -z "$bench" ]; then
     build=${BUILD:-/tmp/ditgen-kernels-build}
     part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF \
-        -DDITGEN_INIPARSER=OFF -DDITGEN_ONEDNN=OFF
+        -DDITGEN_ONEDNN=OFF
     part build 200 cmake --build "$build" -j --target bench_kernels
     bench=$build/tests/bench/kernels/bench_kernels
     [ "$(cat "$logs/build.end")" = ok ] || { tail -n 20 "$logs/configure" "$logs/build"; exit 1; }

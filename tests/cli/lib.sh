@@ -1,5 +1,5 @@
 # Words for the command's tests. Each script sources this and ends with `finish`.
-# Wanted from CMake: DITGEN CLIP_INFO SOURCE BUILD LIBAV INIPARSER ...
+# Wanted from CMake: DITGEN CLIP_INFO SOURCE BUILD LIBAV ...
 set -u
 unset DITGEN_ASSETS
 T=$(mktemp -d "${TMPDIR:-/tmp}/ditgen-cli-XXXXXX") || exit 1

@@ -43,6 +43,29 @@ awk 'BEGIN { for (i = 0; i < 3000; i++) printf "word%d ", i }' >long.txt
 run 0 -f long.txt $TINY -s 1 -o long.y4m && said "too long"
 [ "$(grep -c warning "$T/.err")" = 1 ] || bad "an over-long prompt wants one warning"
 
+printf 'a red apple\na blue fish\n\n' >two.txt
+run 0 -f two.txt $TINY -s 1 -o two.y4m && said "warning: the 2 lines of two.txt are one prompt"
+printf 'caf\351 noir' >latin1.txt
+refuse 3 "latin1.txt: prompt is not UTF-8: byte 0xE9 at position 4, behind 'caf'" -f latin1.txt
+refuse 2 "--prompt is not UTF-8: byte 0xE9 at position 4" -p "$(cat latin1.txt)"
+refuse 2 "--negative is not UTF-8" x -n "$(cat latin1.txt)"
+printf '\357\273\277x\n' >bom.txt
+run 0 -f bom.txt $TINY -s 1 -o bom.y4m && same a.y4m bom.y4m
+printf '\377\376x\000\n\000' >utf16.txt
+run 0 -f utf16.txt $TINY -s 1 -o utf16.y4m && same a.y4m utf16.y4m
+
+# prompts as long as they may be: what generate takes, the clip carries and rerun reads
+awk 'BEGIN { for (i = 0; i < 95000; i++) printf "quotes \" \" " }' >big.txt
+run 0 -q -f big.txt $TINY --steps 1 -s 1 -o big.y4m && run 0 rerun big.y4m -q -o big2.y4m && same big.y4m big2.y4m
+run 0 -q -f big.txt $TINY --steps 1 -s 1 -o big/ && run 0 rerun big/ -q -o big3.y4m && same_frames big.y4m big3.y4m
+if [ "$LIBAV" = 1 ]; then
+    for s in mp4 mov webm; do
+        run 0 -q -f big.txt $TINY --steps 1 -s 1 -o "big.$s" && run 0 rerun "big.$s" -q -o "again.$s" && same "big.$s" "again.$s"
+    done
+fi
+cat big.txt big.txt >bigger.txt
+refuse 3 "bigger.txt" -f bigger.txt
+
 # seconds: the nearest count, said; random seeds: printed, stored, different
 run 0 x --size 32x32 --fps 16 --seconds 0.4 --steps 1 -t 1 -s 1 -o sec.y4m && info sec.y4m "frames 5" && said "nearest"
 run 0 x $TINY --steps 1 -o seed1.y4m && run 0 x $TINY --steps 1 -o seed2.y4m && differ seed1.y4m seed2.y4m
@@ -61,12 +84,6 @@ said '"event":"done"'
 run 0 x $TINY -s 1 --dump-config used.ini -o dump.y4m && run 0 rerun used.ini -o r5.y4m && same a.y4m r5.y4m
 refuse 2 "exists" x $TINY -q -s 1 --dump-config used.ini -o dump2.y4m
 run 0 x $TINY -s 1 --plan --dump-config - && printed "seed = 1"
-
-if [ "$INIPARSER" != 1 ]; then
-    refuse 2 "iniparser" x --profile draft
-    refuse 2 "iniparser" x --config used.ini
-    finish
-fi
 
 # defaults < profile < --config < flags
 mkdir -p assets/profiles
@@ -93,5 +110,25 @@ refuse 3 "section.ini" x --config section.ini
 printf 'nonsense\n' >line.ini
 refuse 3 "line.ini:1" x --config line.ini
 refuse 3 "missing.ini" x --config missing.ini
+# any file may be a pipe, and is opened once
+mkfifo p1 p2 p3
+pipe() { # FIFO FILE: the file comes out of the pipe once
+    cat "$2" >"$1" &
+}
+pipe p1 used.ini && run 0 x $TINY -s 1 --config p1 -o p.y4m && same a.y4m p.y4m
+printf 'stesp = 1\n' >typo1.ini
+pipe p1 typo1.ini && refuse 3 "p1:1: unknown key 'stesp'" x --config p1
+pipe p2 prompt.txt && run 0 -f p2 $TINY -s 1 -o p2.y4m && same a.y4m p2.y4m
+pipe p3 a.y4m && run 0 rerun p3 -o p3.y4m && same a.y4m p3.y4m
+pipe p3 used.ini && run 0 rerun p3 -o p4.y4m && same a.y4m p4.y4m
+pipe p3 typo1.ini && refuse 3 "p3 is no clip" rerun p3
+pipe p1 a.y4m && run 0 compare p1 r.y4m && printed "identical"
+run 0 x $TINY -s 1 --save-latents l.safetensors -o l.y4m
+pipe p1 l.safetensors && pipe p2 l.safetensors && run 0 compare p1 p2 && printed "identical"
+pipe p1 l.safetensors && run 0 inspect p1 && printed "1 tensors"
+wait
+
+# --config reads whatever --dump-config writes
+run 0 -q -f big.txt $TINY --plan --dump-config bigused.ini && run 0 -q --config bigused.ini --plan --dump-config bigused2.ini && same bigused.ini bigused2.ini
 for p in "$SOURCE"/assets/profiles/*.ini; do run 0 x --plan --profile "$(basename "$p" .ini)"; done
 finish

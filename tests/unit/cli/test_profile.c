@@ -1,5 +1,4 @@
 /* Profiles: what is accepted, and that every refusal names file and line or section. */
-#include "app/lib/ini.h"
 #include "app/cli/profile.h"
 #include "tests/check.h"
 
@@ -54,7 +53,7 @@ static void refused(void)
         {"[ditgen]\nstesp = 7\n", ":2: unknown key 'stesp', did you mean 'steps'"},
         {"\n\nsteps = many\n", ":3: steps is 'many'"},
         {"steps = 0\n", ":1: steps is '0'"},
-        {"[other]\nsteps = 7\n", "section"},
+        {"[other]\nsteps = 7\n", ":1: unknown section [other]"},
         {"[other]\n", "[other]"},
         {"size = 64x64\nwidth = 64\n", "contradict"},
         {"solver = heun\n", "unipc"},
@@ -94,52 +93,13 @@ static void shipped(void)
     }
 }
 
-/* The text of --dump-config means the same to iniparser and to the small reader. */
-static void both_readers(void)
-{
-    struct ditgen_settings *a, *b, *c;
-    struct err e = {0};
-    CHECK_OK(settings_open(&a, &e));
-    CHECK_OK(settings_set(a, LAYER_FLAG, "prompt", "it's \"odd\" \\ ; # = \t\n done", &e));
-    CHECK_OK(settings_set(a, LAYER_FLAG, "negative", "", &e));
-    CHECK_OK(settings_set(a, LAYER_FLAG, "compat", "diffusers-0.36, truncate", &e));
-    char *text = settings_dump(a, false);
-    CHECK_OK(settings_open(&c, &e));
-    /* zero means "from the model" in a struct that no model has filled; such rows are not for
-     * reading */
-    char kept[1024] = "[ditgen]\n", *line = strtok(text, "\n");
-    for (; line; line = strtok(NULL, "\n"))
-        if (strstr(line, "prompt") || strstr(line, "negative") || strstr(line, "compat"))
-            strcat(strcat(kept, line), "\n");
-    CHECK_OK(load(&b, kept, &e));
-    CHECK_OK(profile_from_clip(c, LAYER_CONFIG, kept, "text", &e));
-    CHECK_STR(settings_text(b, SET_PROMPT), settings_text(a, SET_PROMPT));
-    CHECK_STR(settings_text(c, SET_PROMPT), settings_text(a, SET_PROMPT));
-    CHECK_STR(settings_text(b, SET_NEGATIVE), "");
-    CHECK_STR(settings_text(c, SET_NEGATIVE), "");
-    CHECK_STR(settings_text(b, SET_COMPAT), settings_text(a, SET_COMPAT));
-    free(text);
-    settings_close(a), settings_close(b), settings_close(c);
-}
-
 int main(void)
 {
-    if (!profile_supported()) {
-        struct ditgen_settings *s;
-        struct err e = {0};
-        CHECK_OK(settings_open(&s, &e));
-        CHECK(profile_load(s, "draft", &e) < 0 && e.code == ERR_USAGE &&
-              strstr(e.msg, "iniparser"));
-        CHECK(!strchr(e.msg, '\n'));
-        settings_close(s);
-        return TEST_RESULT();
-    }
     snprintf(path, sizeof path, "/tmp/ditgen-test-%ld.ini", (long)getpid());
     setenv("DITGEN_ASSETS", TEST_SOURCE_DIR "/assets", 1);
     accepted();
     refused();
     shipped();
-    both_readers();
     unlink(path);
     return TEST_RESULT();
 }
