@@ -4,6 +4,7 @@
 #include "attention/room.h"
 #include "model/base/threads.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,15 @@ void *attn_scratch(const struct attn_part *p) { return p->room->memory[p->index]
 const struct tensor *attn_tensor(const struct attn_part *p, int layer, const char *name)
 {
     return p->room->tensor ? p->room->tensor(p->room->tensor_ctx, layer, name) : NULL;
+}
+
+struct attn_limits attn_limits(const struct attn_part *p)
+{
+    const struct attn *a = p->room;
+    return (struct attn_limits){.threads = a->size.threads,
+                                .block = a->block,
+                                .blocks = a->most_q > a->most_k ? a->most_q : a->most_k,
+                                .level = a->level};
 }
 
 uint64_t attn_random(const struct attn_ctx *c, int head, uint64_t n)
@@ -85,22 +95,46 @@ static int check_shape(const struct attn_shape *s, struct err *e)
 
 static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* State of every part, sized by its method. */
+static void add_sizes(struct attn_sizes *to, const struct attn_part *p, attn_sizes_fn *sizes)
+{
+    struct attn_sizes s = {0};
+    if (!sizes) return;
+    sizes(p, &s);
+    assert(!(to->state && s.state)); /* one owner: method.h */
+    to->state += s.state;
+    to->shared += s.shared;
+    if (s.scratch > to->scratch) to->scratch = s.scratch;
+}
+
+/* What a part wants: its method, and the members that it brought to the recipe. */
+static struct attn_sizes part_sizes(const struct attn *a, const struct attn_part *p)
+{
+    const struct attn_recipe *r = &a->stack.recipe;
+    const int *by = a->stack.by;
+    struct attn_sizes s = {0};
+    add_sizes(&s, p, p->method->sizes);
+    if (by[ATTN_AXIS_ORDER] == p->index) add_sizes(&s, p, r->order->sizes);
+    if (by[ATTN_AXIS_SCORE] == p->index) add_sizes(&s, p, r->score->sizes);
+    if (by[ATTN_AXIS_SELECT] == p->index) add_sizes(&s, p, r->select->sizes);
+    if (by[ATTN_AXIS_REUSE] == p->index) add_sizes(&s, p, r->reuse->sizes);
+    return s;
+}
+
+/* State of every part, sized by its method and members. */
 static int carve_parts(struct attn *a, struct arena *arena, struct err *e)
 {
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_part *p = &a->stack.part[i];
         struct memory *m = &a->memory[i];
-        if (!p->method->sizes) continue;
-        p->method->sizes(p, &m->size);
+        m->size = part_sizes(a, p);
         m->size.state = aligned(m->size.state);
         if (m->size.state > SIZE_MAX / (size_t)a->n_pairs)
             return err_set(e, ERR_RESOURCE,
                            "attention %s: %d states of %zu bytes are more than memory can hold",
                            p->method->name, a->n_pairs, m->size.state);
-        m->state = arena_take(arena, m->size.state * (size_t)a->n_pairs);
-        m->shared = arena_take(arena, m->size.shared);
-        m->scratch = arena_take(arena, m->size.scratch);
+        if (m->size.state) m->state = arena_take(arena, m->size.state * (size_t)a->n_pairs);
+        if (m->size.shared) m->shared = arena_take(arena, m->size.shared);
+        if (m->size.scratch) m->scratch = arena_take(arena, m->size.scratch);
     }
     return 0;
 }
@@ -142,6 +176,7 @@ static void say_open(const struct attn *a, const struct attn_params *p)
 static void size_run(struct attn *a, const struct attn_params *p, const struct attn_shape *s)
 {
     int len = s->grid_t * s->grid_h * s->grid_w;
+    a->level = p->cpu.level;
     a->n_pairs = s->n_layers * s->n_branches;
     a->size = (struct attn_size){.len_q = len,
                                  .len_k = len,
@@ -405,6 +440,8 @@ int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
     for (int i = 0; i < a.stack.n; i++)
         a.stack.part[i].room = &a;
     size_run(&a, p, shape);
+    for (int i = 0; i < a.stack.n; i++) /* what has a state remembers */
+        a.memory[i].size = part_sizes(&a, &a.stack.part[i]);
     int rc = launch_open(&a, p, e);
     if (rc == 0) {
         forecast_run(f, &a, p);

@@ -39,6 +39,14 @@ struct attn_knobs {
     double density; /* share of the keys that a row of blocks keeps */
     int tiles; /* blocks on each side of the row's own */
     char *tile; /* "4x4x4": frames x rows x columns of a tile of tokens; "raster" or NULL: none */
+    char *reach; /* "2x8x8": how far a row sees, in frames x rows x columns of tokens */
+    double mass; /* share of a row's weight, by its scores, that kept blocks add up to */
+    double least; /* share of blocks that a row keeps whatever they weigh */
+    double tau; /* standard deviations above a row's mean score from which on a block is kept */
+    double drift; /* largest relative change of pooled q and k under which a plan stands */
+    int runs; /* runs that a block is cut into before it is averaged */
+    int stride; /* tokens from one antidiagonal to the next; queries from one sample to the next */
+    int sink; /* frames at the start that everyone sees */
     char *every; /* when to plan anew: "5", "early" or steps as "6/8/10" */
 };
 
@@ -70,6 +78,14 @@ void *attn_scratch(const struct attn_part *p);
 const struct tensor *attn_tensor(const struct attn_part *p, int layer, const char *name);
 /* Random numbers that depend on who asks alone (attention-sparse.md C10): splitmix64 of all of it. */
 uint64_t attn_random(const struct attn_ctx *c, int head, uint64_t n);
+/* What the memory of a member is sized by; known from attn_open on. */
+struct attn_limits {
+    int threads; /* most that work on a call */
+    int block; /* tokens of equal blocks */
+    int blocks; /* most on a side, of any length */
+    enum cpu_level level; /* of the processor, for dots_pick() */
+};
+struct attn_limits attn_limits(const struct attn_part *p);
 /* A step that is exact whatever the stack: first, last and layers of all its parts. */
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c);
 
@@ -94,7 +110,19 @@ struct attn_seen {
     const uint32_t *alive; /* [N * q.n, words] */
 };
 
+struct attn_sizes { /* bytes; 0: none */
+    size_t state; /* of one (layer, branch) */
+    size_t shared; /* of the method */
+    size_t scratch; /* of a call */
+};
+
 /* --- axes: one member each; NULL hooks mean what stands beside them --- */
+
+/* Memory of a member is that of the part which names it: it asks with attn_scratch(p) and
+ * attn_state(p). Members and plan() of one part work one after the other, so scratch is as large as
+ * the largest wants and nothing in it outlives a hook; state may be wanted by one of them. NULL:
+ * none. *s comes zeroed. */
+typedef void attn_sizes_fn(const struct attn_part *p, struct attn_sizes *s);
 
 struct axis_ask {
     const char *name, *summary;
@@ -117,6 +145,7 @@ struct axis_order {
      * with equal blocks in raster order; q_token and k_token are one unless keys_apart. */
     int (*make)(const struct attn_part *p, const struct attn_turn *t, struct attn_plan *plan,
                 int32_t *q_token, int32_t *k_token, int32_t *q_at, int32_t *k_at, struct err *e);
+    attn_sizes_fn *sizes;
 };
 
 struct axis_score {
@@ -125,17 +154,20 @@ struct axis_score {
     /* score [plans, q.n, k.n]: about the logarithm of the mass of a tile, up to a constant a row */
     int (*score)(const struct attn_part *p, const struct attn_turn *t, const struct attn_plan *plan,
                  float *score, struct err *e);
+    attn_sizes_fn *sizes;
 };
 
 struct axis_select {
     const char *name, *summary;
     bool needs_score; /* a stack without a scorer is refused; else score is NULL */
     bool fixed; /* looks at no tensor: made once when the order is fixed too */
+    bool per_head; /* one set a head, also where neither order nor scores are a head's own */
     /* Sets bits of kept, which comes zeroed; every row must keep something. */
     int (*select)(const struct attn_part *p, const struct attn_turn *t,
                   const struct attn_plan *plan, const float *score, uint32_t *kept, struct err *e);
     /* Least and largest share of pairs kept, for the forecast; NULL: 0 to 1. */
     void (*density)(const struct attn_part *p, double *lo, double *hi);
+    attn_sizes_fn *sizes;
 };
 
 struct axis_reuse {
@@ -143,6 +175,9 @@ struct axis_reuse {
     /* Plan anew? Not asked at a pair's first call that is not exact: there it is so. */
     bool (*anew)(const struct attn_part *p, const struct attn_turn *t);
     bool scheduled; /* looks at t->at alone: then the forecast asks it too */
+    /* A plan was made anew; NULL: nobody needs to know. */
+    void (*made)(const struct attn_part *p, const struct attn_turn *t);
+    attn_sizes_fn *sizes;
 };
 
 struct axis_compensate {
@@ -176,12 +211,6 @@ struct attn_recipe { /* NULL: no opinion */
         mild; /* order, score and select are a unit that yields when another part has one of them */
 };
 
-struct attn_sizes { /* bytes; 0: none */
-    size_t state; /* of one (layer, branch) */
-    size_t shared; /* of the method */
-    size_t scratch; /* of a call */
-};
-
 struct attn_method {
     const char *name, *summary, *paper; /* in --attention; one line of help; arXiv id or NULL */
     bool exact; /* equals dense attention up to rounding: needs no warning */
@@ -193,7 +222,7 @@ struct attn_method {
     unsigned wants; /* of ATTN_NEED_LSE, MASS, ALIVE: for observe() */
     /* Checks options against each other and the shape, and may change the recipe by them. */
     int (*choose)(const struct attn_part *p, struct attn_recipe *r, struct err *e);
-    void (*sizes)(const struct attn_part *p, struct attn_sizes *s); /* NULL: no memory */
+    attn_sizes_fn *sizes; /* beside what its members want */
     /* Changes what the axes made, at each call that is not exact: what else plan.h can say. */
     int (*plan)(const struct attn_part *p, const struct attn_turn *t, struct attn_calls *c,
                 struct err *e);

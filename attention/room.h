@@ -31,6 +31,7 @@ struct attn {
     const struct attn_kernel *kernel;
     const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
     void *tensor_ctx;
+    enum cpu_level level; /* what planning may use */
     int n_pairs;
     struct pair *pair; /* [n_pairs] */
     struct memory memory[ATTN_MAX_PARTS];

@@ -34,7 +34,8 @@ void turn_sizes(struct attn *a)
 {
     const struct attn_recipe *r = &a->stack.recipe;
     const struct axis_order *order = r->order;
-    bool per_head = (order && order->per_head) || (r->score && r->score->per_head);
+    bool per_head = (order && order->per_head) || (r->score && r->score->per_head) ||
+                    (r->select && r->select->per_head);
     a->plans = per_head ? a->shape.n_heads : 1;
     a->block = block_of(a);
     int blocks = (a->size.len_q + a->block - 1) / a->block;
@@ -231,6 +232,7 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
     t->anew = !pair->planned || !r->reuse || r->reuse->anew(by(a, ATTN_AXIS_REUSE), t);
     c->n = 1;
     if (make_plan(a, t, &c->at[0], e) < 0) return -1;
+    if (t->anew && r->reuse && r->reuse->made) r->reuse->made(by(a, ATTN_AXIS_REUSE), t);
     if (residual) {
         c->at[0].residual = cache_residual(a, at);
         c->at[0].plan.rule = t->anew ? ATTN_MAKE_RESIDUAL : ATTN_ADD_RESIDUAL;

@@ -20,14 +20,23 @@ static void list_solvers(void)
     }
 }
 
+static bool talk; /* -v: what belongs to each as well */
+
 static void list_methods(void)
 {
     for (int i = 0; i < attn_methods(); i++) {
         struct attn_method_info m = attn_method_info(i);
         printf("  %-12s %s%s%s%s\n", m.name, m.summary, m.paper ? " (arXiv " : "",
                m.paper ? m.paper : "", m.paper ? ")" : "");
-        for (const struct option *o = m.options; o && o->name; o++)
-            printf("  %-12s %s:%s=... %s\n", "", m.name, o->name, o->help);
+        for (const struct option *o = m.options; talk && o && o->name; o++) {
+            char def[64], row[96];
+            option_default_text(o, def, sizeof def);
+            snprintf(row, sizeof row, "%s:%s=%s", m.name, o->name, def);
+            printf("  %-12s %-26s %s", "", row, o->help);
+            if (o->type == OPTION_INT || o->type == OPTION_DOUBLE)
+                printf(" [%g to %g]", o->lo, o->hi);
+            putchar('\n');
+        }
     }
 }
 
@@ -109,11 +118,18 @@ static const struct what {
 int cmd_list(int argc, char **argv, struct err *e)
 {
     bool any = false;
+    talk = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-v") != 0 && strcmp(argv[i], "--verbose") != 0) continue;
+        talk = true;
+        memmove(&argv[i], &argv[i + 1], (size_t)(argc-- - i) * sizeof *argv);
+        i--;
+    }
     if (argc > 2)
         return err_set(e, ERR_USAGE, "list takes one word, '%.60s' is the second", argv[2]);
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        puts("ditgen list [solvers|methods|kernels|devices|writers|profiles]: what can be named "
-             "after a flag");
+        puts("ditgen list [-v] [solvers|methods|kernels|devices|writers|profiles]: what can be "
+             "named after a flag; -v: options of methods, with defaults and ranges");
         return 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(whats); i++) {

@@ -4,11 +4,33 @@
 #define DITGEN_ATTENTION_AXES_AXES_H
 
 #include "attention/method.h"
+#include "attention/policy/blocks.h"
+#include "attention/policy/dots.h"
+#include "attention/policy/select.h"
 
 extern const struct axis_ask ask_copy_step; /* the last output, but at refreshes: knobs every */
 extern const struct axis_order order_by_tile; /* tiles of tokens one after another: knobs tile */
+extern const struct axis_order order_by_place; /* all frames of one place together */
+extern const struct axis_order order_by_morton; /* a Z-shaped curve through time and space */
+
+/* Scores, natural logarithm of the mass of a tile; blocks weigh as many tokens as they have. */
+extern const struct axis_score score_by_mean; /* pooled by means */
+extern const struct axis_score score_by_max; /* pooled by maxima */
+extern const struct axis_score score_by_runs; /* means of runs of a block: knobs runs */
+extern const struct axis_score score_by_antidiagonal; /* sums along them: knobs stride */
+extern const struct axis_score score_by_mass; /* exact, of every stride-th query: knobs stride */
+
+/* By score. All see the first `sink` frames as well. */
+extern const struct axis_select keep_top_k; /* as many blocks a row: knobs density */
+extern const struct axis_select keep_top_p; /* until their mass is reached: knobs mass, least */
+extern const struct axis_select keep_percentile; /* a head's share of pairs: knobs density */
+extern const struct axis_select keep_above; /* mean + tau deviations, and neighbours: knobs tau */
+/* By place. */
+extern const struct axis_select keep_box; /* not further on any axis: knobs reach */
+extern const struct axis_select keep_ball; /* inside an ellipsoid: knobs reach */
 extern const struct axis_select keep_band; /* round the row's own block: knobs tiles, density */
 extern const struct axis_reuse anew_by_schedule; /* steps known before the run: knobs every */
+extern const struct axis_reuse anew_by_drift; /* when pooled q or k have moved: knobs drift */
 extern const struct axis_compensate rest_residual; /* exact - kept, of the last refresh */
 
 /* Whether step is one of the refreshes that `every` names in a run whose steps first .. last - 1
@@ -16,6 +38,90 @@ extern const struct axis_compensate rest_residual; /* exact - kept, of the last 
  * each. schedule_check refuses what is none of these. */
 bool schedule_at(const char *every, int first, int last, int step);
 int schedule_check(const char *every, struct err *e);
+
+/* --- what members that look at numbers are made of: heads.c --- */
+
+struct axis_head { /* one head of a call, on some thread */
+    const struct attn_part *p;
+    const struct attn_turn *t;
+    const struct attn_plan *plan;
+    int plan_no, head;
+    struct blocks q, k; /* .x NULL while q and k do not exist */
+    float scale; /* 1 / sqrt(head_dim) */
+    float *score; /* [q.n, k.n] to be made, or NULL */
+    const float *scores; /* [q.n, k.n] to be read, or NULL */
+    uint32_t *kept; /* [q.n, words] zeroed, or NULL */
+    void *scratch; /* this worker's, 64-byte aligned: what axis_scratch() was asked for */
+    dots_fn *dots;
+};
+
+struct axis_job { /* fn for every plan of a call, each on one thread */
+    const struct attn_part *p;
+    const struct attn_turn *t;
+    const struct attn_plan *plan;
+    float *score;
+    const float *scores;
+    uint32_t *kept;
+    void (*fn)(const struct axis_head *h);
+};
+void axis_heads(const struct axis_job *j);
+/* FUNC_all(), the hook of a scorer or a selection, from FUNC(), which does one head. */
+#define AXIS_SCORE(func)                                                                           \
+    static int func##_all(const struct attn_part *p, const struct attn_turn *t,                    \
+                          const struct attn_plan *plan, float *score, struct err *e)               \
+    {                                                                                              \
+        (void)e;                                                                                   \
+        axis_heads(                                                                                \
+            &(struct axis_job){.p = p, .t = t, .plan = plan, .score = score, .fn = (func)});       \
+        return 0;                                                                                  \
+    }
+#define AXIS_SELECT(func)                                                                          \
+    static int func##_all(const struct attn_part *p, const struct attn_turn *t,                    \
+                          const struct attn_plan *plan, const float *score, uint32_t *kept,        \
+                          struct err *e)                                                           \
+    {                                                                                              \
+        (void)e;                                                                                   \
+        axis_heads(&(struct axis_job){                                                             \
+            .p = p, .t = t, .plan = plan, .scores = score, .kept = kept, .fn = (func)});           \
+        return 0;                                                                                  \
+    }
+/* attn_sizes.scratch for `bytes` a worker. */
+size_t axis_scratch(const struct attn_part *p, size_t bytes);
+/* count[b->n] tokens of each block. */
+void axis_counts(int *count, const struct blocks *b);
+/* Blocks of keys with tokens of the frames from .. to - 1 are kept by all; with rows, blocks of such
+ * queries keep all. */
+void axis_force_frames(const struct axis_head *h, int from, int to, bool rows);
+/* Sinks, and something for rows that keep nothing. */
+void axis_finish(const struct axis_head *h);
+
+/* choose() of methods whose options are knobs alone: texts that cannot be read are refused, and
+ * tile=raster takes the order away. */
+int axis_choose(const struct attn_part *p, struct attn_recipe *r, struct err *e);
+
+/* Rows of options that many methods have, with their own defaults. */
+#define KNOB_TILE(def)                                                                             \
+    OPT_STRING(struct attn_knobs, tile, "tile", def,                                               \
+               "tokens that stand together: frames x rows x columns, or raster")
+#define KNOB_REACH(def)                                                                            \
+    OPT_STRING(struct attn_knobs, reach, "reach", def,                                             \
+               "how far a block sees, middle to middle: frames x rows x columns")
+#define KNOB_BLOCK(def) OPT_INT(struct attn_knobs, block, "block", def, 16, 1024, "tokens a block")
+#define KNOB_DENSITY(def, help)                                                                    \
+    OPT_DOUBLE(struct attn_knobs, density, "density", def, 0.01, 1, help)
+#define KNOB_MASS(def)                                                                             \
+    OPT_DOUBLE(struct attn_knobs, mass, "mass", def, 0, 1,                                         \
+               "share of a row's weight, by its scores, that kept blocks hold")
+#define KNOB_LEAST(def)                                                                            \
+    OPT_DOUBLE(struct attn_knobs, least, "least", def, 0, 1,                                       \
+               "share of blocks that a row keeps whatever they weigh")
+#define KNOB_SINK(def)                                                                             \
+    OPT_INT(struct attn_knobs, sink, "sink", def, 0, 16, "frames at the start that all see")
+#define KNOB_FIRST(def)                                                                            \
+    OPT_DOUBLE(struct attn_knobs, first, "first", def, 0, 1000,                                    \
+               "exact steps at the start: a share below 1, a count from 1 on")
+#define KNOB_LAST(def)                                                                             \
+    OPT_DOUBLE(struct attn_knobs, last, "last", def, 0, 1000, "exact steps at the end")
 
 /* "4x4x4" → t, h, w; "raster" or NULL → 0, 0, 0. */
 int tile_parse(const char *text, int tile[3], struct err *e);

@@ -1,0 +1,101 @@
+/* One head at a time, the heads of a call spread over threads: what members that look at numbers
+ * are made of. */
+#include "attention/axes/axes.h"
+#include "attention/room.h"
+#include "model/base/threads.h"
+
+#include <math.h>
+#include <string.h>
+
+static size_t round64(size_t n) { return (n + 63) / 64 * 64; }
+
+size_t axis_scratch(const struct attn_part *p, size_t bytes)
+{
+    return (size_t)attn_limits(p).threads * round64(bytes);
+}
+
+static struct blocks blocks_of(const struct heads *x, const struct attn_order *order,
+                               const struct attn_blocks *b, int plan, int head)
+{
+    return (struct blocks){.x = x->at ? heads_at(x, 0, head) : NULL,
+                           .stride = x->token,
+                           .len = b->len,
+                           .dim = x->dim,
+                           .order = order->token ? order->token + plan * order->stride : NULL,
+                           .offset = b->size ? NULL : b->at + plan * b->stride,
+                           .size = b->size,
+                           .n = b->n};
+}
+
+struct work {
+    const struct axis_job *job;
+    char *scratch;
+    size_t share; /* bytes of it for each worker */
+    dots_fn *dots;
+};
+
+static void one(void *ctx, int i, int worker)
+{
+    const struct work *w = ctx;
+    const struct axis_job *j = w->job;
+    const struct attn_plan *plan = j->plan;
+    int head = attn_head(plan, i);
+    size_t tiles = (size_t)plan->q.n * (size_t)plan->k.n;
+    struct axis_head h = {
+        .p = j->p,
+        .t = j->t,
+        .plan = plan,
+        .plan_no = i,
+        .head = head,
+        .q = blocks_of(&j->t->q, &plan->q_order, &plan->q, i, head),
+        .k = blocks_of(&j->t->k, &plan->k_order, &plan->k, i, head),
+        .scale = j->t->q.dim ? 1 / sqrtf((float)j->t->q.dim) : 0,
+        .scratch = w->scratch ? w->scratch + (size_t)worker * w->share : NULL,
+        .dots = w->dots,
+    };
+    if (j->score) h.score = j->score + (size_t)i * tiles;
+    if (j->scores) h.scores = j->scores + (size_t)i * tiles;
+    if (j->kept) h.kept = j->kept + (size_t)i * (size_t)plan->q.n * (size_t)attn_words(plan->k.n);
+    j->fn(&h);
+}
+
+void axis_heads(const struct axis_job *j)
+{
+    struct attn_limits most = attn_limits(j->p);
+    struct work w = {.job = j, .scratch = attn_scratch(j->p), .dots = dots_pick(most.level)};
+    w.share = j->p->room->memory[j->p->index].size.scratch / (size_t)most.threads / 64 * 64;
+    threads_run(attn_plans(j->plan), one, &w);
+}
+
+void axis_counts(int *count, const struct blocks *b)
+{
+    for (int i = 0; i < b->n; i++)
+        count[i] = blocks_count(b, i);
+}
+
+void axis_force_frames(const struct axis_head *h, int from, int to, bool rows)
+{
+    const struct attn_shape *s = h->p->shape;
+    int frame = s->grid_h * s->grid_w;
+    int words = attn_words(h->k.n);
+    for (int side = 0; side < (rows ? 2 : 1); side++) {
+        const struct blocks *b = side ? &h->q : &h->k;
+        for (int i = 0; i < b->n; i++) {
+            bool meets = false;
+            for (int at = blocks_begin(b, i); at < blocks_begin(b, i + 1) && !meets; at++) {
+                int f = (b->order ? b->order[at] : at) / frame;
+                meets = f >= from && f < to;
+            }
+            if (meets && side) select_row(h->kept, h->k.n, i);
+            for (int r = 0; meets && !side && r < h->q.n; r++)
+                select_add(h->kept + (size_t)r * (size_t)words, i);
+        }
+    }
+}
+
+void axis_finish(const struct axis_head *h)
+{
+    int sink = h->p->knobs->sink;
+    if (sink > 0) axis_force_frames(h, 0, sink, false);
+    select_fill(h->kept, h->q.n, h->k.n);
+}
