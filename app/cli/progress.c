@@ -3,7 +3,8 @@
 
 #include <stdarg.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "app/cli/terminal.h"
 
 #define REDRAW 0.1 /* seconds between drawings of the bar */
 #define SLOW_STEP 1.0 /* seconds a step from which its blocks are worth showing */
@@ -15,7 +16,7 @@ void progress_init(struct progress *p, FILE *to, bool json, bool quiet)
     p->to = to;
     p->form = quiet                ? PROGRESS_QUIET
               : json               ? PROGRESS_JSON
-              : isatty(fileno(to)) ? PROGRESS_BAR
+              : terminal_draws(to) ? PROGRESS_BAR
                                    : PROGRESS_LINES;
 }
 
@@ -103,26 +104,45 @@ static double seconds_left(const struct ditgen_progress *n)
     return all > 0 && done > 0.02 * all ? n->seconds * (all - done) / done : -1;
 }
 
+/* Puts " word" behind the line when that fits; the last column stays free, because some terminals
+ * wrap there. */
+static void add_word(char *line, size_t size, int width, const char *word)
+{
+    size_t n = strlen(line);
+    if (terminal_columns(line) + terminal_columns(word) + 1 < width)
+        snprintf(line + n, size - n, " %s", word);
+}
+
+/* What there is to say, in the order of its worth; the bar takes what is left over. */
 static void draw_bar(struct progress *p, const struct ditgen_progress *n)
 {
     static const char *const words[] = {"text", "step", "frame"};
-    double s = share(n);
-    int full = (int)(s * BAR_WIDTH + 1e-9);
-    char bar[BAR_WIDTH + 1], eta[40] = "";
-    for (int i = 0; i < BAR_WIDTH; i++)
-        bar[i] = i < full ? '#' : '.';
-    bar[BAR_WIDTH] = 0;
-    fprintf(p->to, "\r\033[K%-5s %3d/%d [%s]", words[n->phase], n->done, n->total, bar);
-    if (n->phase == DITGEN_DENOISE) {
-        double done = s * n->total - n->first;
-        if (done > 0 && n->seconds / done > SLOW_STEP && n->block > 0)
-            fprintf(p->to, " block %d/%d", n->block, n->blocks);
-        if (done > 0.02) fprintf(p->to, " %.2f s/step", n->seconds / done);
-    }
+    int width = terminal_width(p->to);
+    char line[160], left[48] = "", pace[40] = "", block[40] = "", bar[BAR_WIDTH + 3], eta[40];
+    double s = share(n), done = s * n->total - n->first;
+    snprintf(line, sizeof line, "%-5s %3d/%d", words[n->phase], n->done, n->total);
     if (seconds_left(n) >= 0) {
         seconds_text(eta, sizeof eta, seconds_left(n));
-        fprintf(p->to, ", %s left", eta);
+        snprintf(left, sizeof left, "%s left", eta);
     }
+    if (n->phase == DITGEN_DENOISE) {
+        if (done > 0.02) snprintf(pace, sizeof pace, "%.2f s/step", n->seconds / done);
+        if (done > 0 && n->seconds / done > SLOW_STEP && n->block > 0)
+            snprintf(block, sizeof block, "block %d/%d", n->block, n->blocks);
+    }
+    /* the bar stands first and shrinks last but one: 10 columns of it are enough to see */
+    int words_width = (int)(strlen(left) + strlen(pace) + strlen(block)) + 3;
+    int room = width - terminal_columns(line) - words_width - 4;
+    int size = room > BAR_WIDTH ? BAR_WIDTH : room < 10 ? 10 : room, full = (int)(s * size + 1e-9);
+    for (int i = 0; i < size; i++)
+        bar[i + 1] = i < full ? '#' : '.';
+    bar[0] = '[', bar[size + 1] = ']', bar[size + 2] = 0;
+    add_word(line, sizeof line, width, bar);
+    if (left[0]) add_word(line, sizeof line, width, left);
+    if (pace[0]) add_word(line, sizeof line, width, pace);
+    if (block[0]) add_word(line, sizeof line, width, block);
+    terminal_cut(line, width - 1);
+    fprintf(p->to, "\r\033[K%s", line);
     fflush(p->to);
     p->drawn = true;
     p->last = n->seconds;
