@@ -39,6 +39,9 @@ const struct setting cli_rows[] = {
          HELP("say more; -vv more yet")),
     FLAG("save-latents", OPTION_STRING, latents, .word = "FILE",
          HELP("keep the denoised latents as a .safetensors file")),
+    FLAG("preview", OPTION_STRING, preview, .word = "FILE",
+         HELP("show the clip so far while it is made, as FILE.png; term: on terminals with "
+              "pictures")),
     FLAG("state-every", OPTION_DOUBLE, state_every, .word = "S", .option.hi = 86400,
          HELP("seconds between states that 'ditgen resume' goes on from (60); 0: none are kept")),
     FLAG("help", OPTION_BOOL, help, .dash = "-h", HELP("this text")),

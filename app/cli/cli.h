@@ -19,6 +19,7 @@ struct cli {
     char *latents; /* where to keep the denoised latents */
     bool yes, plan, quiet, help, version;
     bool seed_drawn; /* nobody gave one */
+    char *preview; /* FILE.png or "term" */
     double state_every; /* seconds between states; 0: none are kept */
     char warning[320]; /* of what was read, to be said once; "": none */
     int verbose;

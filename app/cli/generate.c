@@ -11,6 +11,7 @@
 #include "app/lib/assets.h"
 #include "app/cli/output.h"
 #include "app/cli/plan_print.h"
+#include "app/cli/preview.h"
 #include "app/cli/progress.h"
 #include "app/cli/state.h"
 #include "app/cli/stop.h"
@@ -29,6 +30,7 @@ struct work { /* what the library's callbacks need */
     int state_step; /* of the last that was written, or gone on from; 0: none */
     bool state_failed; /* told once */
     const struct state *from;
+    struct preview_show preview;
 };
 
 static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int height)
@@ -77,6 +79,19 @@ static int on_state(void *ctx, const struct ditgen_state *s)
     return 0;
 }
 
+static int on_preview(void *ctx, const struct ditgen_preview *p)
+{
+    struct work *w = ctx;
+    preview_picture(&w->preview, p);
+    return 0;
+}
+
+static void on_fitted(void *ctx, const struct ditgen_preview_map *map)
+{
+    struct work *w = ctx;
+    preview_keep_map(&w->preview, map);
+}
+
 static void on_log(void *ctx, int level, const char *line)
 {
     struct work *w = ctx;
@@ -122,6 +137,12 @@ static int make_clip(struct work *w, struct ditgen *d, const struct writer_param
                                      .log_level = w->cli->verbose,
                                      .state = w->keep.path ? on_state : NULL,
                                      .resume = w->from ? &w->from->at : NULL};
+    if (w->cli->preview) {
+        preview_begin(&w->preview, w->cli->preview, d, w->progress);
+        calls.preview = on_preview;
+        calls.map = w->preview.has_map ? &w->preview.map : NULL;
+        calls.fitted = w->preview.has_map ? NULL : on_fitted;
+    }
     stop_arm(true);
     w->state_time = seconds_now();
     w->state_step = w->from && w->keep.path ? w->from->at.step : 0;
@@ -276,6 +297,7 @@ static int check_outputs(const struct cli *c, const char *path, struct err *e)
     output_params(&wp, c->settings, path, NULL, c->yes || c->plan);
     if (writer_check(&wp, e) < 0) return -1;
     if (c->latents && output_check(c->latents, c->yes || c->plan, e) < 0) return -1;
+    if (c->preview && preview_check(c->preview, c->yes || c->plan, e) < 0) return -1;
     return c->dump_config ? output_check(c->dump_config, c->yes, e) : 0;
 }
 

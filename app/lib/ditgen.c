@@ -69,6 +69,16 @@ void ditgen_frames_near(const struct ditgen *d, int v, int *below, int *above)
     model_frames_near(&d->info, v, below, above);
 }
 
+uint64_t ditgen_vae_mark(const struct ditgen *d)
+{
+    uint64_t h = 14695981039346656037u;
+    const size_t facts[] = {d->info.weight_bytes[2], (size_t)d->info.vae.z_dim,
+                            (size_t)d->info.vae.decoder_base_dim, (size_t)d->info.vae.n_levels};
+    for (size_t i = 0; i < ARRAY_LEN(facts); i++)
+        h = (h ^ facts[i]) * 1099511628211u;
+    return h;
+}
+
 int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen_plan *p,
                 struct ditgen_error *error)
 {

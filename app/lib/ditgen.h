@@ -158,6 +158,21 @@ struct ditgen_state {
     uint64_t model; /* a mark of the weights; 0 in a resume: not checked */
 };
 
+/* Latents to colours, good enough to see what a clip will be: fitted to what a decoder made once. */
+#define DITGEN_PREVIEW_CHANNELS 64
+struct ditgen_preview_map {
+    uint64_t vae; /* a mark of the decoder's weights: ditgen_vae_mark() */
+    int channels;
+    float to_rgb[DITGEN_PREVIEW_CHANNELS + 1][3]; /* 0..1; the last row is added to all */
+};
+uint64_t ditgen_vae_mark(const struct ditgen *d);
+
+struct ditgen_preview {
+    int step, steps;
+    int frames, width, height; /* of latents: a cell is many pixels and some frames */
+    const uint8_t *rgb; /* [frames, height, width, 3]: where the steps so far lead to */
+};
+
 struct ditgen_callbacks { /* any may be NULL */
     void *ctx;
     /* rgb [height, width, 3], valid during the call. Nonzero stops with DITGEN_CANCELLED. */
@@ -175,7 +190,13 @@ struct ditgen_callbacks { /* any may be NULL */
     /* Go on from here; the model is asked for the steps that are left, and with none left neither
      * text encoder nor transformer is opened. NULL: from noise. */
     const struct ditgen_state *resume;
-    void *reserved[6]; /* NULL */
+    /* What it looks like, after steps, as often as that takes less than 1 % of the time, this
+     * function's own included. Needs the map; nonzero stops. */
+    int (*preview)(void *ctx, const struct ditgen_preview *p);
+    const struct ditgen_preview_map *map; /* NULL: none yet, no previews */
+    /* After decoding, the map fitted to this clip, to be kept. */
+    void (*fitted)(void *ctx, const struct ditgen_preview_map *map);
+    void *reserved[3]; /* NULL */
 };
 int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
                     const struct ditgen_callbacks *c, struct ditgen_error *e);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/lib/preview.h"
 #include "app/lib/run.h"
 #include "model/model.h"
 #include "sched/sched.h"
@@ -27,6 +28,7 @@ struct job { /* what the callbacks of the rooms below need */
     const struct model_info *info;
     int shape[4]; /* of the latents */
     int first_step; /* what an earlier run did */
+    struct preview preview;
 };
 
 static double seconds_now(void)
@@ -172,6 +174,30 @@ static int take_state(struct job *j, const struct ditgen_state *s, struct err *e
     return 0;
 }
 
+/* Nonzero: the caller wants to stop. */
+static int give_preview(struct job *j, int step, int steps)
+{
+    struct preview *p = &j->preview;
+    double t0 = seconds_now();
+    if (!j->calls->preview || !p->map) return 0;
+    int rc = 0;
+    if (preview_due(p, t0) && step < steps) {
+        const float *sigma = j->run.schedule.sigma;
+        preview_make(p, j->latents, sigma[step - 1], sigma[step]);
+        struct ditgen_preview now = {.step = step,
+                                     .steps = steps,
+                                     .frames = j->shape[1],
+                                     .width = j->shape[3],
+                                     .height = j->shape[2],
+                                     .rgb = p->rgb};
+        rc = j->calls->preview(j->calls->ctx, &now);
+        p->made = seconds_now();
+        p->cost = p->made - t0;
+    }
+    preview_remember(p, j->latents);
+    return rc;
+}
+
 static int after_step(void *ctx, int step, int num_steps, const float *latents)
 {
     struct job *j = ctx;
@@ -179,7 +205,7 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     j->progress.done = step + 1;
     j->progress.total = num_steps;
     j->progress.block = 0;
-    return report(j) || give_state(j, step + 1, num_steps);
+    return report(j) || give_state(j, step + 1, num_steps) || give_preview(j, step + 1, num_steps);
 }
 
 static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
@@ -200,6 +226,8 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
     j->progress.first = j->progress.done = j->first_step;
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
+    j->preview.made = seconds_now();
+    preview_remember(&j->preview, j->latents);
     return denoise(j->latents, &p, &m, j->scratch, e);
 }
 
@@ -245,6 +273,8 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
     for (int i = 0; i < n; i++, j->frame++) {
         to_bytes(j->rgb, rgb + (size_t)i * len, len, j->run.truncate_frames);
         note_range(j, len);
+        preview_fit_frame(&j->preview, j->latents, j->frame, j->rgb, width, height,
+                          j->info->vae.scale_temporal);
         if (j->calls->frame && j->calls->frame(j->calls->ctx, j->frame, j->rgb, width, height))
             return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
         j->progress.done = j->frame + 1;
@@ -301,6 +331,9 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (!j->latents || !j->scratch || !j->rgb)
         return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
                        bytes + j->n * sizeof *j->latents);
+    if (preview_open(&j->preview, shape, j->calls->preview ? j->calls->map : NULL,
+                     j->calls->fitted != NULL, e) < 0)
+        return -1;
     if (j->calls->resume && take_state(j, j->calls->resume, e) < 0) return -1;
     if (j->first_step < clip->num_steps && make_latents(j, e) < 0) return -1;
     free(j->scratch);
@@ -312,6 +345,9 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before decoding");
     if (model_decode(j->model, j->latents, clip, take_frames, j, e) < 0) return -1;
     warn_if_flat(j);
+    struct ditgen_preview_map map = {.vae = ditgen_vae_mark(d)};
+    if (j->calls->fitted && preview_fit_end(&j->preview, &map))
+        j->calls->fitted(j->calls->ctx, &map);
     return 0;
 }
 
@@ -334,6 +370,7 @@ int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
         model_close(j.model);
         run_fini(&j.run);
     }
+    preview_close(&j.preview);
     free(j.latents);
     free(j.scratch);
     free(j.rgb);
