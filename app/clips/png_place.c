@@ -100,6 +100,37 @@ static int note_pattern(int part, const struct png_name *n)
     return rc;
 }
 
+/* Does f on each folder that was made ready, with its descriptor, locked; -1 there: somebody is at
+ * it. False: f was false for one. */
+static bool each_ready(int in, bool (*f)(int dir, int ready, const char *name))
+{
+    DIR *d = open_folder(in, ".");
+    bool all = true;
+    for (struct dirent *at; d && (at = readdir(d)) != NULL;) {
+        size_t n = strlen(at->d_name);
+        if (strncmp(at->d_name, ".ditgen-", 8) != 0 || n < 6 ||
+            strcmp(at->d_name + n - 6, ".ready") != 0)
+            continue;
+        int fd = openat(in, at->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || !f(in, fd, at->d_name)) all = false;
+        if (fd >= 0) close(fd);
+    }
+    if (d) closedir(d);
+    return all;
+}
+
+static bool settle_one(int dir, int ready, const char *name)
+{
+    return finish(dir, ready, name) == 0;
+}
+
+/* Of an older clip that could not be finished; the new one replaces it. */
+static bool drop_one(int dir, int ready, const char *name)
+{
+    (void)ready;
+    return aside_remove_folder(dir, name) == 0;
+}
+
 int png_place(struct aside *a, const struct png_name *n, struct err *e)
 {
     char ready[64], base[300];
@@ -114,6 +145,7 @@ int png_place(struct aside *a, const struct png_name *n, struct err *e)
         return aside_keep(a, base, e);
     }
     int rc = finish(a->dir, a->fd, ready);
+    if (rc == 0 && a->overwrite) each_ready(a->dir, drop_one);
     if (rc < 0)
         err_set(e, ERR_RESOURCE,
                 "%s: not all frames can be put in place (%s); those that are not lie in %s/%s",
@@ -124,18 +156,9 @@ int png_place(struct aside *a, const struct png_name *n, struct err *e)
 
 bool png_settle(const char *folder)
 {
-    DIR *d = open_folder(AT_FDCWD, folder);
-    bool settled = true;
-    for (struct dirent *f; d && (f = readdir(d)) != NULL;) {
-        size_t n = strlen(f->d_name);
-        if (strncmp(f->d_name, ".ditgen-", 8) != 0 || n < 6 ||
-            strcmp(f->d_name + n - 6, ".ready") != 0)
-            continue;
-        int fd = openat(dirfd(d), f->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || finish(dirfd(d), fd, f->d_name) < 0)
-            settled = false;
-        if (fd >= 0) close(fd);
-    }
-    if (d) closedir(d);
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) return true; /* whoever reads it says why */
+    bool settled = each_ready(dir, settle_one);
+    close(dir);
     return settled;
 }

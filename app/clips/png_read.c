@@ -171,7 +171,11 @@ int png_read(struct clip *c, const char *path, bool want_frames, struct err *e)
     snprintf(c->codec, sizeof c->codec, "png");
     snprintf(c->pix_fmt, sizeof c->pix_fmt, "rgb24");
     if (folder && !is_picture && !png_settle(folder)) {
-        rc = err_set(e, ERR_INPUT, "%s: a clip is being put in place there; try again", folder);
+        rc = err_set(
+            e, ERR_INPUT,
+            "%s: a clip there is not in place yet (.ditgen-*.ready): another run is at it, or it "
+            "cannot be finished; -y replaces it",
+            folder);
     } else if (!folder) {
         rc = err_set(e, ERR_RESOURCE, "%s: no memory for its name", path);
     } else if (is_folder(path)) {
