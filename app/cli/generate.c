@@ -352,6 +352,10 @@ int generate_run(struct cli *c, const char *suffix, const struct state *from, st
                     settings_seed(c->settings), suffix);
         n.output = n.made_up;
     }
+    if (denoised && c->plan) {
+        err_set(e, ERR_USAGE, "--plan: the steps are done, only decoding is left");
+        goto out;
+    }
     if (check_outputs(c, n.output, e) < 0) goto out;
     fill_names(&n, c);
     /* a decoding alone wants neither transformer nor text */

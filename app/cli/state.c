@@ -80,7 +80,7 @@ void state_fini(struct state *s)
 
 /* --- writing ------------------------------------------------------------------------------------ */
 
-/* FOLDER of FOLDER/NAME.state; heap. */
+/* FOLDER of FOLDER/NAME.state. */
 static int make_folder(const char *path, struct err *e)
 {
     char *folder = path_folder(path);
@@ -90,6 +90,14 @@ static int make_folder(const char *path, struct err *e)
         rc = err_set(e, ERR_RESOURCE, "%s: cannot be made (%s)", folder, strerror(errno));
     free(folder);
     return rc;
+}
+
+/* If nothing is in it: others may have states there. */
+static void remove_folder(const char *path)
+{
+    char *folder = path_folder(path);
+    if (folder) rmdir(folder);
+    free(folder);
 }
 
 int state_write(const struct state_keep *k, const struct ditgen_state *s, struct err *e)
@@ -121,15 +129,15 @@ int state_write(const struct state_keep *k, const struct ditgen_state *s, struct
         blocks[i] = (struct latents_block){names[i], s->history[i], n};
     }
     if (make_folder(k->path, e) < 0) return -1;
-    return latents_write(&f, k->path, "state", true, e);
+    if (latents_write(&f, k->path, "state", true, e) == 0) return 0;
+    remove_folder(k->path);
+    return -1;
 }
 
 void state_remove(const char *path)
 {
-    char *folder = path_folder(path);
     unlink(path);
-    if (folder) rmdir(folder); /* others may have states there */
-    free(folder);
+    remove_folder(path);
 }
 
 /* --- finding ------------------------------------------------------------------------------------ */

@@ -68,6 +68,16 @@ run 0 x $TINY -s 1 -q -o e.y4m --save-latents e.safetensors --dump-config e.ini
 [ "$(cat victim)" = precious ] || bad "a link was followed"
 [ -p e.ini.part ] || bad "the FIFO is gone"
 
+# a file that may not grow: said, and nothing left
+for f in big.y4m big/ $([ "$LIBAV" = 1 ] && echo big.mp4); do
+    (ulimit -f 1 && exec "$DITGEN" x --size 128x128 --frames 5 --steps 1 -t 1 -s 1 -q -o $f) </dev/null >"$T/.out" 2>"$T/.err"
+    code=$?
+    done=$((done + 1))
+    [ $code = 4 ] || bad "$f with ulimit -f 1: exit code $code, wanted 4"
+    said "ulimit -f"
+    [ -e $f ] && bad "$f is there"
+done
+
 # two runs into one new folder: both clips are there
 start x $TINY -s 1 -q -y -o frames/
 first=$pid

@@ -96,6 +96,7 @@ model decoder_only
 rm -r "$M/transformer/diffusion_pytorch_model.safetensors" "$M/text_encoder/model.safetensors"
 run 0 decode l.safetensors -m "$M" -q -o d2.y4m
 same_frames d2.y4m d2.y4m
+refuse 2 "only decoding is left" decode l.safetensors -o n.y4m --plan
 refuse 2 "-o CLIP" decode l.safetensors
 refuse 2 "one file" decode -o n.y4m
 refuse 3 "no safetensors file" decode ref.$suffix -o n.y4m
