@@ -73,7 +73,7 @@ int model_check(struct model *m, struct err *e)
     if (open_text(m, e) < 0) return -1;
     snprintf(path, sizeof path, "%s/%s", m->info.dir,
              m->p.turbo ? "transformer_turbo" : "transformer");
-    if (dit_check(path, m->p.lora, e) < 0) return -1;
+    if (dit_check(path, m->p.lora, m->p.attn.method, e) < 0) return -1;
     snprintf(path, sizeof path, "%s/vae", m->info.dir);
     return vae_check(path, VAE_DECODER, e);
 }
@@ -106,8 +106,8 @@ int model_denoise_begin(struct model *m, const struct model_clip *c, struct err 
     if (c->guided && m->n_embeds[1] > rows) rows = m->n_embeds[1];
     if (!m->embeds[0] || (c->guided && !m->embeds[1]))
         return err_set(e, ERR_BUG, "the text was not encoded");
-    if (dit_open_lora(&m->dit, path, m->p.lora, m->p.lora_strength, m->p.precision, m->p.log, e) <
-        0)
+    if (dit_open_for(&m->dit, m->p.attn.method, path, m->p.lora, m->p.lora_strength, m->p.precision,
+                     m->p.log, e) < 0)
         return -1;
     struct dit_run_params r = model_run_params(&m->info, &m->p, c, rows);
     m->grid = r.grid;

@@ -38,8 +38,12 @@ int dit_open(struct dit **d, const char *dir, enum precision precision, const st
 int dit_open_lora(struct dit **d, const char *dir, const char *lora_file, double strength,
                   enum precision precision, const struct log *log, struct err *e);
 void dit_close(struct dit *d); /* takes NULL */
-/* Refuses what dit_open_lora would, by config and headers: no weight is read. */
-int dit_check(const char *dir, const char *lora_file, struct err *e);
+/* The same for an attention stack whose methods read tensors of the checkpoint's own, beside those
+ * that every such transformer has: blocks.N.attn1.NAME. attention NULL: dense. */
+int dit_open_for(struct dit **d, const char *attention, const char *dir, const char *lora_file,
+                 double strength, enum precision precision, const struct log *log, struct err *e);
+/* Refuses what dit_open_for would, by config and headers: no weight is read. */
+int dit_check(const char *dir, const char *lora_file, const char *attention, struct err *e);
 const struct dit_config *dit_config_of(const struct dit *d);
 
 /* Sizes and places all scratch and step state for clips of this grid, max_text_rows rows of text and

@@ -63,6 +63,16 @@ int dit_top_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_R
 struct linear_params dit_linear_params(const struct layer_row *r, enum precision p);
 size_t dit_weight_bytes(const struct dit_config *c, enum precision p);
 
+/* Attention tensors that the stack `attention` asks for (NULL: dense), where the file has them: own.c.
+ * check: only binds. */
+#define DIT_MAX_OWN 16
+struct dit_own;
+int dit_own_open(struct dit_own **own, struct weights *file, const char *attention, int n_layers,
+                 bool check, struct err *e);
+void dit_own_close(struct dit_own *own); /* takes NULL */
+const struct tensor *dit_own_tensor(void *own, int layer,
+                                    const char *name); /* attn_params.tensor */
+
 /* --- One run: run.c places it, the others fill it --- */
 
 struct dit_run {
@@ -112,6 +122,7 @@ struct dit {
     struct dit_top top;
     struct dit_block *blocks; /* [n_layers] */
     struct arena vectors; /* what float * of top and blocks point into */
+    struct dit_own *own; /* attention's own tensors */
     struct dit_run run; /* arena.base NULL: not prepared */
 };
 

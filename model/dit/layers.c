@@ -170,6 +170,7 @@ struct source {
     enum precision precision;
     const struct dit_config *config;
     struct linear_stage *stage;
+    const char *attention; /* a stack, whose own tensors are read */
     bool check; /* binds only: target is not used */
 };
 
@@ -261,15 +262,17 @@ static int open_all(struct dit *d, const struct source *s, struct err *e)
             if (open_vector(s, d->blocks ? &d->blocks[b] : NULL, &vectors[i], b, e) < 0) return -1;
         if (skip_stray(s, b, e) < 0) return -1;
     }
+    if (dit_own_open(&d->own, s->file, s->attention, d->config.n_layers, s->check, e) < 0)
+        return -1;
     if (weights_all_used(s->file, NULL, e) < 0) return -1;
     return s->lora ? lora_all_used(s->lora, e) : 0;
 }
 
-int dit_check(const char *dir, const char *lora_file, struct err *e)
+int dit_check(const char *dir, const char *lora_file, const char *attention, struct err *e)
 {
     char path[4200];
     struct dit d = {0};
-    struct source s = {.config = &d.config, .check = true};
+    struct source s = {.config = &d.config, .attention = attention, .check = true};
     int rc = -1;
     snprintf(path, sizeof path, "%s/config.json", dir);
     if (dit_config_read(&d.config, path, e) < 0) return -1;
@@ -278,6 +281,7 @@ int dit_check(const char *dir, const char *lora_file, struct err *e)
     if (s.lora) lora_check_only(s.lora);
     rc = open_all(&d, &s, e);
 done:
+    dit_own_close(d.own);
     lora_close(s.lora);
     weights_close(s.file);
     return rc;
@@ -286,9 +290,15 @@ done:
 int dit_open_lora(struct dit **out, const char *dir, const char *lora_file, double strength,
                   enum precision precision, const struct log *log, struct err *e)
 {
+    return dit_open_for(out, NULL, dir, lora_file, strength, precision, log, e);
+}
+
+int dit_open_for(struct dit **out, const char *attention, const char *dir, const char *lora_file,
+                 double strength, enum precision precision, const struct log *log, struct err *e)
+{
     struct arena measure = {0};
     struct linear_stage stage = {0};
-    struct source s = {.precision = precision, .stage = &stage};
+    struct source s = {.precision = precision, .attention = attention, .stage = &stage};
     char path[4200];
     *out = NULL;
     struct dit *d = calloc(1, sizeof *d);
@@ -346,6 +356,7 @@ void dit_close(struct dit *d)
     if (!d) return;
     attn_close(d->run.attn);
     arena_close(&d->run.arena);
+    dit_own_close(d->own);
     close_layers(&d->top, rows, dit_top_layers(&d->config, rows));
     int n = dit_block_layers(&d->config, rows);
     for (int b = 0; d->blocks && b < d->config.n_layers; b++)

@@ -260,6 +260,8 @@ int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
     *r = (struct dit_run){0};
     if (check_params(c, p, e) < 0) return -1;
     sizes(r, c, d->precision, p);
+    r->attn_params.tensor = dit_own_tensor;
+    r->attn_params.tensor_ctx = d->own;
     int n = dit_top_layers(c, rows);
     if (prepare_layers(r, &d->top, rows, n, &r->scratch_bytes, e) < 0) return -1;
     n = dit_block_layers(c, rows);
