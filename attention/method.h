@@ -209,11 +209,13 @@ struct attn_recipe { /* NULL: no opinion */
     const struct axis_precision *precision;
     bool
         mild; /* order, score and select are a unit that yields when another part has one of them */
+    bool mild_reuse; /* reuse is a default that yields to another part's */
 };
 
 struct attn_method {
     const char *name, *summary, *paper; /* in --attention; one line of help; arXiv id or NULL */
     bool exact; /* equals dense attention up to rounding: needs no warning */
+    bool still; /* remembers blocks by number: refused beside an order that changes with q and k */
     struct attn_recipe recipe;
     const struct option *options; /* its own rows: name=value after `:`; NULL: none */
     size_t options_size;

@@ -236,6 +236,8 @@ static bool of_unit(enum attn_axis axis)
  * to whoever brings one of those. */
 static bool yields(const struct attn_stack *s, int part, enum attn_axis axis)
 {
+    for (int i = 0; axis == ATTN_AXIS_REUSE && s->own[part].mild_reuse && i < s->n; i++)
+        if (i != part && s->own[i].reuse && !(s->own[i].mild_reuse && i > part)) return true;
     if (!s->own[part].mild || !of_unit(axis)) return false;
     for (int i = 0; i < s->n; i++) {
         const struct attn_recipe *r = &s->own[i];
@@ -297,6 +299,12 @@ static int check_members(const struct attn_stack *s, struct err *e)
                 "refreshes",
                 rest->method->name, m->name);
     }
+    for (int i = 0; order && !r->order->fixed && i < s->n; i++)
+        if (s->part[i].method->still)
+            return err_set(e, ERR_USAGE,
+                           "attention %s remembers blocks, and %s orders tokens anew with every "
+                           "plan",
+                           s->part[i].method->name, order->method->name);
     if (order && !select && !r->precision && s->n == 1)
         return err_set(e, ERR_USAGE,
                        "attention %s orders tokens, which says nothing alone; add what selects, as "

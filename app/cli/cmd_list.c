@@ -11,8 +11,9 @@
 #include "model/model.h"
 #include "sched/sched.h"
 
-static void list_solvers(void)
+static void list_solvers(bool talk)
 {
+    (void)talk;
     for (int i = 0; i < solver_count(); i++) {
         const struct solver *s = solver_at(i);
         printf("  %-12s %s%s%s%s\n", s->name, s->summary, s->paper ? " (arXiv " : "",
@@ -20,9 +21,7 @@ static void list_solvers(void)
     }
 }
 
-static bool talk; /* -v: what belongs to each as well */
-
-static void list_methods(void)
+static void list_methods(bool talk)
 {
     for (int i = 0; i < attn_methods(); i++) {
         struct attn_method_info m = attn_method_info(i);
@@ -40,8 +39,9 @@ static void list_methods(void)
     }
 }
 
-static void list_kernels(void)
+static void list_kernels(bool talk)
 {
+    (void)talk;
     struct cpu cpu;
     cpu_detect(&cpu);
     for (int i = 0; i < attn_kernel_count(); i++) {
@@ -51,8 +51,9 @@ static void list_kernels(void)
     }
 }
 
-static void list_devices(void)
+static void list_devices(bool talk)
 {
+    (void)talk;
     struct cpu cpu;
     cpu_detect(&cpu);
     printf("  %-12s %s: %s, %d threads on %d cores; %s\n", "cpu",
@@ -60,8 +61,9 @@ static void list_devices(void)
            model_backend());
 }
 
-static void list_writers(void)
+static void list_writers(bool talk)
 {
+    (void)talk;
     for (int i = 0; i < writer_kind_count(); i++) {
         const struct writer_kind *k = writer_kind_at(i);
         printf("  %-12s %s%s%s%s\n", k->name, k->summary, k->suffixes[0] ? " [" : "", k->suffixes,
@@ -75,8 +77,9 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Name and the first comment line of each file. */
-static void list_profiles(void)
+static void list_profiles(bool talk)
 {
+    (void)talk;
     char dir[ASSETS_PATH], *names[64];
     int n = 0;
     struct err ignored;
@@ -105,7 +108,7 @@ static void list_profiles(void)
 
 static const struct what {
     const char *name, *title;
-    void (*print)(void);
+    void (*print)(bool talk); /* talk: what belongs to each as well */
 } whats[] = {
     {"solvers", "solvers (--solver)", list_solvers},
     {"methods", "attention methods (--attention)", list_methods},
@@ -117,8 +120,7 @@ static const struct what {
 
 int cmd_list(int argc, char **argv, struct err *e)
 {
-    bool any = false;
-    talk = false;
+    bool any = false, talk = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-v") != 0 && strcmp(argv[i], "--verbose") != 0) continue;
         talk = true;
@@ -135,7 +137,7 @@ int cmd_list(int argc, char **argv, struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(whats); i++) {
         if (argc == 2 && strcmp(argv[1], whats[i].name) != 0) continue;
         printf("%s%s\n", any ? "\n" : "", whats[i].title);
-        whats[i].print();
+        whats[i].print(talk);
         any = true;
     }
     if (!any)

@@ -51,6 +51,7 @@ struct axis_head { /* one head of a call, on some thread */
     float *score; /* [q.n, k.n] to be made, or NULL */
     const float *scores; /* [q.n, k.n] to be read, or NULL */
     uint32_t *kept; /* [q.n, words] zeroed, or NULL */
+    void *ctx; /* the job's */
     void *scratch; /* this worker's, 64-byte aligned: what axis_scratch() was asked for */
     dots_fn *dots;
 };
@@ -62,6 +63,7 @@ struct axis_job { /* fn for every plan of a call, each on one thread */
     float *score;
     const float *scores;
     uint32_t *kept;
+    void *ctx; /* for fn */
     void (*fn)(const struct axis_head *h);
 };
 void axis_heads(const struct axis_job *j);

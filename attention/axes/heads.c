@@ -51,6 +51,7 @@ static void one(void *ctx, int i, int worker)
         .k = blocks_of(&j->t->k, &plan->k_order, &plan->k, i, head),
         .scale = j->t->q.dim ? 1 / sqrtf((float)j->t->q.dim) : 0,
         .scratch = w->scratch ? w->scratch + (size_t)worker * w->share : NULL,
+        .ctx = j->ctx,
         .dots = w->dots,
     };
     if (j->score) h.score = j->score + (size_t)i * tiles;
@@ -93,9 +94,23 @@ void axis_force_frames(const struct axis_head *h, int from, int to, bool rows)
     }
 }
 
+/* A row that keeps no key gets the block at its own place, or the next one that holds keys. */
+static void fill_row(uint32_t *row, const struct blocks *k, int own)
+{
+    for (int c = 0; c < k->n; c++)
+        if (select_has(row, c) && blocks_count(k, c) > 0) return;
+    for (int i = 0; i < k->n; i++) {
+        int c = (own + i) % k->n;
+        if (blocks_count(k, c) == 0) continue;
+        select_add(row, c);
+        return;
+    }
+}
+
 void axis_finish(const struct axis_head *h)
 {
-    int sink = h->p->knobs->sink;
+    int sink = h->p->knobs->sink, words = attn_words(h->k.n);
     if (sink > 0) axis_force_frames(h, 0, sink, false);
-    select_fill(h->kept, h->q.n, h->k.n);
+    for (int r = 0; r < h->q.n; r++)
+        fill_row(h->kept + (size_t)r * (size_t)words, &h->k, (int)((int64_t)r * h->k.n / h->q.n));
 }
