@@ -29,8 +29,6 @@ const struct setting cli_rows[] = {
     FLAG("dump-config", OPTION_STRING, dump_config, .word = "FILE",
          HELP("write the settings used to a file (-: standard output)")),
     FLAG("plan", OPTION_BOOL, plan, HELP("say what it would take, and stop; exit 4: does not fit")),
-    FLAG("device", OPTION_STRING, device, .word = "cpu:LEVEL",
-         HELP("use no more of the processor than ref, avx2, avx512, avx512bf16 or amx")),
     FLAG("progress", OPTION_ENUM, progress, .option.choices = "auto|json",
          HELP("auto: a bar or lines; json: one object a line")),
     FLAG("quiet", OPTION_BOOL, quiet, .dash = "-q",
@@ -225,6 +223,14 @@ static int take_word(struct cli *c, char *word, enum cli_words words, struct err
     return settings_set(c->settings, LAYER_FLAG, "prompt", word, e);
 }
 
+/* For the process, before anything asks what the processor can. */
+static int take_device(const struct ditgen_settings *s, struct err *e)
+{
+    const char *device = settings_text(s, SET_DEVICE);
+    if (!device || cpu_cap(strcmp(device, "auto") == 0 ? "cpu" : device, e) == 0) return 0;
+    return err_wrap(e, "--device");
+}
+
 int cli_parse(struct cli *c, int argc, char **argv, enum cli_words words, struct err *e)
 {
     bool flags = true;
@@ -246,7 +252,6 @@ int cli_parse(struct cli *c, int argc, char **argv, enum cli_words words, struct
             rc = take_word(c, a, words, e);
         if (rc < 0) return -1;
     }
-    if (c->device && cpu_cap(c->device, e) < 0) return err_wrap(e, "--device");
     if (c->help || c->version) return 0;
     if (c->quiet && c->verbose)
         return err_set(e, ERR_USAGE, "--quiet and --verbose contradict each other");
@@ -258,7 +263,7 @@ int cli_parse(struct cli *c, int argc, char **argv, enum cli_words words, struct
         return err_set(e, ERR_USAGE, "--output - and --dump-config - both want standard output");
     if (c->profile && profile_load(c->settings, c->profile, e) < 0) return -1;
     if (c->config && profile_load_file(c->settings, LAYER_CONFIG, c->config, e) < 0) return -1;
-    return 0;
+    return take_device(c->settings, e);
 }
 
 void cli_fini(struct cli *c)

@@ -15,7 +15,6 @@ struct cli {
     char *file; /* -f */
     char *output; /* -o */
     char *profile, *config, *dump_config;
-    char *device; /* cpu or cpu:LEVEL: for the process, taken by cli_parse() */
     char *latents; /* where to keep the denoised latents */
     bool yes, plan, quiet, help, version;
     bool seed_drawn; /* nobody gave one */

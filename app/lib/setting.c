@@ -29,6 +29,19 @@ static int setting_is_size(const char *value, struct err *e)
     return setting_parse_size(value, &w, &h, e);
 }
 
+static int setting_is_device(const char *value, struct err *e)
+{
+    char all[128] = "auto, cpu";
+    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0) return 0;
+    for (int i = CPU_REF; i <= CPU_AMX; i++) {
+        const char *level = cpu_level_name((enum cpu_level)i);
+        size_t n = strlen(all);
+        if (strncmp(value, "cpu:", 4) == 0 && strcmp(value + 4, level) == 0) return 0;
+        snprintf(all + n, sizeof all - n, ", cpu:%s", level);
+    }
+    return err_set(e, ERR_USAGE, "device is '%.60s', wanted one of %s", value, all);
+}
+
 static int setting_is_solver(const char *value, struct err *e)
 {
     char all[256] = "";

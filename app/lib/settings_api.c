@@ -24,6 +24,8 @@ static int check_known(const char *name, struct err *e)
     if (id < 0 || !(setting_at(id)->use & COMMAND)) return 0;
     if (id == SET_MODEL)
         return err_set(e, ERR_USAGE, "the model is the folder that ditgen_open() was given");
+    if (id == SET_DEVICE)
+        return err_set(e, ERR_USAGE, "the device is what ditgen_device() chose, once a process");
     return err_set(e, ERR_USAGE,
                    "%s is for files, which the command writes; the library gives frames",
                    setting_at(id)->option.name);

@@ -46,8 +46,11 @@ refuse 2 "5 and 9" x --frames 6 -o o.y4m
 refuse 2 "16" x -W 1 -o o.y4m
 
 # the cap: names, what is above the processor, and that the plan's kernel obeys
-refuse 2 "no processor level" x --device cpu:avx9 -o o.y4m
-refuse 2 "no device" x --device gpu -o o.y4m
+refuse 2 "wanted one of auto, cpu, cpu:ref, cpu:avx2" x --device cpu:avx9 -o o.y4m
+refuse 2 "--device is 'gpu'" x --device gpu -o o.y4m
+printf 'device = cpu:ref\n' >ref.ini
+run 0 --plan x $TINY --config ref.ini -o o.y4m && printed "(ref)"
+run 0 --plan x $TINY --config ref.ini --device auto -o o.y4m
 run 0 --plan x $TINY --device cpu:ref -o o.y4m && printed "(ref)"
 
 # planning reads no weights (but their headers), writes nothing, and has an exit code of its own

@@ -66,6 +66,7 @@ static const char *meaningful(struct test_rng *r, int id)
         const char *words[4];
     } rows[] = {{SET_SOLVER, {"unipc", "euler", "dpmpp", "unipc"}},
                 {SET_SIZE, {"64x48", "16x16", "832X480", "32*32"}},
+                {SET_DEVICE, {"auto", "cpu", "cpu", "auto"}},
                 {SET_COMPAT, {"", "truncate", "diffusers-0.36", "truncate, diffusers-0.37"}},
                 {SET_ATTENTION, {"dense", "window", "window:tiles=3", "window:tiles=999"}}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
