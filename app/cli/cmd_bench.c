@@ -10,6 +10,7 @@
 #include "app/cli/peak.h"
 #include "app/cli/progress.h"
 #include "app/lib/run.h"
+#include "model/base/clock.h"
 #include "model/base/limits.h"
 
 #include <stdio.h>
@@ -113,7 +114,7 @@ static void end_memory(struct bench *b, enum ditgen_phase phase)
 static int on_progress(void *ctx, const struct ditgen_progress *p)
 {
     struct bench *b = ctx;
-    double now = peak_clock();
+    double now = clock_seconds();
     if (p->phase == DITGEN_TEXT) {
         b->text = now - b->begin;
         b->last = now;
@@ -143,10 +144,10 @@ static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settin
     struct ditgen_callbacks calls = {.ctx = b, .progress = on_progress};
     b->phase = DITGEN_TEXT;
     b->marks = b->run == 0 && mark_memory();
-    b->begin = b->last = peak_clock();
+    b->begin = b->last = clock_seconds();
     if (ditgen_generate(d, s, &calls, &de) < 0)
         return err_set(e, (enum err_code)de.code, "%s", de.message);
-    double end = peak_clock();
+    double end = clock_seconds();
     end_memory(b, DITGEN_DECODE);
     /* second best: it outlives exec, so that it may be the largest size of whoever started us */
     struct rusage usage;

@@ -116,15 +116,6 @@ out:
 
 /* --- latents ---------------------------------------------------------------------------------- */
 
-static void shape_text(char *text, size_t size, const struct latents *l)
-{
-    size_t len = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < l->n_dims && len < size; i++)
-        len += (size_t)snprintf(text + len, size - len, "%s%lld", i ? ", " : "",
-                                (long long)l->shape[i]);
-    if (len < size) snprintf(text + len, size - len, "]");
-}
-
 static void print_latents(const struct latents *a, const struct latents *b, bool json)
 {
     size_t n = a->n, differing = 0;
@@ -142,7 +133,7 @@ static void print_latents(const struct latents *a, const struct latents *b, bool
     double psnr =
         sum > 0 ? 10 * log10((hi - lo) * (hi - lo) / (sum / (double)n)) : sum + (double)INFINITY;
     char shape[200];
-    shape_text(shape, sizeof shape, a);
+    tensor_shape_text(shape, sizeof shape, a->n_dims, a->shape);
     if (json) {
         printf("{\"kind\": \"latents\", \"shape\": %s, \"identical\": %s", shape,
                differing ? "false" : "true");
@@ -174,8 +165,8 @@ static int compare_latents(const struct compare_args *args, struct err *e)
     if (latents_read(&a, args->a, e) < 0 || latents_read(&b, args->b, e) < 0) goto out;
     if (!same_shape(&a, &b)) {
         char sa[100], sb[100];
-        shape_text(sa, sizeof sa, &a);
-        shape_text(sb, sizeof sb, &b);
+        tensor_shape_text(sa, sizeof sa, a.n_dims, a.shape);
+        tensor_shape_text(sb, sizeof sb, b.n_dims, b.shape);
         err_set(e, ERR_INPUT, "latents of %s are %s, of %s %s; only equal shapes compare", args->a,
                 sa, args->b, sb);
         goto out;

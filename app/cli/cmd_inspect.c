@@ -1,16 +1,15 @@
 /* inspect: what a model folder is, or what a checkpoint holds, without loading it. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "app/lib/assets.h"
 #include "app/cli/cmd.h"
 #include "app/lib/settings.h"
 #include "app/cli/input.h"
 #include "app/cli/progress.h"
-#include "model/base/json.h"
+#include "model/base/file_map.h"
+#include "model/base/safetensors.h"
 #include "model/model.h"
 #include "sched/sched.h"
 
@@ -110,47 +109,6 @@ static int inspect_folder(const char *dir, struct err *e)
 /* --- one safetensors file
  * ---------------------------------------------------------------------------- */
 
-#define HEADER_MAX 100000000 /* bytes: the format's own limit (wan.md 8.2) */
-
-/* The JSON header, heap. */
-static int read_header(char **text, size_t *len, const char *path, struct err *e)
-{
-    unsigned char size[8];
-    struct stat st;
-    FILE *f = fopen(path, "rb");
-    if (!f) return err_set(e, ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    int rc = -1;
-    *text = NULL;
-    if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode) || fread(size, 1, 8, f) != 8) {
-        err_set(e, ERR_INPUT, "%s: shorter than 8 bytes: no safetensors file", path);
-        goto out;
-    }
-    uint64_t n = 0;
-    for (int i = 7; i >= 0; i--)
-        n = n << 8 | size[i];
-    if (n < 2 || n > HEADER_MAX || n > (uint64_t)st.st_size - 8) {
-        err_set(e, ERR_INPUT,
-                "%s: its header would be %llu bytes long, the file has %lld: no safetensors file",
-                path, (unsigned long long)n, (long long)st.st_size);
-        goto out;
-    }
-    if (!(*text = malloc((size_t)n + 1))) {
-        err_set(e, ERR_RESOURCE, "no memory for a header of %llu bytes", (unsigned long long)n);
-        goto out;
-    }
-    if (fread(*text, 1, (size_t)n, f) != n) {
-        err_set(e, ERR_INPUT, "%s: cannot be read", path);
-        goto out;
-    }
-    (*text)[n] = 0;
-    *len = (size_t)n;
-    rc = 0;
-out:
-    fclose(f);
-    if (rc < 0) free(*text);
-    return rc;
-}
-
 static int put_tensor(const struct json *t, const char *path, double *elements, struct err *e)
 {
     const char *name = json_key(t), *dtype = json_string(json_get(t, "dtype"));
@@ -173,25 +131,20 @@ static int put_tensor(const struct json *t, const char *path, double *elements, 
 
 static int inspect_file(const char *path, struct err *e)
 {
-    char *text = NULL;
-    size_t len = 0;
-    struct json *root = NULL;
+    struct file_map m;
+    struct safetensors s = {0};
     double elements = 0;
-    int count = 0, rc = 0;
-    if (read_header(&text, &len, path, e) < 0) return -1;
-    if (json_parse(&root, text, len, path, e) < 0) {
-        free(text);
-        return -1;
-    }
-    if (!json_is_object(root)) rc = err_set(e, ERR_INPUT, "%s: its header is no JSON object", path);
-    for (const struct json *t = json_first(root); rc == 0 && t; t = json_next(t)) {
+    int count = 0;
+    if (file_map_open(&m, path, e) < 0) return -1;
+    int rc = safetensors_open(&s, m.data, m.size, path, e);
+    for (const struct json *t = json_first(s.root); rc == 0 && t; t = json_next(t)) {
         if (strcmp(json_key(t), "__metadata__") == 0) continue;
         rc = put_tensor(t, path, &elements, e);
         count++;
     }
     if (rc == 0) printf("%d tensors, %.3f M elements\n", count, elements * 1e-6);
-    json_close(root);
-    free(text);
+    safetensors_close(&s);
+    file_map_close(&m);
     return rc;
 }
 

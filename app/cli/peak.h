@@ -7,6 +7,7 @@
 #ifndef DITGEN_APP_PEAK_H
 #define DITGEN_APP_PEAK_H
 
+#include "model/base/clock.h"
 #include "model/base/cpu.h"
 #include "model/base/threads.h"
 
@@ -23,13 +24,6 @@ struct peak {
     double fp32, bf16; /* operations (2 a multiply-add) a second; 0: not on this processor */
     const char *fp32_by, *bf16_by;
 };
-
-static inline double peak_clock(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* A burst: rounds of multiply-adds that end in a number nobody can foresee. */
 typedef float (*peak_burst)(int rounds);
@@ -159,9 +153,9 @@ static inline double peak_rate(peak_burst burst, double flops, int rounds)
     int threads = threads_count();
     double best = 0;
     for (int i = 0; i < PEAK_BURSTS; i++) {
-        double begin = peak_clock();
+        double begin = clock_seconds();
         threads_run(4 * threads, peak_task, &job); /* four each: threads that wake late even out */
-        double rate = 4 * threads * flops * rounds / (peak_clock() - begin);
+        double rate = 4 * threads * flops * rounds / (clock_seconds() - begin);
         if (rate > best) best = rate;
     }
     return best;

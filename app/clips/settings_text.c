@@ -1,6 +1,7 @@
 /* Form encoding of settings; see settings_text.h. */
 #include "app/clips/settings_text.h"
 
+#include "model/base/option.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,14 +23,6 @@ char *settings_encode(const char *text)
     }
     *o = 0;
     return word;
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return -1;
 }
 
 char *settings_decode(const char *word, size_t n)

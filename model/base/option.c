@@ -43,6 +43,14 @@ int parse_u64(const char *text, uint64_t *v)
     return 0;
 }
 
+int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
 static bool same_name(const char *a, const char *b)
 {
     for (; *a && *b; a++, b++)

@@ -77,5 +77,6 @@ void option_free(const struct option *table, void *s);
 int parse_int(const char *text, long lo, long hi, int *v); /* 0 or -1 */
 int parse_double(const char *text, double lo, double hi, double *v);
 int parse_u64(const char *text, uint64_t *v);
+int hex_digit(char c); /* 0 to 15, or -1 */
 
 #endif

@@ -26,6 +26,9 @@ static inline size_t tensor_len(const struct tensor *t)
     return n;
 }
 
+/* "[8960, 1536]", at most n - 1 bytes. */
+void tensor_shape_text(char *buf, size_t n, int n_dims, const int64_t *shape);
+
 /* In whose memory. */
 enum place { PLACE_HOST, PLACE_DEVICE };
 

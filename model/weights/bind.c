@@ -5,14 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void shape_text(char *buf, size_t n, int n_dims, const int64_t *shape)
-{
-    size_t at = (size_t)snprintf(buf, n, "[");
-    for (int i = 0; i < n_dims && at < n; i++)
-        at += (size_t)snprintf(buf + at, n - at, "%s%lld", i ? ", " : "", (long long)shape[i]);
-    if (at < n) snprintf(buf + at, n - at, "]");
-}
-
 static bool is_float(enum dtype t)
 {
     return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16 || t == DTYPE_F64;
@@ -41,7 +33,7 @@ int weights_bind(struct weights *w, void *target, const struct bind_row *rows, i
             memset(out, 0, sizeof *out);
             continue;
         }
-        shape_text(want, sizeof want, r->n_dims, r->shape);
+        tensor_shape_text(want, sizeof want, r->n_dims, r->shape);
         if (!t)
             return err_set(e, ERR_INPUT,
                            "%s: %s %s is missing; is this the checkpoint its config.json "
@@ -51,7 +43,7 @@ int weights_bind(struct weights *w, void *target, const struct bind_row *rows, i
         for (int d = 0; same && d < r->n_dims; d++)
             same = t->shape[d] == r->shape[d];
         if (!same) {
-            shape_text(seen, sizeof seen, t->n_dims, t->shape);
+            tensor_shape_text(seen, sizeof seen, t->n_dims, t->shape);
             return err_set(e, ERR_INPUT, "%s: %s is %s, the config wants %s", w->path, name, seen,
                            want);
         }

@@ -1,14 +1,12 @@
-/* Reads safetensors headers as hostile input: every offset, size, shape and name is checked before
- * a tensor exists. Format: wan.md 8.2, and the format's own description. Binding is bind.c's. */
+/* Checkpoints of one file or several: their tensors, which fill each file without holes or overlaps.
+ * Headers are read by base/safetensors.h; binding is bind.c's. */
 #include "model/weights/weights_internal.h"
 
 #include "model/base/json.h"
+#include "model/base/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define MAX_HEADER 100000000 /* the format's own limit */
-#define MAX_RANK TENSOR_MAX_DIMS
 
 static int add_entry(struct weights *w, const struct entry *add, struct err *e)
 {
@@ -24,51 +22,6 @@ static int add_entry(struct weights *w, const struct entry *add, struct err *e)
     if (!w->entries[w->n_entries].name)
         return err_set(e, ERR_RESOURCE, "no memory for tensor names");
     w->n_entries++;
-    return 0;
-}
-
-/* {"dtype": "BF16", "shape": [..], "data_offsets": [begin, end]} of one tensor. */
-static int read_entry(struct entry *t, const struct json *o, const char *path, size_t data_len,
-                      struct err *e)
-{
-    const char *name = t->name;
-    const char *dtype = json_string(json_get(o, "dtype"));
-    const struct json *shape = json_get(o, "shape"), *offsets = json_get(o, "data_offsets");
-    if (!dtype || !json_is_array(shape) || !json_is_array(offsets) || json_count(offsets) != 2)
-        return err_set(e, ERR_INPUT, "%s: %.200s lacks dtype, shape or data_offsets", path, name);
-    int type = dtype_from_name(dtype);
-    if (type < 0)
-        return err_set(e, ERR_INPUT, "%s: %.200s has type %.20s, which is not supported", path,
-                       name, dtype);
-    if (json_count(shape) > MAX_RANK)
-        return err_set(e, ERR_INPUT, "%s: %.200s has %d dimensions, at most %d are supported", path,
-                       name, json_count(shape), MAX_RANK);
-    size_t bytes = dtype_size((enum dtype)type);
-    t->t.dtype = (enum dtype)type;
-    t->t.n_dims = 0;
-    bool zero = false;
-    for (const struct json *d = json_first(shape); d; d = json_next(d)) {
-        double v;
-        if (!json_number(d, &v) || v < 0 || v > 9e15 || v != (double)(int64_t)v)
-            return err_set(e, ERR_INPUT, "%s: %.200s has a dimension that is no size", path, name);
-        t->t.shape[t->t.n_dims++] = (int64_t)v;
-        if (v == 0) {
-            zero = true;
-        } else if (__builtin_mul_overflow(bytes, (size_t)v, &bytes)) {
-            return err_set(e, ERR_INPUT, "%s: %.200s is larger than any memory", path, name);
-        }
-    }
-    if (zero) bytes = 0;
-    double b, n;
-    if (!json_number(json_at(offsets, 0), &b) || !json_number(json_at(offsets, 1), &n) || b < 0 ||
-        n < b || n > (double)data_len || b != (double)(size_t)b || n != (double)(size_t)n)
-        return err_set(e, ERR_INPUT, "%s: %.200s has offsets outside the %zu bytes of data", path,
-                       name, data_len);
-    t->begin = (size_t)b;
-    t->end = (size_t)n;
-    if (t->end - t->begin != bytes)
-        return err_set(e, ERR_INPUT, "%s: %.200s spans %zu bytes, its shape and type want %zu",
-                       path, name, t->end - t->begin, bytes);
     return 0;
 }
 
@@ -90,33 +43,19 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
     struct shard *s = &w->shards[w->n_shards];
     s->path = strdup(path);
     if (!s->path) return err_set(e, ERR_RESOURCE, "no memory");
-    int file = w->n_shards++;
+    int index = w->n_shards++;
     if (file_map_open(&s->map, path, e) < 0) return -1;
     if (file_is_pointer((const char *)s->map.data, s->map.size, path, e)) return -1;
-    if (s->map.size < 10)
-        return err_set(e, ERR_INPUT, "%s: %zu bytes are too few for a safetensors file", path,
-                       s->map.size);
-    uint64_t header = 0;
-    for (int i = 7; i >= 0; i--)
-        header = header << 8 | s->map.data[i];
-    if (header < 2 || header > MAX_HEADER || header > s->map.size - 8)
-        return err_set(e, ERR_INPUT,
-                       "%s: header of %llu bytes in a file of %zu; the file is cut short "
-                       "or no safetensors file",
-                       path, (unsigned long long)header, s->map.size);
-    if (s->map.data[8] != '{')
-        return err_set(e, ERR_INPUT, "%s: header does not begin with '{'; no safetensors file",
-                       path);
-    s->data = 8 + (size_t)header;
-    size_t data_len = s->map.size - s->data;
-    struct json *root;
-    if (json_parse(&root, (const char *)s->map.data + 8, (size_t)header, path, e) < 0) return -1;
+    struct safetensors file;
+    if (safetensors_open(&file, s->map.data, s->map.size, path, e) < 0) return -1;
     int first = w->n_entries, r = -1;
-    for (const struct json *n = json_first(root); n; n = json_next(n)) {
+    for (const struct json *n = json_first(file.root); n; n = json_next(n)) {
+        struct safetensors_entry read;
         if (strcmp(json_key(n), "__metadata__") == 0) continue;
-        struct entry t = {.file = file};
+        if (safetensors_read(&read, &file, n, path, e) < 0) goto done;
+        struct entry t = {.t = read.t, .begin = read.begin, .end = read.end, .file = index};
         t.name = (char *)(uintptr_t)json_key(n);
-        if (read_entry(&t, n, path, data_len, e) < 0 || add_entry(w, &t, e) < 0) goto done;
+        if (add_entry(w, &t, e) < 0) goto done;
     }
     /* no holes, no overlaps, nothing after the last */
     if (w->n_entries > first) /* of none there is no array yet */
@@ -130,20 +69,18 @@ static int open_shard(struct weights *w, const char *path, struct err *e)
             goto done;
         }
         at = t->end;
-        t->t.data = s->map.data ? s->map.data + s->data + t->begin : NULL;
     }
-    if (at != data_len) {
+    if (at != file.data_len) {
         err_set(e, ERR_INPUT,
                 "%s: tensors fill %zu bytes, the file holds %zu; cut short or damaged", path, at,
-                data_len);
+                file.data_len);
         goto done;
     }
     r = 0;
 done:
-    if (r == 0 && !w->metadata && json_get(root, "__metadata__"))
-        w->metadata = root;
-    else
-        json_close(root);
+    if (r == 0 && !w->metadata && json_get(file.root, "__metadata__"))
+        w->metadata = file.root, file.root = NULL;
+    safetensors_close(&file);
     return r;
 }
 
