@@ -120,8 +120,8 @@ struct attn_sizes { /* bytes; 0: none */
 
 /* Memory of a member is that of the part which names it: it asks with attn_scratch(p) and
  * attn_state(p). Members and plan() of one part work one after the other, so scratch is as large as
- * the largest wants and nothing in it outlives a hook; state may be wanted by one of them. NULL:
- * none. *s comes zeroed. */
+ * the largest wants, and nothing in it outlives a hook, but for what before() leaves to after().
+ * State may be wanted by one of them. NULL: none. *s comes zeroed. */
 typedef void attn_sizes_fn(const struct attn_part *p, struct attn_sizes *s);
 
 struct axis_ask {
