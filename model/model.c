@@ -139,6 +139,12 @@ int model_velocity(struct model *m, float *const *velocity, const float *latents
     return dit_velocity(m->dit, velocity, latents, &c, e);
 }
 
+void model_attn_stats(const struct model *m, struct attn_stats *stats)
+{
+    *stats = (struct attn_stats){.density = 1};
+    if (m->dit) dit_attn_stats(m->dit, stats);
+}
+
 void model_denoise_end(struct model *m, struct attn_stats *stats)
 {
     if (stats) *stats = (struct attn_stats){.density = 1};

@@ -120,6 +120,8 @@ struct model_ask { /* what a velocity is asked for: sched's denoise_ask, without
 /* velocity[b] [n] of branches 0 .. n_branches - 1 ← latents [n]. */
 int model_velocity(struct model *m, float *const *velocity, const float *latents,
                    const struct model_ask *a, struct err *e);
+/* What self-attention did so far. */
+void model_attn_stats(const struct model *m, struct attn_stats *stats);
 void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may be NULL */
 
 /* Phase 3. */

@@ -7,6 +7,7 @@
 #ifndef DITGEN_APP_CLI_H
 #define DITGEN_APP_CLI_H
 
+#include "app/cli/ran.h"
 #include "app/lib/settings.h"
 
 struct cli {
@@ -19,6 +20,7 @@ struct cli {
     bool yes, plan, quiet, help, version;
     bool seed_drawn; /* nobody gave one */
     char *preview; /* FILE.png or "term" */
+    struct ran ran; /* what a clip says of the run that made it: rerun tells what differs */
     double state_every; /* seconds between states; 0: none are kept */
     char warning[320]; /* of what was read, to be said once; "": none */
     int verbose;

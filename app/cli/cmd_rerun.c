@@ -78,6 +78,7 @@ int cmd_rerun(int argc, char **argv, struct err *e)
     }
     if (stored_settings(&text, c.words[0], e) < 0) goto out;
     if (profile_from_clip(c.settings, LAYER_CONFIG, text, c.words[0], e) < 0) goto out;
+    if (ran_read(&c.ran, text, c.words[0], e) < 0) goto out;
     if (!settings_from(c.settings, SET_PROMPT)) {
         err_set(e, ERR_INPUT, "%s: its settings have no prompt; give one by -p", c.words[0]);
         goto out;

@@ -21,7 +21,10 @@ struct work { /* what the library's callbacks need */
     struct cli *cli;
     struct progress *progress;
     struct writer *writer;
+    const struct writer_params *params;
     const char *stored; /* settings, as the clip carries them */
+    struct ran ran;
+    char *text; /* stored, and what is known of the run: heap */
     bool kept; /* latents are in c->latents */
     struct err failed; /* of the writer: ends the run */
     struct err late; /* of what stands beside the clip: told when the clip is written */
@@ -37,7 +40,26 @@ static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int hei
 {
     struct work *w = ctx;
     (void)index, (void)width, (void)height;
-    return writer_frame(w->writer, rgb, &w->failed);
+    return w->failed.code ? -1 : writer_frame(w->writer, rgb, &w->failed);
+}
+
+/* The writer was opened before, so that what cannot be written is known at once; now it is known what
+ * the clip says of its run. */
+static void on_ran(void *ctx, const struct ditgen_ran *r)
+{
+    struct work *w = ctx;
+    struct writer_params p = *w->params;
+    ran_of(&w->ran, r);
+    if (!(w->text = ran_text(w->stored, &w->ran))) {
+        err_set(&w->failed, ERR_RESOURCE, "no memory for the settings");
+        return;
+    }
+    w->keep.stored = w->text;
+    p.settings = w->text; /* a failure ends the run at the first frame */
+    if (w->writer)
+        writer_carry(&w->writer, w->text, &w->failed);
+    else
+        writer_open(&w->writer, &p, &w->failed);
 }
 
 static int on_progress(void *ctx, const struct ditgen_progress *p)
@@ -132,6 +154,7 @@ static int make_clip(struct work *w, struct ditgen *d, const struct writer_param
     struct ditgen_callbacks calls = {.ctx = w,
                                      .frame = on_frame,
                                      .progress = on_progress,
+                                     .ran = on_ran,
                                      .latents = w->cli->latents ? on_latents : NULL,
                                      .log = on_log,
                                      .log_level = w->cli->verbose,
@@ -146,7 +169,10 @@ static int make_clip(struct work *w, struct ditgen *d, const struct writer_param
     stop_arm(true);
     w->state_time = seconds_now();
     w->state_step = w->from && w->keep.path ? w->from->at.step : 0;
-    if (writer_open(&w->writer, wp, e) < 0) return -1;
+    w->params = wp;
+    bool decodes = w->from && w->from->at.step == w->from->at.steps;
+    /* a pipe takes no second beginning */
+    if ((decodes || strcmp(wp->path, "-") != 0) && writer_open(&w->writer, wp, e) < 0) return -1;
     int rc = ditgen_generate(d, w->cli->settings, &calls, &de);
     progress_pause(w->progress);
     if (rc < 0) {
@@ -194,7 +220,10 @@ static int write_clip(struct cli *c, struct ditgen *d, struct names *n, const st
 {
     struct work w = {.cli = c, .progress = p, .stored = n->stored, .from = from};
     struct writer_params wp;
-    output_params(&wp, c->settings, n->output, n->stored, c->yes);
+    if (from && from->stored && from->at.step == from->at.steps && *ran_section(from->stored) &&
+        asprintf(&w.text, "%s%s", n->stored, ran_section(from->stored)) < 0)
+        return err_set(e, ERR_RESOURCE, "no memory for the settings");
+    output_params(&wp, c->settings, n->output, w.text ? w.text : n->stored, c->yes);
     if (c->state_every > 0 && n->state[0])
         w.keep = (struct state_keep){.path = n->state,
                                      .name = n->output,
@@ -204,7 +233,12 @@ static int write_clip(struct cli *c, struct ditgen *d, struct names *n, const st
                                      .model_dir = n->model,
                                      .latents = c->latents,
                                      .overwrite = c->yes};
-    if (make_clip(&w, d, &wp, e) < 0) return -1;
+    int rc = make_clip(&w, d, &wp, e);
+    free(w.text);
+    if (rc < 0) return -1;
+    char differs[400];
+    ran_compare(differs, sizeof differs, &c->ran, &w.ran);
+    if (differs[0]) progress_say(p, "%s", differs);
     plan_print_done(p, n->output, c->settings);
     if (!w.late.code) {
         if (w.state_step) state_remove(n->state);

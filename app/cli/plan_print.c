@@ -35,8 +35,40 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
     for (int i = 0; i < DITGEN_PHASES; i++)
         fprintf(to, ",\"%s_bytes\":%zu,\"%s_seconds\":%.3f", phases[i], p->phase_bytes[i],
                 phases[i], p->phase_seconds[i]);
+    fprintf(to,
+            ",\"density\":[%.4f,%.4f],\"copied\":%.4f,\"denoise_least\":%.3f,\"denoise_most\":%.3f,"
+            "\"cache_bytes\":%.0f,\"cache_wanted_bytes\":%.0f,\"cache_left_out\":%.0f",
+            p->density[0], p->density[1], p->copied, p->denoise_seconds[0], p->denoise_seconds[1],
+            p->cache_bytes, p->cache_wanted, p->cache_left_out);
     fprintf(to, ",\"peak_bytes\":%zu,\"available_bytes\":%zu,\"seconds\":%.3f,\"fits\":%s}\n",
             p->peak_bytes, p->available_bytes, p->seconds, p->fits ? "true" : "false");
+}
+
+/* What attention leaves out, and what it keeps for that; nothing when it is exact. */
+static void put_attention(FILE *to, const struct ditgen_plan *p)
+{
+    char a[40], b[40];
+    if (p->density[0] == 1 && p->density[1] == 1 && p->cache_left_out == 0) return;
+    if (p->density[1] - p->density[0] < 0.005)
+        fprintf(to, "attention  computes %.2f of its pairs", p->density[0]);
+    else
+        fprintf(to, "attention  computes %.2f to %.2f of its pairs", p->density[0], p->density[1]);
+    if (p->copied > 0) fprintf(to, ", copies %.0f %% of the calls", 100 * p->copied);
+    if (p->cache_bytes > 0) {
+        bytes_text(a, sizeof a, p->cache_bytes);
+        fprintf(to, "; keeps %s over steps", a);
+    }
+    if (p->cache_left_out > 0) {
+        bytes_text(b, sizeof b, p->cache_wanted);
+        fprintf(to, "; --cache-mem makes %.0f layers and branches exact (all would keep %s)",
+                p->cache_left_out, b);
+    }
+    fputc('\n', to);
+    if (p->denoise_seconds[1] - p->denoise_seconds[0] < 0.02 * p->denoise_seconds[1]) return;
+    seconds_text(a, sizeof a, p->denoise_seconds[0]);
+    seconds_text(b, sizeof b, p->denoise_seconds[1]);
+    fprintf(to, "           denoising takes %s to %s: what is computed is found at run time\n", a,
+            b);
 }
 
 void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct ditgen_settings *s,
@@ -63,6 +95,7 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
     fprintf(to, "tokens     %d\n", p->tokens);
     fprintf(to, "compute    %s, %d thread%s; %s; attention %s\n", p->precision, p->threads,
             p->threads > 1 ? "s" : "", p->linear, p->attention);
+    put_attention(to, p);
     for (int i = 0; i < DITGEN_PHASES; i++) {
         seconds_text(a, sizeof a, p->phase_seconds[i]);
         bytes_text(b, sizeof b, (double)p->phase_bytes[i]);

@@ -142,12 +142,14 @@ void state_remove(const char *path)
 
 /* --- finding ------------------------------------------------------------------------------------ */
 
-/* The next line of *text without its end, n bytes; the seed's is passed over with any_seed. */
+/* The next line of *text without its end, n bytes; the seed's is passed over with any_seed, and what
+ * a run did (ran.h) is no setting. */
 static const char *next_line(const char **text, size_t *n, bool any_seed)
 {
     const char *line;
     do {
         line = *text;
+        if (strncmp(line, "[run]\n", 6) == 0) line = *text += strlen(line);
         *n = strcspn(line, "\n");
         *text += *n + (line[*n] != 0);
     } while (any_seed && *n && strncmp(line, "seed = ", 7) == 0);

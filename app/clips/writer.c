@@ -136,9 +136,8 @@ static bool copy_string(const char **to, const char *from)
     return !from || *to;
 }
 
-int writer_open(struct writer **out, const struct writer_params *p, struct err *e)
+static int open_writer(struct writer **out, const struct writer_params *p, struct err *e)
 {
-    if (writer_check(p, e) < 0) return -1;
     const struct writer_kind *k = writer_kind_for(p->path, e);
     struct writer *w = calloc(1, sizeof *w + k->state_size);
     if (!w) goto no_memory;
@@ -158,6 +157,25 @@ int writer_open(struct writer **out, const struct writer_params *p, struct err *
 no_memory:
     writer_free(w);
     return err_set(e, ERR_RESOURCE, "%s: no memory for its writer", p->path);
+}
+
+int writer_open(struct writer **out, const struct writer_params *p, struct err *e)
+{
+    return writer_check(p, e) < 0 ? -1 : open_writer(out, p, e);
+}
+
+int writer_carry(struct writer **w, const char *settings, struct err *e)
+{
+    struct writer *old = *w, *anew;
+    struct writer_params p = old->p;
+    if (old->frames)
+        return err_set(e, ERR_BUG, "%s: other settings after %d frames", p.path, old->frames);
+    p.settings = settings;
+    if (open_writer(&anew, &p, e) < 0)
+        return -1; /* without a check: it was made at the beginning */
+    writer_abort(old);
+    *w = anew;
+    return 0;
 }
 
 int writer_frame(struct writer *w, const uint8_t *rgb, struct err *e)

@@ -70,6 +70,10 @@ void writer_note(char *text, size_t size, const struct writer_params *p);
 
 struct writer;
 int writer_open(struct writer **w, const struct writer_params *p, struct err *e);
+/* Other settings for the clip to carry, before the first frame and not into a pipe. A file that has
+ * come to stand at the path since writer_open() is found by writer_close(), as else. On failure *w is
+ * as it was. */
+int writer_carry(struct writer **w, const char *settings, struct err *e);
 int writer_frame(struct writer *w, const uint8_t *rgb, struct err *e);
 int writer_close(struct writer *w, struct err *e); /* frees w also on failure; NULL is fine */
 void writer_abort(struct writer *w); /* takes NULL */

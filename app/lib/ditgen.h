@@ -158,6 +158,16 @@ struct ditgen_state {
     uint64_t model; /* a mark of the weights; 0 in a resume: not checked */
 };
 
+struct ditgen_ran { /* what denoising did; strings live for the call */
+    const char *device, *kernel; /* "cpu", "avx512": kind of device and code of attention */
+    double density; /* share of attention that was computed, all steps */
+    double copied; /* share of attention's calls that were copies */
+    long sampled; /* rows of approximate attention held against exact ones; 0: none were */
+    double error, recall; /* of those rows: relative L1; mass of what was computed */
+    double drift; /* relative L1 of copied outputs against those made next; 0: no copies */
+    double reserved[8];
+};
+
 /* Latents to colours, good enough to see what a clip will be: fitted to what a decoder made once. */
 #define DITGEN_PREVIEW_CHANNELS 64
 struct ditgen_preview_map {
@@ -196,7 +206,9 @@ struct ditgen_callbacks { /* any may be NULL */
     const struct ditgen_preview_map *map; /* NULL: none yet, no previews */
     /* After decoding, the map fitted to this clip, to be kept. */
     void (*fitted)(void *ctx, const struct ditgen_preview_map *map);
-    void *reserved[3]; /* NULL */
+    /* Once, after the last step and before its state; of the steps that this call made. */
+    void (*ran)(void *ctx, const struct ditgen_ran *r);
+    void *reserved[2]; /* NULL */
 };
 int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
                     const struct ditgen_callbacks *c, struct ditgen_error *e);

@@ -149,6 +149,21 @@ static int give_state(struct job *j, int step, int steps)
     return j->calls->state(j->calls->ctx, &s);
 }
 
+static void tell_ran(const struct job *j)
+{
+    struct attn_stats s;
+    model_attn_stats(j->model, &s);
+    struct ditgen_ran ran = {.device = "cpu",
+                             .kernel = s.kernel ? s.kernel : "none",
+                             .density = s.density,
+                             .copied = s.calls ? (double)s.copies / (double)s.calls : 0,
+                             .sampled = s.sampled,
+                             .error = s.error,
+                             .recall = s.recall,
+                             .drift = s.drift};
+    if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
+}
+
 static int take_state(struct job *j, const struct ditgen_state *s, struct err *e)
 {
     const struct run *r = &j->run;
@@ -205,6 +220,7 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     j->progress.done = step + 1;
     j->progress.total = num_steps;
     j->progress.block = 0;
+    if (step + 1 == num_steps) tell_ran(j);
     return report(j) || give_state(j, step + 1, num_steps) || give_preview(j, step + 1, num_steps);
 }
 

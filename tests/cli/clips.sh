@@ -57,6 +57,15 @@ run 0 "$prompt" $TINY -s 1 --attention dense -y -o a.y4m
 grep -q approximate "$T/.err" && bad "dense attention is called approximate"
 run 0 "$prompt" $TINY -s 1 --attention window --window-tiles 1 -o m.y4m && carries m.y4m 'attention = "window:tiles=1"'
 said approximate
+carries m.y4m "[run]" && carries m.y4m 'device = "cpu"'
+run 0 rerun m.y4m -y -o m2.y4m && same m.y4m m2.y4m
+grep -q "then, .* now" "$T/.err" && bad "rerun of the same says that it differs: $(cat "$T/.err")"
+long="--size 32x32 --frames 5 --steps 6 -t 1"
+run 0 "$prompt" $long -s 1 --attention resid:density=0,first=1,last=1 -y -o m4.y4m && carries m4.y4m "density = 0.6667"
+"$CLIP_INFO" m4.y4m settings | grep -q "^copied-error = 0\.[0-9]" || bad "m4.y4m does not say how far its copies were off"
+run 0 rerun m4.y4m --attention dense -y -o m5.y4m && said "attention computed 0.667 of its pairs then, 1 now"
+run 0 x --plan $long --attention resid:density=0,first=1,last=1 && printed "computes 0.67 of its pairs, copies 33 % of the calls"
+run 0 x --plan $long --attention resid:density=0,first=1,last=1 --cache-mem 0 && printed "layers and branches exact"
 run 0 x --plan $TINY --attention window && printed approximate
 
 # PNG frames: a folder, a pattern, one frame

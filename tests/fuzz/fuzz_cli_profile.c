@@ -2,6 +2,7 @@
  * bounds or one sentence; what was accepted is written and read back the same. */
 #include "app/lib/defaults.h"
 #include "app/cli/profile.h"
+#include "app/cli/ran.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,10 @@ static void as_file(const uint8_t *data, size_t size)
 static void as_stored(const char *text)
 {
     struct ditgen_settings *s = NULL, *t = NULL;
+    struct ran ran = {0};
     struct err e = {0};
+    if (ran_read(&ran, text, "clip", &e) < 0) must(e.code && e.msg[0]);
+    e = (struct err){0};
     must(settings_open(&s, &e) == 0 && settings_open(&t, &e) == 0);
     if (profile_from_clip(s, LAYER_CONFIG, text, "clip", &e) < 0) {
         must(e.code && e.msg[0]);

@@ -1,5 +1,6 @@
 /* Profiles: what is accepted, and that every refusal names file and line or section. */
 #include "app/cli/profile.h"
+#include "app/cli/ran.h"
 #include "tests/check.h"
 
 #include <unistd.h>
@@ -93,6 +94,50 @@ static void shipped(void)
     }
 }
 
+/* What a clip says of its run is kept apart from its settings, and only differences are told. */
+static void of_run(void)
+{
+    struct ditgen_settings *s = NULL;
+    struct ran a, clip;
+    struct err e = {0};
+    char words[400];
+    ran_of(&a, &(struct ditgen_ran){.device = "cpu",
+                                    .kernel = "avx2",
+                                    .density = 0.38461538,
+                                    .copied = 0.2,
+                                    .sampled = 10,
+                                    .error = 0.0412,
+                                    .drift = 0.13});
+    char *text = ran_text("[ditgen]\nprompt = \"x\"\n", &a);
+    CHECK_OK(settings_open(&s, &e));
+    CHECK_OK(profile_from_clip(s, LAYER_CONFIG, text, "clip", &e));
+    CHECK_STR(settings_text(s, SET_PROMPT), "x");
+    CHECK_OK(ran_read(&clip, text, "clip", &e));
+    CHECK(clip.known && clip.density == 0.3846 && clip.error == 0.0412 &&
+          clip.copied_error == 0.13);
+    CHECK(strcmp(ran_section(text), text + 22) == 0 && !*ran_section("[ditgen]\n"));
+    ran_compare(words, sizeof words, &clip, &a);
+    CHECK_STR(words, "");
+    strcpy(a.kernel, "amx");
+    a.density = 1;
+    ran_compare(words, sizeof words, &clip, &a);
+    CHECK(strstr(words, "on cpu by avx2, this one on cpu by amx") && strstr(words, "0.385 of its"));
+    ran_compare(words, 20, &clip, &a);
+    CHECK(strlen(words) == 19);
+    ran_compare(words, sizeof words, &(struct ran){0}, &a); /* an older clip says nothing */
+    CHECK_STR(words, "");
+    static const char *const bad[] = {
+        "[run]\ndensity = 2\n", "[run]\nsampled-error = x\n",
+        "[run]\ndevice = \"a name that is longer than any there is\"\n"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        CHECK(ran_read(&clip, bad[i], "clip", &e) < 0 && e.code == ERR_INPUT);
+    CHECK_OK(ran_read(&clip, "[run]\nlater = 1\n", "clip", &e));
+    CHECK_OK(ran_read(&clip, "[ditgen]\nsteps = 1\n", "clip", &e));
+    CHECK(!clip.known);
+    free(text);
+    settings_close(s);
+}
+
 int main(void)
 {
     snprintf(path, sizeof path, "/tmp/ditgen-test-%ld.ini", (long)getpid());
@@ -100,6 +145,7 @@ int main(void)
     accepted();
     refused();
     shipped();
+    of_run();
     unlink(path);
     return TEST_RESULT();
 }
