@@ -9,9 +9,9 @@
 //   O = O by + T in fp32; by, what the largest score of the tile asks, is applied where T is added
 //
 //   queries     [64 * WGS][D] s8, 128-byte swizzle (D = 64: 64-byte), as the copy engine writes
-//   boxes keys        STAGES x [128][D] s8 and 8 words: four scales, the factor of the values
+//   keys        STAGES x [128][D] s8
 //   values      STAGES x [D][128] e4m3 or s8, keys in the order of quant_slot(): P never leaves
-//   registers, nor its lane
+//               registers, nor its lane
 //
 //   sage_shape     instances, arguments      sage_softmax   one tile in registers
 //   sage_feed      the feeding thread        this file      the loop over a row's tiles
@@ -29,63 +29,100 @@ struct SageRow {
     uint32_t first; // of its steps
     float q_scale; // of this thread's two queries, times log2 e / sqrt(D)
     uint32_t q; // shared memory address of its 64 queries
+    const float *k_scale, *delta; // of this thread's columns: of the head's first block of keys
 };
 
-// Keys are there: what their scores will be multiplied with.
+// Which tile is done now and next, and what its scores are multiplied with: from global memory, asked for one tile ahead,
+// so that all that is read of a stage are operands of products.
+struct SageAhead {
+    int tile, next;
+    float scale, factor;
+};
 template <class S>
-__device__ __forceinline__ void scores_await(Scores<S> &x, uint32_t kv, const SageRow &w,
-                                             Control<S::STAGES> &c, const Rings &at)
+__device__ __forceinline__ int tile_at(const SageRow &w, const SageArgs &a, int i)
 {
-    const uint32_t stage = kv % S::STAGES, words = at.words + stage * S::WORDS * 4,
-                   t = threadIdx.x % 4;
+    const int at = i == 0 ? w.count - 1 : i < w.count ? i - 1 : 0; // past the row: any of it
+    return S::LIST ? static_cast<int>(load_word(a.steps + w.first + at)) : at;
+}
+template <class S> __device__ __forceinline__ void ask(SageAhead &n, const SageRow &w)
+{
+    const float *words = w.k_scale + n.next * QUANT_K_SCALES;
+    n.scale = __uint_as_float(load_word(reinterpret_cast<const uint32_t *>(words)));
+    if (S::U8)
+        n.factor = __uint_as_float(
+            load_word(reinterpret_cast<const uint32_t *>(words) + 4 - threadIdx.x % 4));
+}
+
+// Keys of the i-th tile are there: what their scores will be multiplied with.
+template <class S>
+__device__ __forceinline__ void scores_await(Scores<S> &x, SageAhead &n, uint32_t kv, int i,
+                                             const SageRow &w, const SageArgs &a,
+                                             Control<S::STAGES> &c)
+{
+    const uint32_t stage = kv % S::STAGES;
+    x.f = n.scale * w.q_scale;
+    if (S::U8) x.factor = n.factor;
+    n.tile = n.next;
+    if (S::DELTA) x.delta = w.delta + n.tile * S::BK;
+    n.next = tile_at<S>(w, a, i + 1);
     mbar_wait(smem_address(&c.k_full[stage]), kv / S::STAGES & 1);
-    x.f = load_shared(words + t * 4) * w.q_scale;
-    if (S::U8) x.factor = load_shared(words + 16);
-    x.delta = words + QUANT_K_SCALES * 4 + t * 8;
 }
 
 template <class S>
-__device__ __forceinline__ void scores_begin(Scores<S> &x, uint32_t kv, const SageRow &w,
+__device__ __forceinline__ void scores_begin(Scores<S> &x, uint32_t kv, int part, const SageRow &w,
                                              const Rings &at)
 {
-    wgmma_pin(x.s);
+    wgmma_pin(x.s[part]);
     wgmma_fence();
-    begin_products<S>(x, w.q, at.k + kv % S::STAGES * S::K_BYTES);
+    begin_products<S>(x, w.q, at.k + kv % S::STAGES * S::K_BYTES, part);
     wgmma_commit();
 }
 
-// The scores of the i-th tile are there: what they make of the rows. With DELTA the stage is read
-// once more before it is free.
+// The scores of the tile are there: what they make of the rows. m: of the parts but the last.
 template <class S, bool FIRST>
-__device__ __forceinline__ void scores_end(Base8 &b, Scores<S> &x, uint32_t kv, int i,
-                                           const SageRow &w, SageRows &r, const SageArgs &a,
-                                           Control<S::STAGES> &c)
+__device__ __forceinline__ void scores_end(Base8 &b, Scores<S> &x, Most &m, SageAhead &n,
+                                           uint32_t kv, const SageRow &w, SageRows &r,
+                                           const SageArgs &a, Control<S::STAGES> &c)
 {
-    const int lane = threadIdx.x % 32;
     float rise[2];
-    uint32_t step = 0;
-    wgmma_pin(x.s);
-    if (!S::DELTA) release(c.k_empty[kv % S::STAGES], lane);
-    if (FIRST || S::RECORD) {
-        const int at = i == 0 ? w.count - 1 : i - 1;
-        step = S::LIST ? load_word(a.steps + w.first + at) : static_cast<uint32_t>(at);
-    }
-    if (FIRST) {
-        const int keys = a.len_k - static_cast<int>(step) * S::BK;
-        if (keys < S::BK) mask_keys<S>(x.s, keys);
-    }
-    rise_to<S>(b, x, r, rise, a.scale_log2);
-    if (S::DELTA) {
-        __syncwarp();
-        release(c.k_empty[kv % S::STAGES], lane);
-    }
+    wgmma_pin(x.s[S::PARTS - 1]);
+    release(c.k_empty[kv % S::STAGES], threadIdx.x % 32);
+    ask<S>(n, w); // of the next tile, which is known by now
+    look_for_most<S>(m, x, S::PARTS - 1);
+    rise_to<S>(b, x, m, r, rise, a.scale_log2);
     if (S::RECORD && a.alive) {
         Args to = {};
         to.alive = a.alive;
         to.alive_log2 = a.alive_log2;
         to.words = a.words;
-        record(to, step, w.head * a.rows + w.row, query_of(w.row * S::BQ, w.group), a.len_q, rise);
+        record(to, static_cast<uint32_t>(n.tile), w.head * a.rows + w.row,
+               query_of(w.row * S::BQ, w.group), a.len_q, rise);
     }
+}
+
+// The scores of a row's first tile, from beginning to end; its keys alone may be masked.
+template <class S>
+__device__ __forceinline__ void first_scores(Base8 &b, Scores<S> &x, SageAhead &n, uint32_t kv,
+                                             const SageRow &w, SageRows &r, const SageArgs &a,
+                                             Control<S::STAGES> &c, const Rings &at)
+{
+    Most m;
+    n.next = tile_at<S>(w, a, 0);
+    ask<S>(n, w);
+    scores_await<S>(x, n, kv, 0, w, a, c);
+#pragma unroll
+    for (int part = 0; part < S::PARTS; part++)
+        scores_begin<S>(x, kv, part, w, at);
+    wgmma_wait<0>();
+#pragma unroll
+    for (int part = 0; part < S::PARTS; part++)
+        wgmma_pin(x.s[part]);
+    const int keys = a.len_k - n.tile * S::BK;
+    if (keys < S::BK) mask_keys<S>(x, keys);
+#pragma unroll
+    for (int part = 0; part + 1 < S::PARTS; part++)
+        look_for_most<S>(m, x, part);
+    scores_end<S, true>(b, x, m, n, kv, w, r, a, c);
 }
 
 template <class S> using Sum = typename std::conditional<S::U8, int, float>::type;
@@ -125,26 +162,25 @@ __device__ __forceinline__ void consume_row8(float (&o)[S::D / 2], SageRows &r, 
     Base8 b;
     Sum<S> t[S::D / 2];
     uint32_t p[4][4];
-    scores_await<S>(x, kv, w, c, at);
-    scores_begin<S>(x, kv, w, at);
-    wgmma_wait<0>();
-    scores_end<S, true>(b, x, kv, 0, w, r, a, c);
+    SageAhead n;
+    Most m;
+    first_scores<S>(b, x, n, kv, w, r, a, c, at);
     weave<S, true, false>(t, p, x, b, kv, r, turn_next, c, at);
     for (int i = 1; i < w.count; i++) {
         // Not while the last product still runs: its stage, which reads scores, would then have
         // them as results too, and the compiler serialises (C7514). The other warpgroup has the
         // tensor cores meanwhile.
-        scores_await<S>(x, kv + 1, w, c, at);
+        scores_await<S>(x, n, kv + 1, i, w, a, c);
         wgmma_wait<0>();
         wgmma_pin(t);
         release(c.v_empty[kv % S::STAGES], lane);
         if (S::TURNS) named_wait(turn_mine, 2 * WG);
-        scores_begin<S>(x, kv + 1, w, at);
+        scores_begin<S>(x, kv + 1, 0, w, at);
         absorb<S>(o, t, r);
         wgmma_pin(o);
         kv++;
         wgmma_wait<0>();
-        scores_end<S, false>(b, x, kv, i, w, r, a, c);
+        scores_end<S, false>(b, x, m, n, kv, w, r, a, c);
         weave<S, false, true>(t, p, x, b, kv, r, turn_next, c, at);
     }
     release_row(c.q_empty);
@@ -155,11 +191,95 @@ __device__ __forceinline__ void consume_row8(float (&o)[S::D / 2], SageRows &r, 
     kv++;
 }
 
+// HALVES: scores of the first 64 keys of the next tile are computed while weights of the last 64 of this one are found, and
+// the products with values are two of 64 keys. Each product begins when those before have ended and what it replaces has
+// been read, so that none has to be serialised.
+template <class S, bool FIRST, bool LAST>
+__device__ __forceinline__ void
+consume_tile8_by_halves(Scores<S> &x, SageAhead &n, Base8 &b, Sum<S> (&t)[S::D / 2],
+                        float (&o)[S::D / 2], SageRows &r, uint32_t &kv, int i, const SageRow &w,
+                        const SageArgs &a, Control<S::STAGES> &c, const Rings &at)
+{
+    const uint32_t stage = kv % S::STAGES, v = at.v + stage * S::V_BYTES;
+    const int lane = threadIdx.x % 32;
+    const float f = x.f, factor = x.factor;
+    uint32_t p[4][4];
+    Sums<S> sums = {};
+    Most m;
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+        weigh<S, FIRST>(p[k], sums, x, b, k);
+    if (!LAST) scores_await<S>(x, n, kv + 1, i + 1, w, a, c);
+    mbar_wait(smem_address(&c.v_full[stage]), kv / S::STAGES & 1);
+    if (!LAST) scores_begin<S>(x, kv + 1, 0, w, at);
+    wgmma_pin(t);
+    wgmma_fence();
+    sum_values<S>(t, p[0], v, 0);
+    sum_values<S>(t, p[1], v, 1);
+    wgmma_commit();
+    const float next_f = x.f, next_factor = x.factor;
+    x.f = f;
+    x.factor = factor;
+#pragma unroll
+    for (int k = 2; k < 4; k++)
+        weigh<S, FIRST>(p[k], sums, x, b, k);
+    add_sums<S>(r, sums, x);
+    x.f = next_f;
+    x.factor = next_factor;
+    wgmma_wait<0>();
+    wgmma_pin(t);
+    if (!LAST) {
+        wgmma_pin(x.s[0]);
+        scores_begin<S>(x, kv + 1, 1, w, at);
+    } else {
+        release_row(c.q_empty);
+    }
+    wgmma_fence();
+    sum_values<S>(t, p[2], v, 2);
+    sum_values<S>(t, p[3], v, 3);
+    wgmma_commit();
+    if (!LAST) {
+        look_for_most<S>(m, x, 0);
+        wgmma_wait<1>();
+        const SageRows before = r;
+        scores_end<S, false>(b, x, m, n, kv + 1, w, r, a, c);
+        wgmma_wait<0>();
+        wgmma_pin(t);
+        absorb<S>(o, t, before);
+    } else {
+        wgmma_wait<0>();
+        wgmma_pin(t);
+        absorb<S>(o, t, r);
+    }
+    release(c.v_empty[stage], lane);
+    kv++;
+}
+
+template <class S>
+__device__ __forceinline__ void
+consume_row8_by_halves(float (&o)[S::D / 2], SageRows &r, uint32_t &kv, const SageRow &w,
+                       const SageArgs &a, Control<S::STAGES> &c, const Rings &at)
+{
+    Scores<S> x;
+    Base8 b;
+    Sum<S> t[S::D / 2];
+    SageAhead n;
+    first_scores<S>(b, x, n, kv, w, r, a, c, at);
+    if (w.count == 1) {
+        consume_tile8_by_halves<S, true, true>(x, n, b, t, o, r, kv, 0, w, a, c, at);
+        return;
+    }
+    consume_tile8_by_halves<S, true, false>(x, n, b, t, o, r, kv, 0, w, a, c, at);
+    for (int i = 1; i + 1 < w.count; i++)
+        consume_tile8_by_halves<S, false, false>(x, n, b, t, o, r, kv, i, w, a, c, at);
+    consume_tile8_by_halves<S, false, true>(x, n, b, t, o, r, kv, w.count - 1, w, a, c, at);
+}
+
 // AHEAD: one tile of a row whose scores are there (now), while those of the next are computed,
 // unless it is the last.
 template <class S, bool FIRST, bool LAST>
 __device__ __forceinline__ void
-consume_tile8(Scores<S> &now, Scores<S> &next, Base8 &b, Sum<S> (&t)[S::D / 2],
+consume_tile8(Scores<S> &now, Scores<S> &next, SageAhead &n, Base8 &b, Sum<S> (&t)[S::D / 2],
               float (&o)[S::D / 2], SageRows &r, uint32_t &kv, int i, const SageRow &w,
               const SageArgs &a, Control<S::STAGES> &c, const Rings &at)
 {
@@ -168,9 +288,9 @@ consume_tile8(Scores<S> &now, Scores<S> &next, Base8 &b, Sum<S> (&t)[S::D / 2],
     if (LAST) {
         release_row(c.q_empty);
     } else {
-        scores_await<S>(next, kv + 1, w, c, at);
+        scores_await<S>(next, n, kv + 1, i + 1, w, a, c);
         if (S::TURNS) named_wait(turn_mine, 2 * WG);
-        scores_begin<S>(next, kv + 1, w, at);
+        scores_begin<S>(next, kv + 1, 0, w, at);
     }
     weave<S, FIRST, !LAST>(t, p, now, b, kv, r, turn_next, c, at);
     wgmma_wait<0>();
@@ -178,7 +298,8 @@ consume_tile8(Scores<S> &now, Scores<S> &next, Base8 &b, Sum<S> (&t)[S::D / 2],
     release(c.v_empty[kv % S::STAGES], threadIdx.x % 32);
     absorb<S>(o, t, r);
     kv++;
-    if (!LAST) scores_end<S, false>(b, next, kv, i + 1, w, r, a, c);
+    Most m;
+    if (!LAST) scores_end<S, false>(b, next, m, n, kv, w, r, a, c);
 }
 
 template <class S>
@@ -189,11 +310,9 @@ __device__ __forceinline__ void consume_row8_ahead(float (&o)[S::D / 2], SageRow
     Scores<S> x[2];
     Base8 b;
     Sum<S> t[S::D / 2];
-    scores_await<S>(x[0], kv, w, c, at);
-    scores_begin<S>(x[0], kv, w, at);
-    wgmma_wait<0>();
-    scores_end<S, true>(b, x[0], kv, 0, w, r, a, c);
-#define ARGS b, t, o, r, kv, i, w, a, c, at
+    SageAhead n;
+    first_scores<S>(b, x[0], n, kv, w, r, a, c, at);
+#define ARGS n, b, t, o, r, kv, i, w, a, c, at
     int i = 0;
     if (w.count == 1) {
         consume_tile8<S, true, true>(x[0], x[1], ARGS);
@@ -232,6 +351,12 @@ __device__ void sage_consume(const SageArgs &a, Control<S::STAGES> &c, int group
         w.count = peek(words.count);
         w.first = static_cast<uint32_t>(peek(words.first));
         w.q = at.q + group * 64 * S::D;
+        const int64_t blocks = static_cast<int64_t>(w.head) * a.k_blocks, t = threadIdx.x % 4;
+        w.k_scale = a.k_scale + blocks * QUANT_K_SCALES + t;
+        if (S::DELTA)
+            w.delta = a.delta +
+                      (static_cast<int64_t>(w.head) * a.q_blocks + w.row) * a.k_blocks * S::BK +
+                      2 * t;
         const int query = query_of(w.row * S::BQ, group), scales = a.q_blocks * (QUANT_BLOCK / 2);
         const int scale = query / 16 * 8 + query % 8; // the rows past the last block are nobody's
         w.q_scale = scale < scales
@@ -244,6 +369,8 @@ __device__ void sage_consume(const SageArgs &a, Control<S::STAGES> &c, int group
             o[i] = 0;
         if (w.count == 0)
             release_row(c.q_empty);
+        else if constexpr (S::HALVES)
+            consume_row8_by_halves<S>(o, r, kv, w, a, c, at);
         else if constexpr (S::AHEAD)
             consume_row8_ahead<S>(o, r, kv, w, a, c, at);
         else
@@ -263,7 +390,6 @@ __global__ void __launch_bounds__(S::THREADS, 1)
     at.q = (smem_address(raw) + 1023) & ~1023u;
     at.k = at.q + S::Q_BYTES;
     at.v = at.k + S::STAGES * S::K_BYTES;
-    at.words = at.v + S::STAGES * S::V_BYTES;
     if (threadIdx.x == 0) {
         const int warps = S::WGS * 4; // one arrival each frees a stage
         mbar_init(smem_address(&c.q_full), 1);

@@ -9,27 +9,17 @@ namespace
 {
 
 struct Rings { // shared memory addresses
-    uint32_t q, k, v, words;
+    uint32_t q, k, v;
 };
 
-// Keys, their scales and, with DELTA, what they add to the scores of this block of queries
 template <class S>
-__device__ __forceinline__ void feed_keys(uint32_t n, int tile, int head, int row,
-                                          const SageArgs &a, const SageMaps &maps,
+__device__ __forceinline__ void feed_keys(uint32_t n, int tile, int head, const SageMaps &maps,
                                           Control<S::STAGES> &c, const Rings &at)
 {
-    const uint32_t s = n % S::STAGES, bar = smem_address(&c.k_full[s]),
-                   words = at.words + s * S::WORDS * 4;
-    const int64_t block = static_cast<int64_t>(head) * a.k_blocks + tile;
+    const uint32_t s = n % S::STAGES, bar = smem_address(&c.k_full[s]);
     mbar_wait(smem_address(&c.k_empty[s]), (n / S::STAGES & 1) ^ 1);
-    mbar_arrive_expect(bar, S::K_BYTES + S::WORDS * 4);
+    mbar_arrive_expect(bar, S::K_BYTES);
     tma_load(at.k + s * S::K_BYTES, &maps.k, bar, 0, tile * S::BK, head);
-    bulk_load(words, a.k_scale + block * QUANT_K_SCALES, QUANT_K_SCALES * 4, bar);
-    if (S::DELTA)
-        bulk_load(words + QUANT_K_SCALES * 4,
-                  a.delta +
-                      ((static_cast<int64_t>(head) * a.q_blocks + row) * a.k_blocks + tile) * S::BK,
-                  S::BK * 4, bar);
 }
 
 template <class S>
@@ -72,7 +62,7 @@ __device__ void sage_produce(const SageArgs &a, const SageMaps &maps, Control<S:
         }
         // the first keys do not wait for the queries before to be done with
         int tile = count > 0 ? static_cast<int>(sage_step<S>(steps, 0, count)) : 0, before;
-        if (count > 0) feed_keys<S>(kv, tile, head, row, a, maps, c, at);
+        if (count > 0) feed_keys<S>(kv, tile, head, maps, c, at);
         mbar_wait(q_empty, (turn & 1) ^ 1);
         c.words[turn & 1] = {head, row, row * S::BQ, a.len_q, count, static_cast<int>(first)};
         if (count == 0) {
@@ -87,7 +77,7 @@ __device__ void sage_produce(const SageArgs &a, const SageMaps &maps, Control<S:
             before = tile;
             tile = ahead;
             ahead = i + 1 < count ? static_cast<int>(sage_step<S>(steps, i + 1, count)) : 0;
-            if (i < count) feed_keys<S>(kv + 1, tile, head, row, a, maps, c, at);
+            if (i < count) feed_keys<S>(kv + 1, tile, head, maps, c, at);
             feed_values<S>(kv, before, head, a, maps, c, at);
             kv++;
         }

@@ -106,10 +106,9 @@ template <class S> constexpr SageVariant of8(const char *name)
 // The first that takes a call gets it; more to measure against. Template: D, WGS, STAGES, ways.
 const SageVariant sage_variants[] = {
     of8<Sage<128, 2, 4, SAGE_TURNS>>("d128 dense"),
-    of8<Sage<64, 2, 6, SAGE_TURNS>>("d64 dense"),
+    of8<Sage<64, 3, 6, 0>>("d64 dense"),
     of8<Sage<128, 2, 4, SAGE_LIST | SAGE_TURNS>>("d128 list"),
-    of8<Sage<64, 2, 6, SAGE_LIST | SAGE_TURNS>>("d64 list"),
-#ifndef SAGE_FEW
+    of8<Sage<64, 2, 6, SAGE_LIST | SAGE_AHEAD | SAGE_TURNS>>("d64 list"),
     of8<Sage<128, 2, 4, SAGE_LIST | SAGE_TURNS | SAGE_RECORD>>("d128 list record"),
     of8<Sage<64, 2, 6, SAGE_LIST | SAGE_TURNS | SAGE_RECORD>>("d64 list record"),
     of8<Sage<128, 2, 4, SAGE_TURNS | SAGE_U8>>("d128 dense u8"),
@@ -120,15 +119,13 @@ const SageVariant sage_variants[] = {
     of8<Sage<64, 2, 4, SAGE_LIST | SAGE_DELTA>>("d64 list delta"),
     of8<Sage<128, 2, 3, SAGE_DELTA>>("d128 dense delta"),
     of8<Sage<64, 2, 4, SAGE_DELTA>>("d64 dense delta"),
-    of8<Sage<128, 2, 4, 0>>("d128 dense no turns"),
-    of8<Sage<64, 2, 6, 0>>("d64 dense no turns"),
-    of8<Sage<128, 2, 4, SAGE_TURNS | SAGE_MAGIC>>("d128 dense magic"),
-    of8<Sage<64, 2, 6, SAGE_AHEAD | SAGE_TURNS>>("d64 dense ahead"),
-    of8<Sage<64, 2, 6, SAGE_AHEAD>>("d64 dense ahead no turns"),
-    of8<Sage<64, 2, 6, SAGE_LIST | SAGE_AHEAD | SAGE_TURNS>>("d64 list ahead"),
-    of8<Sage<64, 3, 6, 0>>("d64 dense 192"),
-    of8<Sage<64, 3, 6, SAGE_MAGIC>>("d64 dense 192 magic"),
-#endif
+    of8<Sage<128, 2, 4, SAGE_HALVES>>("d128 dense halves"),
+    of8<Sage<128, 2, 4, SAGE_LIST | SAGE_HALVES>>("d128 list halves"),
+    of8<Sage<64, 2, 6, SAGE_HALVES>>("d64 dense halves"),
+    of8<Sage<64, 2, 6, SAGE_LIST | SAGE_HALVES>>("d64 list halves"),
+    of8<Sage<64, 3, 6, SAGE_HALVES>>("d64 dense 192 halves"),
+    of8<Sage<64, 2, 6, SAGE_AHEAD | SAGE_TURNS>>(
+        "d64 dense 128"), // what a list of every tile equals
 };
 
 } // namespace

@@ -11,8 +11,7 @@ namespace
 
 constexpr float LOG2_448 = 8.807354922057604f, LOG2_255 = 7.994353436858858f;
 constexpr int MASKED = INT32_MIN; // no score: sums of products stay within 2^21
-constexpr int MAGIC_BITS =
-    0x4b400000; // 1.5 * 2^23: adding an integer to the bits adds it to the value
+// 1.5 * 2^23: what is added to it is rounded to an integer in the low bits
 constexpr float MAGIC_VALUE = 12582912.0f;
 
 // 64 queries of a warpgroup, in the units of exp2
@@ -25,19 +24,25 @@ struct SageRows {
 // Scores of one tile and what turns them into powers of two: as this thread's four columns of each
 // 8 have it
 template <class S> struct Scores {
-    int s[S::BK / 2];
+    int s[S::PARTS][S::PART / 2];
     float f, factor; // f: a unit of the integer scores; factor: of the values (U8)
-    uint32_t delta; // shared memory address of this thread's columns (DELTA)
+    const float *delta; // of this thread's columns in the tile (DELTA)
+    __device__ __forceinline__ int &at(int i) { return s[i / (S::PART / 2)][i % (S::PART / 2)]; }
+    __device__ __forceinline__ int at(int i) const
+    {
+        return s[i / (S::PART / 2)][i % (S::PART / 2)];
+    }
 };
 
 template <class S>
-__device__ __forceinline__ void begin_products(Scores<S> &x, uint32_t q, uint32_t k)
+__device__ __forceinline__ void begin_products(Scores<S> &x, uint32_t q, uint32_t k, int part)
 {
+    k += part * S::PART * S::D;
     const uint64_t a = S::D == 64 ? wgmma_matrix64(q) : wgmma_matrix(q, 16, 1024);
     const uint64_t b = S::D == 64 ? wgmma_matrix64(k) : wgmma_matrix(k, 16, 1024);
 #pragma unroll
     for (int d = 0; d < S::D; d += 32)
-        wgmma_s8<S::BK>(x.s, wgmma_further(a, d), wgmma_further(b, d), d > 0);
+        wgmma_s8<S::PART>(x.s[part], wgmma_further(a, d), wgmma_further(b, d), d > 0);
 }
 
 // The product with 32 of a tile's 128 values. The sum is begun anew each tile: the second level is
@@ -54,40 +59,61 @@ __device__ __forceinline__ void sum_values(T (&t)[S::D / 2], const uint32_t (&p)
 }
 
 // Keys past the last of a tile that has `keys`
-template <class S> __device__ __forceinline__ void mask_keys(int (&s)[S::BK / 2], int keys)
+template <class S> __device__ __forceinline__ void mask_keys(Scores<S> &x, int keys)
 {
     const int first = 2 * (threadIdx.x % 4);
 #pragma unroll
     for (int i = 0; i < S::BK / 2; i++)
-        if (first + i / 4 * 8 + i % 2 >= keys) s[i] = MASKED;
+        if (first + i / 4 * 8 + i % 2 >= keys) x.at(i) = MASKED;
 }
 
-template <class S> __device__ __forceinline__ float value_of(int s)
-{
-    return S::MAGIC ? __int_as_float(s + MAGIC_BITS) : static_cast<float>(s);
-}
-
-// Delta of this thread's two columns of group j of 8
-__device__ __forceinline__ void delta_of(float (&x)[2], uint32_t at, int j)
-{
-    x[0] = load_shared(at + j * 32);
-    x[1] = load_shared(at + j * 32 + 4);
-}
-
-// Largest scores, over quads, in the units of exp2. With DELTA scores are floats from here on, in
-// the same registers.
+// Largest integer scores of one part, two chains a row
+struct Most {
+    int s[2][2];
+};
 template <class S>
-__device__ __forceinline__ void largest(float (&top)[2], Scores<S> &x, float scale)
+__device__ __forceinline__ void look_for_most(Most &most, const Scores<S> &x, int part)
+{
+    constexpr int GROUPS = S::PART / 8;
+    const int from = part * GROUPS;
+    int i = 0;
+    if (part == 0) {
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            most.s[h][0] = x.at(2 * h), most.s[h][1] = x.at(2 * h + 1);
+        i = 1;
+    }
+#pragma unroll
+    for (; i + 1 < GROUPS; i += 2)
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int c = 0; c < 2; c++)
+                most.s[h][c] = __vimax3_s32(most.s[h][c], x.at(4 * (from + i) + 2 * h + c),
+                                            x.at(4 * (from + i + 1) + 2 * h + c));
+    if (part == 0) // an odd one is left
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int c = 0; c < 2; c++)
+                most.s[h][c] = max(most.s[h][c], x.at(4 * (GROUPS - 1) + 2 * h + c));
+}
+
+// Largest scores, over quads, in the units of exp2. With DELTA scores are floats from here on, in the
+// same registers.
+template <class S>
+__device__ __forceinline__ void largest(float (&top)[2], Scores<S> &x, const Most &most,
+                                        float scale)
 {
     if constexpr (S::DELTA) {
         top[0] = top[1] = -INFINITY;
 #pragma unroll
         for (int j = 0; j < S::BK / 8; j++) {
-            float more[2];
-            delta_of(more, x.delta, j);
+            const float2 pair = *reinterpret_cast<const float2 *>(x.delta + 8 * j);
+            const float more[2] = {pair.x, pair.y};
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                int &s = x.s[4 * j + i];
+                int &s = x.at(4 * j + i);
                 const float y =
                     s == MASKED ? -INFINITY : fmaf(more[i % 2], scale, static_cast<float>(s) * x.f);
                 s = __float_as_int(y);
@@ -95,23 +121,9 @@ __device__ __forceinline__ void largest(float (&top)[2], Scores<S> &x, float sca
             }
         }
     } else {
-        int most[2][2];
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-            most[h][0] = x.s[2 * h], most[h][1] = x.s[2 * h + 1];
-#pragma unroll
-        for (int i = 1; i + 1 < S::BK / 8; i += 2)
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-#pragma unroll
-                for (int c = 0; c < 2; c++)
-                    most[h][c] = __vimax3_s32(most[h][c], x.s[4 * i + 2 * h + c],
-                                              x.s[4 * (i + 1) + 2 * h + c]);
-        const int last = S::BK / 8 - 1;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            const int m = max(__vimax3_s32(most[h][0], most[h][1], x.s[4 * last + 2 * h]),
-                              x.s[4 * last + 2 * h + 1]);
+            const int m = max(most.s[h][0], most.s[h][1]);
             top[h] = m == MASKED ? -INFINITY : static_cast<float>(m) * x.f;
         }
     }
@@ -126,7 +138,7 @@ __device__ __forceinline__ void largest(float (&top)[2], Scores<S> &x, float sca
 template <class S, bool MASK> __device__ __forceinline__ float weight_of(int s, float f, float base)
 {
     if constexpr (S::DELTA) return exp2_fast(__int_as_float(s) - base);
-    const float e = exp2_fast(fmaf(value_of<S>(s), f, -base));
+    const float e = exp2_fast(fmaf(static_cast<float>(s), f, -base));
     return MASK && s == MASKED ? 0 : e;
 }
 
@@ -138,18 +150,17 @@ struct Base8 {
 // The state of the rows under the scores of one more tile. r.by: what sums and outputs so far
 // shrink by.
 template <class S>
-__device__ __forceinline__ void rise_to(Base8 &b, Scores<S> &x, SageRows &r, float (&rise)[2],
-                                        float scale)
+__device__ __forceinline__ void rise_to(Base8 &b, Scores<S> &x, const Most &m, SageRows &r,
+                                        float (&rise)[2], float scale)
 {
     float top[2];
-    largest<S>(top, x, scale);
+    largest<S>(top, x, m, scale);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         rise[h] = S::RECORD ? top[h] - r.most[h] : 0; // NaN or inf at the first: alive
         const float most = fmaxf(top[h], r.most[h]);
         const float at = S::U8 ? top[h] : most; // bytes are of the tile's own maximum
         b.at[h] = (at == -INFINITY ? 0 : at) - (S::U8 ? LOG2_255 : LOG2_448);
-        if (S::MAGIC) b.at[h] = fmaf(MAGIC_VALUE, x.f, b.at[h]);
         r.by[h] = most == -INFINITY ? 0 : exp2_fast(r.most[h] - most);
         if (S::U8) r.weight[h] = most == -INFINITY ? 0 : exp2_fast(top[h] - most) * (1.0f / 255);
         r.most[h] = most;
@@ -174,7 +185,7 @@ __device__ __forceinline__ void weigh(uint32_t (&p)[4], Sums<S> &sums, const Sco
         float e[4];
 #pragma unroll
         for (int c = 0; c < 4; c++)
-            e[c] = weight_of<S, MASK>(x.s[at + c % 2 + c / 2 * 4], x.f, b.at[h]);
+            e[c] = weight_of<S, MASK>(x.at(at + c % 2 + c / 2 * 4), x.f, b.at[h]);
         if constexpr (S::U8) {
             uint32_t n[4];
 #pragma unroll
