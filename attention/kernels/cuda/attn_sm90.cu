@@ -1,4 +1,6 @@
-// flash_sm90, sparse_sm90 and sparse64_sm90: instances of sm90.cuh, dense or by lists.
+// flash_sm90, sparse_sm90 and sparse64_sm90: instances of sm90.cuh, dense or by lists; and, for
+// lists of 64 x 64 at 64 channels, pair_sm90.cu.
+#include "attention/kernels/cuda/pair_cuda.h"
 #include "attention/kernels/cuda/sm90.cuh"
 
 namespace
@@ -57,15 +59,19 @@ template <class S> constexpr Variant of(const char *name)
             S::PLAIN,
             launch<S>};
 }
-// The first that takes a call gets it (shape.c says so beforehand). The dense ones after the lists
-// have the tiles of lists: what a list of every tile must equal. Template: D, BK, WGS, STAGES,
-// ways.
+// The first that takes a call gets it (shape.c says so beforehand). The last two are dense with the
+// tiles of lists: what a list of every tile must equal. Template: D, BK, WGS, STAGES, ways.
 const Variant variants[] = {
     of<Shape<128, 176, 2, 2, BY_TURNS>>("d128 128x176"),
     of<Shape<64, 128, 3, 3, BY_TURNS>>("d64 192x128"),
     of<Shape<128, 128, 2, 2, BY_LIST | BY_PLAIN | BY_TURNS | BY_KEPT>>("d128 list"),
     of<Shape<64, 128, 2, 6, BY_LIST | BY_PLAIN | BY_TWO | BY_TURNS>>("d64 list"),
     of<Shape<128, 64, 1, 2, BY_LIST | BY_PLAIN>>("d128 list 64x64"),
+    {"d64 list pairs of 64x64",
+     {"sparse64_sm90", 64, 64, 64, 3, 256, 2, ATTN_PAIR_SHARED},
+     true,
+     true,
+     attn_pair_sm90},
     of<Shape<64, 64, 1, 3, BY_LIST | BY_PLAIN>>("d64 list 64x64"),
     of<Shape<128, 128, 2, 2, BY_LIST>>("d128 full"),
     of<Shape<64, 128, 2, 3, BY_LIST | BY_TURNS>>("d64 full"),
@@ -73,10 +79,6 @@ const Variant variants[] = {
     of<Shape<64, 64, 1, 3, BY_LIST>>("d64 full 64x64"),
     of<Shape<128, 128, 2, 2, 0>>("d128 128x128"),
     of<Shape<64, 128, 2, 6, BY_TWO>>("d64 128x128"),
-    // contenders: queries in registers halve what the products with keys read from shared memory,
-    // which binds at 64 x 64
-    of<Shape<128, 64, 1, 2, BY_LIST | BY_PLAIN | BY_KEPT>>("d128 list 64x64 kept"),
-    of<Shape<64, 64, 1, 3, BY_LIST | BY_PLAIN | BY_KEPT>>("d64 list 64x64 kept"),
 };
 
 } // namespace

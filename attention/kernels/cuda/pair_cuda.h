@@ -1,7 +1,5 @@
-/* Lists of 64 x 64 tiles, two tiles of keys a step (attention-kernels 6.4): what sparse64_sm90 does with one.
- *
- * Memory, threads and errors as attn_cuda.h. No card has run it but where tests/bench/NOTES_kernels.md says so; nothing
- * picks it by itself. */
+/* Lists of 64 x 64 tiles, two tiles of keys a step (attention-kernels 6.4): what attn_sm90() does at 64 channels where
+ * nothing counts by its mean and nothing is recorded. Memory, threads and errors as attn_cuda.h. */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_PAIR_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_PAIR_CUDA_H
 
@@ -10,6 +8,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#define ATTN_PAIR_SHARED (1024 + 64 * 128 + 6 * 128 * 128) /* bytes a block */
 
 /* Heads of 64 channels; w->lists: 64 x 64 without means; w->alive NULL. sm_90a only. */
 int attn_pair_sm90(const struct attn_cuda *w, struct err *e);

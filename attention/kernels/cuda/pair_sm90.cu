@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
 int attn_pair_sm90(const attn_cuda *w, err *e)
 {
     using S = Shape<64, 128, 1, 3, BY_LIST | BY_PLAIN | BY_KEPT>;
+    static_assert(S::SHARED == ATTN_PAIR_SHARED, "what shape.c says");
     attn_tile t;
     const attn_lists *l = w->lists;
     if (!l || l->block_q != HALF || l->block_k != HALF || l->mean || w->alive ||

@@ -1,5 +1,6 @@
 /* Which kernel instance takes a call: decided on the host, so that it can be tested without one. */
 #include "attention/kernels/cuda/attn_cuda.h"
+#include "attention/kernels/cuda/pair_cuda.h"
 
 #include <assert.h>
 
@@ -24,6 +25,7 @@ static const struct {
      {"sparse_sm90", 64, 128, 128, 6, 384, 1, 1024 + 128 * 128 + 12 * 128 * 128}},
     {ATTN_SM90, LISTS, {"sparse_sm90", 64, 128, 128, 3, 384, 1, 1024 + 128 * 128 + 6 * 128 * 128}},
     {ATTN_SM90, LISTS, {"sparse64_sm90", 128, 64, 64, 2, 256, 2, 1024 + 64 * 256 + 4 * 64 * 256}},
+    {ATTN_SM90, PLAIN_LISTS, {"sparse64_sm90", 64, 64, 64, 3, 256, 2, ATTN_PAIR_SHARED}},
     {ATTN_SM90, LISTS, {"sparse64_sm90", 64, 64, 64, 3, 256, 2, 1024 + 64 * 128 + 6 * 64 * 128}},
     {ATTN_SM80, DENSE, {"flash_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
     {ATTN_SM80, DENSE, {"flash_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
