@@ -24,13 +24,16 @@ int main(int argc, char **argv)
         check_pair(argc > 2 ? atoi(argv[2]) : 60, 1);
     } else if (strcmp(command, "plan") == 0) {
         check_plan(1);
+        check_cluster(1);
+        time_cluster();
         time_plan(argc > 2 ? atof(argv[2]) : 5);
-    } else if (strcmp(command, "sanitize") ==
-               0) { /* small: under a checker everything takes a hundred times as long */
+    } else if (strcmp(command, "sanitize") == 0) {
+        /* small: under a checker everything takes a hundred times as long */
         check_some(6, argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
         check_resid(4, 1);
         check_pair(4, 1);
         check_plan(1);
+        check_cluster(1);
     } else if (strcmp(command, "time") == 0)
         time_sage(argc > 2 ? atof(argv[2]) : 20, argc > 3 ? argv[3] : NULL);
     else {

@@ -27,6 +27,8 @@ void check_pair(int problems, uint64_t seed);
 void check_resid(int problems, uint64_t seed);
 void check_plan(uint64_t seed); /* planners on the device against attention/policy/ */
 void time_plan(double seconds);
+void check_cluster(uint64_t seed);
+void time_cluster(void);
 void time_sage(double seconds,
                const char *only); /* beside the bf16 kernels, launches interleaved */
 

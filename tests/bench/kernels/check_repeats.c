@@ -100,9 +100,11 @@ void check_repeats(struct test_rng *r, int repeats)
             release(&d);
         }
         upload(&d, &p);
-        if (w.block_q == 128 && kernels_under_test() > 0) {
-            launch(kernel_under_test(0), &d); /* an lse to start from */
+        for (int i = 0; w.block_q == 128 && i < kernels_under_test(); i++) {
+            if (!kernel_takes(kernel_under_test(i), &d.call)) continue;
+            launch(kernel_under_test(i), &d); /* an lse to start from */
             repeat_mass(&p, &d, repeats);
+            break;
         }
         release(&d);
         problem_free(&p);

@@ -1,7 +1,6 @@
 /* 8-bit kernels beside the bf16 ones, every contender once a round in another order, medians. */
 #include "tests/bench/kernels/bench_sage.h"
 
-#include "attention/kernels/cuda/pair_cuda.h"
 #include "attention/kernels/cuda/resid_cuda.h"
 #include "model/base/dtype.h"
 
@@ -33,7 +32,6 @@ static int launch(struct bench *b, struct row *r, struct err *e)
     w.lists = r->lists;
     if (r->kind == 0) return r->variant < 0 ? attn_sm90(&w, e) : attn_sm90_as(&w, r->variant, e);
     if (r->kind == 1) return sage_sm90_as(r->codes, &w, r->variant, e);
-    if (r->kind == 4) return attn_pair_sm90(&w, e);
     if (r->kind == 3) return attn_resid_sm90(&w, &b->resid, (enum attn_out)r->variant, e);
     c = *r->codes;
     return quant_qkv(&c, &w, e);
@@ -152,9 +150,6 @@ static void one_size(int len, int heads, int dim, double seconds, const char *on
         add(&b, i ? "bf16 list .1" : "bf16 list .3", 0, -1, kept[i], &l[i], NULL, 0, only);
     add(&b, "make residual, list .1", 3, ATTN_MAKE_RESIDUAL, 1, &l[1], NULL, 0, only);
     add(&b, "add residual, list .1", 3, ATTN_ADD_RESIDUAL, kept[1], &l[1], NULL, 0, only);
-    for (int i = 2; dim == 64 && i < 4; i++)
-        add(&b, i == 2 ? "bf16 pairs of 64x64 .3" : "bf16 pairs of 64x64 .1", 4, 0, kept[i], &l[i],
-            NULL, 0, only);
     for (int i = 0; attn_sm90_variant(i, NULL); i++)
         for (int k = 2; k < 4; k++) {
             struct attn_cuda w = b.call;

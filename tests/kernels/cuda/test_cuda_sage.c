@@ -1,5 +1,6 @@
 /* 8-bit kernels, residuals, pairs and planners without a GPU: what is refused and why, which instance takes what, that each fits a
  * processor. */
+#include "attention/kernels/cuda/cluster_cuda.h"
 #include "attention/kernels/cuda/pair_cuda.h"
 #include "attention/kernels/cuda/plan_cuda.h"
 #include "attention/kernels/cuda/resid_cuda.h"
@@ -127,9 +128,7 @@ static void check_picks(void)
         if (!name) continue;
         CHECK_STR(t.kernel, i & 8 ? "sage_sparse_sm90" : "sage_sm90");
         CHECK(t.head_dim == c.head_dim && (!(i & 8) || t.block_q == 128));
-        CHECK_MSG(!strstr(name, "magic") && !strstr(name, "no turns") && !strstr(name, "192") &&
-                      !strstr(name, "ahead"),
-                  "%s is a default", name);
+        CHECK_MSG(!strstr(name, "halves") && !strstr(name, "dense 128"), "%s is a default", name);
     }
     struct sage_tile t;
     for (int i = 0; sage_sm90_variant(i, &t); i++) {
@@ -193,8 +192,36 @@ static void check_others(void)
     check_says("must be a multiple of 32", plan_scores(f, f, f, &s, &e), &e, ERR_USAGE);
 }
 
+static void check_clusters(void)
+{
+    struct err e = {0};
+    struct cluster_call good = {.x = tensor,
+                                .len = 100,
+                                .n_heads = 2,
+                                .head_dim = 64,
+                                .n = 10,
+                                .iterations = 1,
+                                .scratch = memory},
+                        c = good;
+    CHECK(cluster_cuda_scratch(&c) % 256 == 0 && cluster_cuda_scratch(&c) >= 2 * 32 * 64 * 2 * 2);
+    c.head_dim = 80;
+    check_says("these have 80", cluster_cuda(&c, &e), &e, ERR_USAGE);
+    c = good;
+    c.n = 101;
+    check_says("no more than tokens", cluster_cuda(&c, &e), &e, ERR_USAGE);
+    c.n = CLUSTER_MOST + 1;
+    check_says("1 to 2048 clusters", cluster_cuda_seed(&c, &e), &e, ERR_USAGE);
+    c = good;
+    c.x.token = 100;
+    check_says("multiples of 8 elements", cluster_cuda(&c, &e), &e, ERR_USAGE);
+    c = good;
+    c.scratch = NULL;
+    check_says("256-byte aligned", cluster_cuda(&c, &e), &e, ERR_BUG);
+}
+
 int main(void)
 {
+    check_clusters();
     check_refusals();
     check_others();
     check_picks();
