@@ -1,24 +1,26 @@
 /* The loop: noise → num_steps velocities → latents. */
 #include "sched/sched.h"
 
-#define ALIGN 64 /* widest vector load */
+#include "model/base/arena.h"
+
+#define ALIGN 64 /* an arena's */
 #define BUFFERS (BUFFER_HISTORY + SOLVER_MAX_HISTORY)
 #define MAX_FRAMES 1024 /* latent frames that may have timesteps of their own: 4,093 frames */
-
-static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
 
 /* Places the buffers at base, BUFFER_NEGATIVE only with guidance; with base NULL only counts. */
 static size_t carve(float *buffers[BUFFERS], const struct solver *s, size_t n, bool guided,
                     char *base)
 {
-    size_t one = aligned(n * sizeof(float)), at = 0;
-    char *start = base ? base + (aligned((size_t)(uintptr_t)base) - (size_t)(uintptr_t)base) : NULL;
+    struct arena a = {0};
+    if (base) /* the scratch may start anywhere */
+        a = (struct arena){.base = base + (ALIGN - (uintptr_t)base % ALIGN) % ALIGN,
+                           .size = SIZE_MAX};
     for (int i = BUFFER_VELOCITY; i < BUFFER_HISTORY + s->history; i++) {
         if (i == BUFFER_NEGATIVE && !guided) continue;
-        if (start) buffers[i] = (float *)(void *)(start + at);
-        at += one;
+        float *at = arena_take(&a, n * sizeof(float));
+        if (base) buffers[i] = at;
     }
-    return at + ALIGN; /* the scratch may start anywhere */
+    return a.used + ALIGN;
 }
 
 size_t denoise_bytes(const struct solver *s, size_t n, bool guided)

@@ -2,8 +2,8 @@
  * by.
  *
  * Registers only: independent multiply-adds, as many in flight as the processor needs, on all
- * threads of the pool, best of a few bursts of some milliseconds. One user (cmd_bench.c), so it
- * lives in a header. Threads: from the main thread. */
+ * threads of the pool, best of a few bursts of some milliseconds. Two users (cmd_bench.c and
+ * tests/bench/fma_peak.c), so it lives in a header. Threads: from the main thread. */
 #ifndef DITGEN_APP_PEAK_H
 #define DITGEN_APP_PEAK_H
 
@@ -11,10 +11,11 @@
 #include "model/base/cpu.h"
 #include "model/base/threads.h"
 
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
-#include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define PEAK_LANES 12 /* chains: latency 4 x 2 units, and some slack */
 #define PEAK_BURSTS 8 /* the best counts: others may run */
@@ -40,6 +41,7 @@ static inline float peak_ref(int rounds)
     return x[0];
 }
 
+#if defined(__x86_64__)
 /* The lanes are named one by one: an array would go to memory without optimisation of its index. */
 #define PEAK_EACH(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
 
@@ -132,6 +134,7 @@ __attribute__((target("avx512f,amx-tile,amx-bf16"))) static inline float peak_am
     _tile_release();
     return sums[0][0];
 }
+#endif
 
 struct peak_job {
     peak_burst burst;
@@ -164,15 +167,14 @@ static inline double peak_rate(peak_burst burst, double flops, int rounds)
 static inline void peak_measure(struct peak *p, enum cpu_level level)
 {
     memset(p, 0, sizeof *p);
+    p->fp32_by = "plain C";
+#if defined(__x86_64__)
     if (level >= CPU_AVX512) {
         p->fp32 = peak_rate(peak_avx512, 2.0 * 16 * PEAK_LANES, PEAK_TASK);
         p->fp32_by = "avx512";
     } else if (level >= CPU_AVX2) {
         p->fp32 = peak_rate(peak_avx2, 2.0 * 8 * PEAK_LANES, PEAK_TASK);
         p->fp32_by = "avx2";
-    } else {
-        p->fp32 = peak_rate(peak_ref, 2.0 * PEAK_LANES, PEAK_TASK);
-        p->fp32_by = "plain C";
     }
     if (level >= CPU_AMX) {
         p->bf16 = peak_rate(peak_amx, 2.0 * 16 * 16 * 32 * 4, PEAK_TASK / 8);
@@ -181,6 +183,10 @@ static inline void peak_measure(struct peak *p, enum cpu_level level)
         p->bf16 = peak_rate(peak_avx512_bf16, 2.0 * 32 * PEAK_LANES, PEAK_TASK);
         p->bf16_by = "avx512bf16";
     }
+#else
+    (void)level;
+#endif
+    if (p->fp32 == 0) p->fp32 = peak_rate(peak_ref, 2.0 * PEAK_LANES, PEAK_TASK);
 }
 
 #endif

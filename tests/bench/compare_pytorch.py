@@ -2,10 +2,10 @@
 """The reference pipeline on PyTorch's CPU and ditgen, on the same weights, prompt, steps and size, in
 one go: medians and ratios per phase, and the machine's peak in the same minutes.
 
-    tests/bench/compare_pytorch.py --ditgen build/ditgen [--size 256x256] [--frames 33] [--steps 20]
+    tests/bench/compare_pytorch.py --ditgen build/app/ditgen [--size 256x256] [--frames 33] [--steps 20]
                                    [--rounds 3] [--model DIR] [--prompt TEXT]
 
-Wants the packages of tests/golden/requirements.txt and a C compiler (for the peak). PyTorch runs in
+Wants the packages of tests/golden/requirements.txt and the tests of the build (for the peak). PyTorch runs in
 each precision it can (bf16 is left out where one forward takes four times the fp32 one) with the best
 thread count of 1..n, found first; ditgen chooses its own. PyTorch's loading and warming up are not
 counted; ditgen's opening and packing of weights are, in a clip. Rounds alternate, so that a busy
@@ -30,7 +30,7 @@ ROOT = os.path.join(HERE, "..", "..")
 
 def arguments():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("--ditgen", default=os.path.join(ROOT, "build", "ditgen"))
+    a.add_argument("--ditgen", default=os.path.join(ROOT, "build", "app", "ditgen"))
     a.add_argument("--model", default=os.path.join(ROOT, "assets", "emoji"))
     a.add_argument("--prompt", default="a rocket flies up in outer space")
     a.add_argument("--size", default="256x256")
@@ -56,12 +56,11 @@ def cpu_name():
     return m.group(1) if m else "unknown processor"
 
 
-def fma_peak(threads):
-    with tempfile.TemporaryDirectory() as d:
-        exe = os.path.join(d, "peak")
-        source = os.path.join(HERE, "fma_peak.c")
-        subprocess.run(["cc", "-O3", "-march=native", "-ffast-math", "-fopenmp", source, "-o", exe], check=True)
-        return float(subprocess.run([exe, str(threads)], capture_output=True, text=True, check=True).stdout)
+def fma_peak(ditgen, threads):
+    """By the program that the tests' build makes: BUILD/tests/bench/fma_peak, ditgen being BUILD/app/ditgen."""
+    build = os.path.dirname(os.path.dirname(os.path.abspath(ditgen)))
+    exe = os.path.join(build, "tests", "bench", "fma_peak")
+    return float(subprocess.run([exe, str(threads)], capture_output=True, text=True, check=True).stdout)
 
 
 def gemm_peak(torch, dtype):
@@ -223,7 +222,7 @@ def main():
 
     times, frames, peaks, gemms = {}, {}, [], []
     for _ in range(a.rounds):
-        peaks.append(fma_peak(a.threads))
+        peaks.append(fma_peak(a.ditgen, a.threads))
         gemms.append(gemm_peak(torch, torch.float32))
         for name, r in runs.items():
             seconds, frames[name] = r.round()
