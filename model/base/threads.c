@@ -22,7 +22,7 @@
 
 static struct {
     int count; /* workers, the caller among them; 0: not set yet */
-    int made; /* threads beside the caller */
+    int made, up; /* threads beside the caller; those that have begun (under lock) */
     int openmp; /* threads_as_openmp() calls that are not ended */
     /* the job */
     void (*fn)(void *ctx, int task, int worker);
@@ -103,6 +103,10 @@ static void *work(void *arg)
 #ifdef _OPENMP
     omp_set_num_threads(1); /* of this thread: what a task calls stays on it */
 #endif
+    pthread_mutex_lock(&pool.lock);
+    pool.up++;
+    pthread_cond_signal(&pool.done);
+    pthread_mutex_unlock(&pool.lock);
     for (unsigned seen = 0;;) {
         if (!spin_unsigned(&pool.turn, seen)) {
             pthread_mutex_lock(&pool.lock);
@@ -133,6 +137,11 @@ static void make_threads(int wanted)
         pthread_detach(t);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    /* once: what a thread allocates when it begins must not fall into a later job */
+    pthread_mutex_lock(&pool.lock);
+    while (pool.up < pool.made)
+        pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
 }
 
 int threads_count(void)
