@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/lib/assets.h"
 #include "app/cli/cmd.h"
 #include "app/clips/writer.h"
+#include "model/base/file_map.h"
 #include "model/model.h"
 #include "sched/sched.h"
 
@@ -96,7 +98,10 @@ static void list_profiles(bool talk)
     for (int i = 0; i < n; i++) {
         char path[ASSETS_PATH + 300], line[200] = "";
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        FILE *f = fopen(path, "r");
+        struct err none;
+        int fd = file_open(path, &none);
+        FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+        if (fd >= 0 && !f) close(fd);
         if (f && !fgets(line, sizeof line, f)) line[0] = 0;
         if (f) fclose(f);
         line[strcspn(line, "\n")] = 0;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app/cli/bus.h"
 #include "app/cli/cmd.h"
 #include "app/cli/streams.h"
 #include "model/base/err.h"
@@ -20,6 +21,7 @@ int main(int argc, char **argv)
     struct err e = {0};
     int (*run)(int, char **, struct err *) = cmd_generate;
     streams_prepare();
+    bus_watch();
     for (size_t i = 0; argc > 1 && i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) != 0) continue;
         run = verbs[i].run;
