@@ -8,6 +8,7 @@
 #include "model/text/entities.h"
 #include "model/text/unicode.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,43 @@ enum {
     MAX_ROUNDS = 64, /* layers of &amp;amp;... undone before we stop looking */
 };
 
-/* Bytes to runes; surrogate pairs written as two (CESU-8) are joined, lone ones replaced. */
+static int not_utf8(const char *text, size_t at, struct err *e)
+{
+    size_t line = 1, column = 1;
+    for (size_t i = 0; i < at; i++) {
+        column = text[i] == '\n' ? 1 : column + (((unsigned char)text[i] & 0xC0) != 0x80);
+        line += text[i] == '\n';
+    }
+    char where[64] = "";
+    if (strchr(text, '\n')) snprintf(where, sizeof where, "line %zu, ", line);
+    return err_set(
+        e, ERR_USAGE,
+        "the prompt is not UTF-8: byte 0x%02X at %scharacter %zu (byte %zu); convert it, "
+        "as by iconv -f ISO-8859-1 -t UTF-8",
+        (unsigned)(unsigned char)text[at], where, column, at + 1);
+}
+
+int prompt_check(const char *text, struct err *e)
+{
+    size_t n = strlen(text);
+    for (size_t i = 0; i < n;) {
+        uint32_t c, low;
+        size_t k = utf8_read(&c, text + i, n - i);
+        bool half = c >= 0xD800 && c < 0xE000;
+        if (c == RUNE_REPLACEMENT && (k != 3 || (unsigned char)text[i] != 0xEF))
+            return not_utf8(text, i, e);
+        if (half && (c >= 0xDC00 || i + k >= n)) return not_utf8(text, i, e);
+        if (half) {
+            size_t more = utf8_read(&low, text + i + k, n - i - k);
+            if (low < 0xDC00 || low >= 0xE000) return not_utf8(text, i, e);
+            k += more;
+        }
+        i += k;
+    }
+    return 0;
+}
+
+/* Bytes to runes; surrogate pairs written as two (CESU-8) are joined. */
 static int decode(struct runes *out, const char *text, struct err *e)
 {
     size_t n = strlen(text);
@@ -26,6 +63,7 @@ static int decode(struct runes *out, const char *text, struct err *e)
                        "the prompt has %zu bytes; at most %d are taken, and the model "
                        "reads only its first few hundred words",
                        n, MAX_PROMPT);
+    if (prompt_check(text, e) < 0) return -1;
     for (size_t i = 0; i < n;) {
         uint32_t c, low;
         i += utf8_read(&c, text + i, n - i);
@@ -36,7 +74,6 @@ static int decode(struct runes *out, const char *text, struct err *e)
                 i += k;
             }
         }
-        if (c >= 0xD800 && c < 0xE000) c = RUNE_REPLACEMENT;
         if (runes_add(out, c, e) < 0) return -1;
     }
     return 0;

@@ -12,9 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Refuses what is not UTF-8, ERR_USAGE, with the place. Surrogate pairs written as two (CESU-8) are
+ * taken: prompt_clean() joins them. */
+int prompt_check(const char *text, struct err *e);
 /* wan.md 1.1: ftfy's fix_text without the mojibake guesser (when fix is true), HTML5 unescape
- * twice, white space squeezed. *out is a heap string the caller frees. Invalid UTF-8 becomes
- * U+FFFD. */
+ * twice, white space squeezed. *out is a heap string the caller frees. Refuses what prompt_check()
+ * does. */
 int prompt_clean(char **out, const char *text, bool fix, struct err *e);
 
 struct tokenizer;

@@ -89,4 +89,8 @@ check "ffn"
 refuse 3 "o.txt" inspect o.txt
 printf 'no' >n.safetensors
 refuse 3 "n.safetensors" inspect n.safetensors
+# what would be waited for, or read without end
+mkfifo pipe.safetensors
+refuse 3 "is a pipe, wanted a regular file" inspect pipe.safetensors
+
 finish

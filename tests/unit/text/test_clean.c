@@ -26,21 +26,30 @@ static void goldens(void)
     json_close(rows);
 }
 
-static void invalid(void)
+static void refused(const char *in, const char *says)
 {
     for (int fix = 0; fix < 2; fix++) {
-        expect("a\xFF\x62", fix,
-               "a\xEF\xBF\xBD"
-               "b");
-        expect("a\xC3", fix, "a\xEF\xBF\xBD");
-        expect("\xE4\xBD"
-               "x",
-               fix, "\xEF\xBF\xBDx"); /* one for a cut sequence */
-        expect("\xC0\x80", fix, "\xEF\xBF\xBD\xEF\xBF\xBD"); /* overlong NUL */
-        expect("\xF4\x90\x80\x80", fix, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+        struct err e = {0};
+        char *out;
+        CHECK_MSG(prompt_clean(&out, in, fix, &e) < 0 && !out && e.code == ERR_USAGE &&
+                      strstr(e.msg, "not UTF-8") && strstr(e.msg, says),
+                  "\"%s\", wanted \"%s\"", e.msg, says);
+    }
+}
+
+static void invalid(void)
+{
+    refused("a\xFF\x62", "0xFF at character 2 (byte 2)");
+    refused("caf\xE9 noir", "0xE9 at character 4 (byte 4)"); /* ISO-8859-1 */
+    refused("\xC3\xA9\xC3\xA9 a\xC3", "0xC3 at character 5 (byte 7)");
+    refused("a\nb\n\xE4\xBD x", "0xE4 at line 3, character 1 (byte 5)"); /* a cut sequence */
+    refused("\xC0\x80", "0xC0"); /* overlong NUL */
+    refused("\xF4\x90\x80\x80", "0xF4");
+    refused("x\xED\xA0\xBDy", "0xED at character 2"); /* lone surrogate */
+    refused("\xED\xB2\xA9\xED\xA0\xBD", "0xED");
+    for (int fix = 0; fix < 2; fix++) {
         expect("\xED\xA0\xBD\xED\xB2\xA9", fix, "\xF0\x9F\x92\xA9"); /* CESU-8 pair */
-        expect("x\xED\xA0\xBDy", fix, "x\xEF\xBF\xBDy"); /* lone surrogate */
-        expect("\xED\xB2\xA9\xED\xA0\xBD", fix, "\xEF\xBF\xBD\xEF\xBF\xBD");
+        expect("\xEF\xBF\xBD", fix, "\xEF\xBF\xBD"); /* written as such */
     }
 }
 
