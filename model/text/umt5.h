@@ -13,7 +13,7 @@ struct umt5_attn {
     const float *q, *k, *v; /* [n, n_heads * d_kv] */
     float *o; /* same shape; may be q */
     const float *bias; /* [n_heads, 2n - 1], by key - query + n - 1 */
-    bool round; /* bf16 rules: scores, probabilities and output rounded */
+    bool round; /* bf16 rules: what multiplies the values and the output are rounded */
     float *scratch; /* [workers, umt5_attn_scratch()] */
 };
 size_t umt5_attn_scratch(int n, int d_kv); /* floats of one worker */

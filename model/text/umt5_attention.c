@@ -92,13 +92,16 @@ struct job {
     product_fn *product;
 };
 
-/* Row i of scores to probabilities, in place; padding becomes 0. */
-static void soften(float *s, const float *bias, size_t n, size_t width, bool round)
+/* Scores of one query row → probabilities; what is left of the row's width becomes 0. With round, as
+ * the reference's fused attention does it in bf16: scores and their sum stay fp32, what multiplies the
+ * values is the exponential rounded to bf16, and the factor that makes probabilities of it, which is
+ * returned, is for the output. Else the factor is in, and 1 is returned. */
+static float soften(float *s, const float *bias, size_t n, size_t width, bool round)
 {
     float most = -INFINITY;
     double total = 0;
     for (size_t j = 0; j < n; j++) {
-        s[j] = round ? bf16_round(bf16_round(s[j]) + bf16_round(bias[j])) : s[j] + bias[j];
+        s[j] = s[j] + bias[j];
         if (s[j] > most) most = s[j];
     }
     for (size_t j = 0; j < n; j++) {
@@ -107,9 +110,10 @@ static void soften(float *s, const float *bias, size_t n, size_t width, bool rou
     }
     float scale = (float)(1 / total);
     for (size_t j = 0; j < n; j++)
-        s[j] = round ? bf16_round(s[j] * scale) : s[j] * scale;
+        s[j] = round ? bf16_round(s[j]) : s[j] * scale;
     for (size_t j = n; j < width; j++)
         s[j] = 0;
+    return round ? scale : 1;
 }
 
 static void attend_head(void *ctx, int head, int worker)
@@ -139,14 +143,15 @@ static void attend_head(void *ctx, int head, int worker)
         memset(query, 0, ROWS * deep * sizeof *query);
         for (size_t r = 0; r < rows; r++)
             memcpy(query + r * deep, a->q + (i + r) * stride + column, d * sizeof *query);
+        float scale[ROWS];
         job->product(scores, query, deep, keys, wide, d);
         for (size_t r = 0; r < rows; r++)
-            soften(scores + r * wide, bias + n - 1 - (i + r), n, wide, a->round);
+            scale[r] = soften(scores + r * wide, bias + n - 1 - (i + r), n, wide, a->round);
         job->product(out, scores, wide, values, deep, n);
         for (size_t r = 0; r < rows; r++) {
             float *to = a->o + (i + r) * stride + column;
             for (size_t k = 0; k < d; k++)
-                to[k] = a->round ? bf16_round(out[r * deep + k]) : out[r * deep + k];
+                to[k] = a->round ? bf16_round(out[r * deep + k] * scale[r]) : out[r * deep + k];
         }
     }
 }

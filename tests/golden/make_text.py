@@ -418,7 +418,8 @@ def umt5_tiny():
     save_file(out, os.path.join(DATA, "text_umt5_tiny.safetensors"))
 
 
-EMOJI_PROMPTS = ["", "a rocket flies up in outer space", "a dog moves right and a butterfly circles around in a grassy field"]
+EMOJI_PROMPTS = ["", "a rocket flies up in outer space", "a dog moves right and a butterfly circles around in a grassy field",
+                 "a pink octopus bounces at sunset"]
 
 
 def emoji():
@@ -434,6 +435,8 @@ def emoji():
     for i, (ids, x) in enumerate(zip(rows, encoder_outputs(model, rows, torch.float32))):
         out["ids.%d" % i] = torch.tensor(ids, dtype=torch.int32)
         out["fp32.%d" % i] = x
+    for i, x in enumerate(encoder_outputs(model, rows, torch.bfloat16)):
+        out["bf16.%d" % i] = x.clone()
     save_file(out, os.path.join(DATA, "text_umt5_emoji.safetensors"),
               {"prompts": "\n".join(EMOJI_PROMPTS)})  # one key: their order in the file is not fixed
 

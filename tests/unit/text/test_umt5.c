@@ -223,16 +223,19 @@ static void sizes(void)
     CHECK(fp32 < 2000000000u && bf16 < fp32);
 }
 
-static void embedded(void)
+static void embedded(enum precision p)
 {
     char dir[1024];
     struct umt5 *u;
     struct err e = {0};
     struct golden g = golden_open("text_umt5_emoji.safetensors");
     snprintf(dir, sizeof dir, "%s/assets/emoji/text_encoder", TEST_SOURCE_DIR);
-    CHECK_OK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e));
-    for (int i = 0; u && i < 3; i++)
-        compare(u, &g, "fp32", i, FP32_TOL);
+    CHECK_OK(umt5_open(&u, dir, p, NULL, &e));
+    for (int i = 0; u && i < 4; i++) {
+        double tol = p == PRECISION_FP32 ? FP32_TOL : BF16_SPREAD * spread(&g, i);
+        compare(u, &g, "fp32", i, tol);
+        if (p != PRECISION_FP32) compare(u, &g, "bf16", i, tol);
+    }
     umt5_close(u);
     golden_close(&g);
 }
@@ -251,7 +254,9 @@ int main(void)
     bad_folder(dir, file);
     companions();
     sizes();
-    embedded();
+    embedded(PRECISION_FP32);
+    embedded(PRECISION_BF16_EMULATED);
+    if (ops_has_bf16()) embedded(PRECISION_BF16);
     tiny_remove(dir);
     return TEST_RESULT();
 }
