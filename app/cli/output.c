@@ -56,19 +56,30 @@ void output_fps(double fps, int *num, int *den)
     *num = (int)lrint(fps * *den);
 }
 
+/* A profile's words about encoders are for writers that have one; what was typed or called is the
+ * writer's to refuse. */
+static bool is_meant(const struct ditgen_settings *s, enum setting_id id, bool encodes)
+{
+    return encodes || settings_from(s, id) > LAYER_PROFILE;
+}
+
 void output_params(struct writer_params *p, const struct ditgen_settings *s, const char *path,
                    const char *text, bool overwrite)
 {
-    *p = (struct writer_params){.path = path,
-                                .width = settings_int(s, SET_WIDTH),
-                                .height = settings_int(s, SET_HEIGHT),
-                                .frames = settings_int(s, SET_FRAMES),
-                                .codec = settings_text(s, SET_CODEC),
-                                .preset = settings_text(s, SET_PRESET),
-                                .pix_fmt = settings_text(s, SET_PIX_FMT),
-                                .crf = settings_int(s, SET_CRF),
-                                .settings = text,
-                                .overwrite = overwrite};
+    struct err ignored = {0};
+    const struct writer_kind *kind = writer_kind_for(path, &ignored);
+    bool encodes = !kind || kind->encodes;
+    *p = (struct writer_params){
+        .path = path,
+        .width = settings_int(s, SET_WIDTH),
+        .height = settings_int(s, SET_HEIGHT),
+        .frames = settings_int(s, SET_FRAMES),
+        .codec = is_meant(s, SET_CODEC, encodes) ? settings_text(s, SET_CODEC) : NULL,
+        .preset = is_meant(s, SET_PRESET, encodes) ? settings_text(s, SET_PRESET) : NULL,
+        .pix_fmt = is_meant(s, SET_PIX_FMT, encodes) ? settings_text(s, SET_PIX_FMT) : NULL,
+        .crf = is_meant(s, SET_CRF, encodes) ? settings_int(s, SET_CRF) : -1,
+        .settings = text,
+        .overwrite = overwrite};
     output_fps(settings_real(s, SET_FPS), &p->fps_num, &p->fps_den);
 }
 

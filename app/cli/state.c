@@ -115,7 +115,7 @@ int state_write(const struct state_keep *k, const struct ditgen_state *s, struct
                                    {"model", model},
                                    {"model_dir", k->model_dir},
                                    {"save_latents", k->latents}};
-    char names[DITGEN_HISTORY][16];
+    char names[DITGEN_HISTORY][24]; /* room for any int */
     struct latents_block blocks[DITGEN_HISTORY];
     struct latents_file f = {.latents = s->latents, .notes = notes, .blocks = blocks};
     f.n_notes = (int)ARRAY_LEN(notes) - !k->latents;

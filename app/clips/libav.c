@@ -229,6 +229,7 @@ const struct writer_kind writer_libav = {
     .summary = "H.264 in mp4 and mov, VP9 in webm, and what -c:v names",
     .suffixes = "mp4 mov webm",
     .state_size = sizeof(struct libav),
+    .encodes = true,
     .check = libav_check,
     .open = libav_open,
     .frame = libav_frame,

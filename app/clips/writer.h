@@ -38,6 +38,7 @@ struct writer_kind { /* plug-in */
     const char *name, *summary;
     const char *suffixes; /* "mp4 mov webm", separated by blanks; empty: by path form only */
     size_t state_size; /* zeroed before open */
+    bool encodes; /* codec, preset, pix_fmt and crf mean something to it */
     /* Path forms beyond suffixes ("-", "dir/"); NULL: none. */
     bool (*takes)(const char *path);
     /* What can be refused before any work. */

@@ -131,4 +131,8 @@ wait
 # --config reads whatever --dump-config writes
 run 0 -q -f big.txt $TINY --plan --dump-config bigused.ini && run 0 -q --config bigused.ini --plan --dump-config bigused2.ini && same bigused.ini bigused2.ini
 for p in "$SOURCE"/assets/profiles/*.ini; do run 0 x --plan --profile "$(basename "$p" .ini)"; done
+# what a profile says of encoders is no hindrance to a writer that has none; what is typed is
+run 0 x --plan --profile fine -o f.y4m
+run 0 x --plan --profile fine -o fineframes/
+refuse 2 "y4m is uncompressed" x --plan --profile fine -crf 20 -o f.y4m
 finish
