@@ -1,5 +1,5 @@
 #!/bin/sh
-# Who includes whom: app → sched → model → attention → base; base ← ops, weights ← text, dit, vae ←
+# Who includes whom: app → {sched, model}, model → attention → base; base ← ops, weights ← text, dit, vae ←
 # model.c. Another room is entered by its door only. Also compiles every header alone.
 # Usage: check_layers.sh SOURCE_DIR [CC]
 set -eu
