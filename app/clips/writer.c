@@ -161,6 +161,7 @@ no_memory:
 
 int writer_open(struct writer **out, const struct writer_params *p, struct err *e)
 {
+    *out = NULL;
     return writer_check(p, e) < 0 ? -1 : open_writer(out, p, e);
 }
 

@@ -11,8 +11,7 @@ int safetensors_open(struct safetensors *s, const uint8_t *bytes, size_t size, c
     uint64_t header = 0;
     memset(s, 0, sizeof *s);
     if (size < 10)
-        return err_set(e, ERR_INPUT, "%s: %zu bytes are too few for a safetensors file", path,
-                       size);
+        return err_set(e, ERR_INPUT, "%s: %zu bytes are too few; no safetensors file", path, size);
     for (int i = 7; i >= 0; i--)
         header = header << 8 | bytes[i];
     if (header < 2 || header > MAX_HEADER || header > size - 8)

@@ -229,6 +229,31 @@ void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *c
 
 void threads_as_openmp(bool on) { pool.openmp += on ? 1 : -1; }
 
+static void *wait_for(void *lock)
+{
+    pthread_mutex_lock(lock);
+    pthread_mutex_unlock(lock);
+    return NULL;
+}
+
+int threads_for_openmp(int n)
+{
+    static pthread_t trial[MAX_THREADS];
+    pthread_mutex_t together = PTHREAD_MUTEX_INITIALIZER;
+    if (n > MAX_THREADS) n = MAX_THREADS;
+    if (n < 2) return 1;
+    int made = 0;
+    make_threads(n - 1); /* the pool's own come first, and stay */
+    pthread_mutex_lock(&together);
+    while (made < n - 1 && pthread_create(&trial[made], NULL, wait_for, &together) == 0)
+        made++;
+    pthread_mutex_unlock(&together);
+    for (int i = 0; i < made; i++)
+        pthread_join(trial[i], NULL);
+    pthread_mutex_destroy(&together);
+    return made < n - 1 ? 1 : n;
+}
+
 /* Independent multiply-add chains that stay in registers (an array on the stack would time its
  * alignment), enough of them to fill the units of one core. */
 static void burn(void *ctx, int task, int worker)

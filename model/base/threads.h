@@ -25,5 +25,8 @@ void threads_run_most(int most, int tasks, void (*fn)(void *ctx, int task, int w
 /* Between true and false (they nest), work goes to OpenMP's threads instead: for a library that has
  * them do its own work, since two pools on the same cores take turns. Without OpenMP: nothing. */
 void threads_as_openmp(bool on);
+/* How many threads OpenMP may be asked for: n, or 1 where the system does not give so many. Its runtime
+ * ends the process when it cannot make one, so they are made here first, all at once, and ended. */
+int threads_for_openmp(int n);
 
 #endif

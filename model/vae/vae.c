@@ -92,6 +92,7 @@ struct vae_choice vae_choose(enum precision precision)
 int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
                   const struct vae_choice *choice, const struct log *log, struct err *e)
 {
+    *out = NULL;
     char path[4200];
     struct cpu cpu;
     struct vae *v = calloc(1, sizeof *v);

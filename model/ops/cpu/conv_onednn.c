@@ -124,8 +124,8 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
     struct descs m = {NO_DESC, NO_DESC, NO_DESC, NO_DESC};
     dnnl_primitive_desc_t pd = NULL;
     onednn_ready();
-    threads_as_openmp(true); /* until it is closed: its threads are OpenMP's */
-    c->threads = threads_count();
+    c->threads = threads_for_openmp(threads_count());
+    if (c->threads > 1) threads_as_openmp(true); /* until it is closed: its threads are OpenMP's */
     int threads = onednn_threads(c->threads);
     dnnl_status_t r = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
     if (!r) r = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
@@ -154,7 +154,7 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
 void conv3d_close(struct conv3d *c)
 {
     if (!c) return;
-    threads_as_openmp(false);
+    if (c->threads > 1) threads_as_openmp(false);
     if (c->prim) dnnl_primitive_destroy(c->prim);
     if (c->x) dnnl_memory_destroy(c->x);
     if (c->weight) dnnl_memory_destroy(c->weight);

@@ -232,6 +232,8 @@ static dnnl_status_t pack(struct gemm *g, const void *weight)
     mem_desc plain = NO_DESC;
     dnnl_status_t r = describe(&pd, &g->kind, PACK_ROWS, NULL);
     if (r) return r;
+    /* moves numbers: nothing is summed. Before the reorder is made, which remembers how many */
+    int threads = onednn_threads(threads_for_openmp(threads_count()));
     mem_desc_ref want = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     g->packed = aligned_alloc(64, (dnnl_memory_desc_get_size(want) + 63) / 64 * 64);
     r = g->packed ? plain_weight(&plain, &g->kind) : dnnl_out_of_memory;
@@ -239,7 +241,6 @@ static dnnl_status_t pack(struct gemm *g, const void *weight)
     if (!r) r = dnnl_memory_create(&from, REF(plain), lib.engine, (void *)(uintptr_t)weight);
     if (!r) r = reorder_make(&rpd, REF(plain), want, lib.engine);
     if (!r) r = dnnl_primitive_create(&reorder, rpd);
-    int threads = onednn_threads(threads_count()); /* moves numbers: nothing is summed */
     if (!r)
         r = dnnl_primitive_execute(
             reorder, lib.streams[0], 2,
