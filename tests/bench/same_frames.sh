@@ -47,8 +47,8 @@ run() { # side, file of latents or empty, output, flags
     "$work/build-$side/app/ditgen" "$prompt" -q -y --seed 11 -t "$threads" -o "$out" ${latents:+--save-latents "$latents"} "$@" >"$work/run.log" 2>&1 ||
         { echo "$side: ditgen $* failed: $(tail -n 1 "$work/run.log")" >&2; exit 1; }
 }
-frames_hash() { # of a y4m file, without its first line, which may name settings
-    tail -n +2 "$1" | sha256sum | cut -c 1-16
+frames_hash() { # of a folder of PNG frames, whose settings lie beside them
+    cat "$1"/*.png | sha256sum | cut -c 1-16
 }
 # the data of a .safetensors file: its header may gain keys
 latents_hash() {
@@ -67,9 +67,10 @@ for precision in fp32 bf16; do
         [ -n "$name" ] || continue
         for side in old new; do
             # shellcheck disable=SC2086 # flags are words
-            run $side "" "$work/$side.y4m" --precision $precision $flags
+            rm -rf "$work/frames-$side"
+            run $side "" "$work/frames-$side/" --precision $precision $flags
         done
-        row "$name $precision" "$(frames_hash "$work/old.y4m")" "$(frames_hash "$work/new.y4m")"
+        row "$name $precision" "$(frames_hash "$work/frames-old")" "$(frames_hash "$work/frames-new")"
     done <<END
 $cases
 END
