@@ -196,7 +196,8 @@ static int give_preview(struct job *j, int step, int steps)
     double t0 = seconds_now();
     if (!j->calls->preview || !p->map) return 0;
     int rc = 0;
-    if (preview_due(p, t0) && step < steps) {
+    bool last_chance = !p->any && step == steps - 1; /* of a run of a second: one all the same */
+    if ((preview_due(p, t0) || last_chance) && step < steps) {
         const float *sigma = j->run.schedule.sigma;
         preview_make(p, j->latents, sigma[step - 1], sigma[step]);
         struct ditgen_preview now = {.step = step,
@@ -208,6 +209,7 @@ static int give_preview(struct job *j, int step, int steps)
         rc = j->calls->preview(j->calls->ctx, &now);
         p->made = seconds_now();
         p->cost = p->made - t0;
+        p->any = true;
     }
     preview_remember(p, j->latents);
     return rc;

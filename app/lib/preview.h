@@ -16,6 +16,7 @@ struct preview {
     float *before; /* [shape] latents of the step before; with a map */
     uint8_t *rgb; /* [frames, height, width, 3] */
     double made, cost; /* when the last was made, and the seconds that one takes */
+    bool any; /* one was made */
     /* the fit: normal equations over all cells, and mean colours of the latent frame under way */
     double *ata, *atb; /* [C + 1, C + 1], [C + 1, 3] */
     float *sums; /* [height, width, 3] */

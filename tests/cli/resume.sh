@@ -91,7 +91,7 @@ run 0 x $TINY -s 1 -o b.y4m
 # latents become the clip
 run 0 $CLIP -q -o l.$suffix --save-latents l.safetensors
 run 0 decode l.safetensors -o d.$suffix
-same l.$suffix d.$suffix
+same_frames l.$suffix d.$suffix # what the run did is stored with its clip alone
 model decoder_only
 rm -r "$M/transformer/diffusion_pytorch_model.safetensors" "$M/text_encoder/model.safetensors"
 run 0 decode l.safetensors -m "$M" -q -o d2.y4m
