@@ -1,6 +1,7 @@
 /* Stacks of methods: parsing, composing, printing; see recipe.h. */
 #include "attention/recipe.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,8 @@ static int add_part(struct attn_stack *s, const struct attn_method *m, struct er
             return err_set(e, ERR_USAGE, "attention names %s twice", m->name);
     *p = (struct attn_part){.method = m, .knobs = &no_knobs, .index = s->n};
     if (m->options_size) {
+        assert(m->options_size >=
+               sizeof(struct attn_knobs)); /* method.h: options begin with them */
         void *options = calloc(1, m->options_size);
         if (!options)
             return err_set(e, ERR_RESOURCE, "no memory for the options of attention %s", m->name);

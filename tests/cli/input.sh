@@ -89,8 +89,9 @@ check "ffn"
 refuse 3 "o.txt" inspect o.txt
 printf 'no' >n.safetensors
 refuse 3 "n.safetensors" inspect n.safetensors
-# what would be waited for, or read without end
 mkfifo pipe.safetensors
-refuse 3 "is a pipe, wanted a regular file" inspect pipe.safetensors
+printf 'no' >pipe.safetensors & # any file argument may be a pipe, and what comes out of it is read
+refuse 3 "pipe.safetensors" inspect pipe.safetensors
+wait
 
 finish

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 struct taste {
+    struct attn_knobs knobs; /* every method's options begin with it */
     int taste;
 };
 
