@@ -50,10 +50,10 @@ def shapes(share=1., smoke=False):
 # until this share of the time: which shapes, how often
 PLAN = [(.15, dict(crops=1)), (.24, dict(frames=1)), (GENTLE, dict(clips=.86, tall=.08, frames=.06)),
         (.56, dict(frames512=.26, frames640=.20, short512=.28, clips=.20, tall=.06)),
-        (.72, dict(clips=.20, clips384=.27, short512=.12, long320=.13, clips512=.10, wide640=.04, frames512=.05, frames640=.03,
+        (.72, dict(clips=.20, clips384=.22, short512=.08, long320=.18, clips512=.12, wide640=.06, frames512=.05, frames640=.03,
                    tall=.03, small=.03)),
-        (1.01, dict(clips=.19, clips384=.15, clips512=.23, wide640=.16, long320=.10, long512=.05, tall384=.04, frames512=.02,
-                    frames640=.01, tall=.02, small=.02, frames=.01))]
+        (1.01, dict(clips=.20, clips384=.12, clips512=.23, wide640=.16, long320=.18, long512=.04, tall384=.02, frames512=.01,
+                    frames640=.01, tall=.01, small=.01, frames=.01))]
 SMOKE = [(.2, dict(crops=1)), (.3, dict(frames=1)), (GENTLE, dict(clips=1)), (1.01, dict(clips=.5, wide=.2, tall=.1, long=.2))]
 
 
