@@ -197,6 +197,7 @@ int attn_open(struct attn **out, const struct attn_params *p, const struct attn_
     if (open_stack(&a->stack, p, &a->shape, e) < 0) goto fail;
     for (int i = 0; i < a->stack.n; i++)
         a->stack.part[i].room = a;
+    a->log = p->log;
     a->tensor = p->tensor;
     a->tensor_ctx = p->tensor_ctx;
     size_run(a, p, s);
@@ -299,7 +300,7 @@ int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_a
         memcpy(a->branch_output, from, out_len(a) * sizeof *from);
         keep_branch(a, &c);
     }
-    meter_copy(a);
+    meter_copy(a, &c);
     *answer = said;
     return 0;
 }
@@ -350,9 +351,7 @@ static int run_call(struct attn *a, struct attn_turn *t, struct err *e)
     for (int i = 0; i < calls.n; i++)
         if (launch_run(a, t, &calls, i, e) < 0) return -1;
     if (observe(a, t, &calls, e) < 0) return -1;
-    a->plan_seconds += planned - begin;
-    a->run_seconds += meter_clock() - planned;
-    meter_call(a, t, &calls);
+    meter_call(a, t, &calls, planned - begin, meter_clock() - planned);
     return 0;
 }
 

@@ -161,7 +161,13 @@ int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void
 
 /* --- meters --------------------------------------------------------------------------------- */
 
+struct attn_sums { /* what stats are made of: differences of two are those of what lies between */
+    long calls, exact, copies, sampled, recalled; /* exact: dense calls */
+    double density, error, error_of, recall, drift, drift_of, plan_seconds, run_seconds;
+};
+
 struct attn_stats { /* so far; of approximate stacks a few rows of each call are sampled */
+    struct attn_sums sums;
     const char *kernel; /* name of the kernel that self-attention runs on */
     double density; /* mean computed share of pairs over all calls, copies 0; 1 before the first */
     long calls, copies; /* all of them; those answered before q, k and v existed */
@@ -172,5 +178,8 @@ struct attn_stats { /* so far; of approximate stacks a few rows of each call are
     double planning; /* share of attention's seconds spent on planning */
 };
 void attn_stats(const struct attn *a, struct attn_stats *s);
+/* Of what was done between two states of the sums; may be *to itself. */
+void attn_stats_between(struct attn_stats *to, const struct attn_sums *before,
+                        const struct attn_stats *now);
 
 #endif

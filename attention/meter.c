@@ -30,10 +30,12 @@ double meter_density(const struct attn *a, const struct attn_calls *c)
     return sum / a->shape.n_heads;
 }
 
-void meter_copy(struct attn *a)
+void meter_copy(struct attn *a, const struct attn_ctx *c)
 {
-    a->calls++;
-    a->copies++;
+    a->sums.calls++;
+    a->sums.copies++;
+    log_line(a->log, 3, "attention: step %d, layer %d, branch %d: a copy", c->step + 1, c->layer,
+             c->branch);
 }
 
 static float value(const struct heads *h, int token, int head, int channel)
@@ -107,25 +109,52 @@ static void sample(struct attn *a, const struct attn_turn *t, const struct attn_
             int plan = p->per_head ? h : 0, token = attn_token(&p->q_order, plan, position);
             exact_row(t, token, head, o, &most, &sum);
             for (int d = 0; d < t->q.dim; d++) {
-                a->error_sum += fabs((double)value(&t->o, token, head, d) - o[d]);
-                a->error_of += fabs(o[d]);
+                a->sums.error += fabs((double)value(&t->o, token, head, d) - o[d]);
+                a->sums.error_of += fabs(o[d]);
             }
-            a->sampled++;
+            a->sums.sampled++;
             if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) continue;
-            a->recall_sum += mass_of(t, p, plan, head, position, most, sum);
-            a->recalled++;
+            a->sums.recall += mass_of(t, p, plan, head, position, most, sum);
+            a->sums.recalled++;
         }
     }
 }
 
-/* Exact calls, and those that make a residual, have no error to be sampled. */
-void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c)
+/* A line a layer. error and of: sums before the call. */
+static void say_call(const struct attn *a, const struct attn_turn *t,
+                     const struct attn_sums *before, bool made, double seconds)
 {
-    a->calls++;
-    a->density_sum += meter_density(a, c);
-    if (t->exact || a->stack.exact || c->at[0].plan.rule == ATTN_MAKE_RESIDUAL) return;
-    for (int n = 0; n < ROWS; n++)
+    struct attn_stats s;
+    char error[64] = "";
+    if (!a->log || a->log->level < 3) return;
+    attn_stats(a, &s);
+    attn_stats_between(&s, before, &s);
+    if (s.sampled)
+        snprintf(error, sizeof error, ", relative L1 %.2g of %ld sampled rows", s.error, s.sampled);
+    log_line(a->log, 3,
+             "attention: step %d, layer %d, branch %d: computed %.3f of its pairs%s%s, %.2g s",
+             t->at.step + 1, t->at.layer, t->at.branch, s.density,
+             made       ? ", keeps a residual"
+             : t->exact ? ", exact"
+             : t->anew  ? ", planned anew"
+                        : "",
+             error, seconds);
+}
+
+/* Exact calls, and those that make a residual, have no error to be sampled. */
+void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
+                double plan_seconds, double run_seconds)
+{
+    struct attn_sums before = a->sums;
+    bool exact = t->exact || a->stack.exact, made = c->at[0].plan.rule == ATTN_MAKE_RESIDUAL;
+    a->sums.calls++;
+    a->sums.exact += exact;
+    a->sums.density += meter_density(a, c);
+    a->sums.plan_seconds += plan_seconds;
+    a->sums.run_seconds += run_seconds;
+    for (int n = 0; !exact && !made && n < ROWS; n++)
         sample(a, t, c, n);
+    say_call(a, t, &before, made, plan_seconds + run_seconds);
 }
 
 void meter_drift(struct attn *a, const struct attn_ctx *c, const uint16_t *old, const float *now)
@@ -134,24 +163,44 @@ void meter_drift(struct attn *a, const struct attn_ctx *c, const uint16_t *old, 
     for (uint64_t n = 0; n < ROWS; n++) {
         size_t row = attn_random(c, 1, n) % (uint64_t)a->size.len_q;
         for (size_t i = row * width; i < (row + 1) * width; i++) {
-            a->drift_sum += fabs((double)bf16_to_f32(old[i]) - (double)now[i]);
-            a->drift_of += fabs((double)now[i]);
+            a->sums.drift += fabs((double)bf16_to_f32(old[i]) - (double)now[i]);
+            a->sums.drift_of += fabs((double)now[i]);
         }
     }
 }
 
+static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
+{
+    double seconds = sums->plan_seconds + sums->run_seconds;
+    *s = (struct attn_stats){
+        .sums = s->sums,
+        .kernel = s->kernel,
+        .density = sums->calls ? sums->density / (double)sums->calls : 1,
+        .calls = sums->calls,
+        .copies = sums->copies,
+        .sampled = sums->sampled,
+        .error = sums->error_of > 0 ? sums->error / sums->error_of : 0,
+        .recall = sums->recalled ? sums->recall / (double)sums->recalled : 1,
+        .drift = sums->drift_of > 0 ? sums->drift / sums->drift_of : 0,
+        .planning = seconds > 0 ? sums->plan_seconds / seconds : 0,
+    };
+}
+
 void attn_stats(const struct attn *a, struct attn_stats *s)
 {
-    double seconds = a->plan_seconds + a->run_seconds;
-    *s = (struct attn_stats){
-        .kernel = a->kernel->name,
-        .density = a->calls ? a->density_sum / (double)a->calls : 1,
-        .calls = a->calls,
-        .copies = a->copies,
-        .sampled = a->sampled,
-        .error = a->error_of > 0 ? a->error_sum / a->error_of : 0,
-        .recall = a->recalled ? a->recall_sum / (double)a->recalled : 1,
-        .drift = a->drift_of > 0 ? a->drift_sum / a->drift_of : 0,
-        .planning = seconds > 0 ? a->plan_seconds / seconds : 0,
-    };
+    *s = (struct attn_stats){.sums = a->sums, .kernel = a->kernel->name};
+    stats_of(s, &a->sums);
+}
+
+void attn_stats_between(struct attn_stats *to, const struct attn_sums *before,
+                        const struct attn_stats *now)
+{
+    struct attn_sums d = now->sums;
+    d.calls -= before->calls, d.exact -= before->exact, d.copies -= before->copies;
+    d.sampled -= before->sampled, d.recalled -= before->recalled;
+    d.density -= before->density, d.error -= before->error, d.error_of -= before->error_of;
+    d.recall -= before->recall, d.drift -= before->drift, d.drift_of -= before->drift_of;
+    d.plan_seconds -= before->plan_seconds, d.run_seconds -= before->run_seconds;
+    *to = (struct attn_stats){.sums = d, .kernel = now->kernel};
+    stats_of(to, &d);
 }

@@ -59,9 +59,8 @@ struct attn {
     int last_step, last_expert; /* of the call before; -1: none */
 
     /* meters: meter.c */
-    double density_sum, error_sum, error_of, recall_sum, drift_sum, drift_of;
-    double plan_seconds, run_seconds;
-    long calls, copies, sampled, recalled;
+    struct attn_sums sums;
+    const struct log *log;
 };
 
 static inline int pair_of(const struct attn *a, const struct attn_ctx *c)
@@ -114,8 +113,10 @@ void cache_widen(float *to, const uint16_t *from, size_t n);
 /* --- meter.c --- */
 
 double meter_clock(void);
-void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c);
-void meter_copy(struct attn *a);
+/* After a call; seconds of its plan and of its kernel. */
+void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
+                double plan_seconds, double run_seconds);
+void meter_copy(struct attn *a, const struct attn_ctx *c);
 void meter_drift(struct attn *a, const struct attn_ctx *c, const uint16_t *old, const float *now);
 double meter_density(const struct attn *a, const struct attn_calls *c);
 

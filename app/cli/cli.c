@@ -34,7 +34,7 @@ const struct setting cli_rows[] = {
     FLAG("quiet", OPTION_BOOL, quiet, .dash = "-q",
          HELP("errors only (and a seed that was drawn)")),
     FLAG("verbose", OPTION_INT, verbose, .dash = "-v", .option.hi = 4,
-         HELP("say more; -vv more yet")),
+         HELP("say more: a line a step; -vv a line a layer")),
     FLAG("save-latents", OPTION_STRING, latents, .word = "FILE",
          HELP("keep the denoised latents as a .safetensors file")),
     FLAG("preview", OPTION_STRING, preview, .word = "FILE",

@@ -24,6 +24,7 @@ struct work { /* what the library's callbacks need */
     const struct writer_params *params;
     const char *stored; /* settings, as the clip carries them */
     struct ran ran;
+    struct ditgen_ran did; /* kernel NULL: no step was made */
     char *text; /* stored, and what is known of the run: heap */
     bool kept; /* latents are in c->latents */
     struct err failed; /* of the writer: ends the run */
@@ -50,6 +51,9 @@ static void on_ran(void *ctx, const struct ditgen_ran *r)
     struct work *w = ctx;
     struct writer_params p = *w->params;
     ran_of(&w->ran, r);
+    w->did = *r;
+    w->did.device = w->ran.device;
+    w->did.kernel = w->ran.kernel;
     if (!(w->text = ran_text(w->stored, &w->ran))) {
         err_set(&w->failed, ERR_RESOURCE, "no memory for the settings");
         return;
@@ -157,7 +161,7 @@ static int make_clip(struct work *w, struct ditgen *d, const struct writer_param
                                      .ran = on_ran,
                                      .latents = w->cli->latents ? on_latents : NULL,
                                      .log = on_log,
-                                     .log_level = w->cli->verbose,
+                                     .log_level = w->cli->verbose ? w->cli->verbose + 1 : 0,
                                      .state = w->keep.path ? on_state : NULL,
                                      .resume = w->from ? &w->from->at : NULL};
     if (w->cli->preview) {
@@ -239,6 +243,7 @@ static int write_clip(struct cli *c, struct ditgen *d, struct names *n, const st
     char differs[400];
     ran_compare(differs, sizeof differs, &c->ran, &w.ran);
     if (differs[0]) progress_say(p, "%s", differs);
+    if (w.did.kernel) plan_print_ran(p, &w.did);
     plan_print_done(p, n->output, c->settings);
     if (!w.late.code) {
         if (w.state_step) state_remove(n->state);

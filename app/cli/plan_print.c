@@ -144,6 +144,33 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const 
                         "smaller size do");
 }
 
+void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
+{
+    char copied[48] = "", error[96] = "";
+    if (r->exact_method > 0) return;
+    if (p->form == PROGRESS_JSON) {
+        fprintf(p->to,
+                "{\"event\":\"approximate\",\"computed\":%.4f,\"copied\":%.4f,\"sampled_rows\":%ld,"
+                "\"sampled_error\":%.4g,\"copied_error\":%.4g,\"steps\":%.0f,"
+                "\"exact_steps_estimate\":%.1f}\n",
+                r->density, r->copied, r->sampled, r->error, r->drift, r->steps, r->exact_steps);
+        fflush(p->to);
+        return;
+    }
+    if (r->copied > 0)
+        snprintf(copied, sizeof copied, ", %.0f %% of calls copies", 100 * r->copied);
+    if (r->sampled)
+        snprintf(error, sizeof error, "; sampled error %.2g (relative L1 of %ld rows)", r->error,
+                 r->sampled);
+    else if (r->copied > 0)
+        snprintf(error, sizeof error, "; sampled change of what was copied %.2g (relative L1)",
+                 r->drift);
+    progress_say(p,
+                 "approximate: computed %.2f of attention's pairs%s%s; %.0f step%s took as long as "
+                 "about %.0f exact ones (an estimate)",
+                 r->density, copied, error, r->steps, r->steps > 1 ? "s" : "", r->exact_steps);
+}
+
 void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *s)
 {
     char text[40];

@@ -165,7 +165,10 @@ struct ditgen_ran { /* what denoising did; strings live for the call */
     long sampled; /* rows of approximate attention held against exact ones; 0: none were */
     double error, recall; /* of those rows: relative L1; mass of what was computed */
     double drift; /* relative L1 of copied outputs against those made next; 0: no copies */
-    double reserved[8];
+    double exact_method; /* 1: attention is exact by its definition */
+    double steps; /* that this call made */
+    double exact_steps; /* about how many exact ones would have taken as long: an estimate */
+    double reserved[5];
 };
 
 /* Latents to colours, good enough to see what a clip will be: fitted to what a decoder made once. */

@@ -9,6 +9,7 @@
 
 #include "app/lib/preview.h"
 #include "app/lib/run.h"
+#include "app/lib/step_meter.h"
 #include "model/model.h"
 #include "sched/sched.h"
 
@@ -29,6 +30,7 @@ struct job { /* what the callbacks of the rooms below need */
     int shape[4]; /* of the latents */
     int first_step; /* what an earlier run did */
     struct preview preview;
+    struct step_meter meter;
 };
 
 static double seconds_now(void)
@@ -149,7 +151,7 @@ static int give_state(struct job *j, int step, int steps)
     return j->calls->state(j->calls->ctx, &s);
 }
 
-static void tell_ran(const struct job *j)
+static void tell_ran(struct job *j)
 {
     struct attn_stats s;
     model_attn_stats(j->model, &s);
@@ -160,7 +162,10 @@ static void tell_ran(const struct job *j)
                              .sampled = s.sampled,
                              .error = s.error,
                              .recall = s.recall,
-                             .drift = s.drift};
+                             .drift = s.drift,
+                             .exact_method = j->run.forecast.exact,
+                             .steps = j->meter.n,
+                             .exact_steps = step_meter_bought(&j->meter)};
     if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
 }
 
@@ -222,6 +227,9 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     j->progress.done = step + 1;
     j->progress.total = num_steps;
     j->progress.block = 0;
+    struct attn_stats stats;
+    model_attn_stats(j->model, &stats);
+    step_meter_step(&j->meter, step, num_steps, &stats, seconds_now());
     if (step + 1 == num_steps) tell_ran(j);
     return report(j) || give_state(j, step + 1, num_steps) || give_preview(j, step + 1, num_steps);
 }
@@ -246,6 +254,7 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
     j->preview.made = seconds_now();
     preview_remember(&j->preview, j->latents);
+    step_meter_begin(&j->meter, seconds_now());
     return denoise(j->latents, &p, &m, j->scratch, e);
 }
 
@@ -349,6 +358,9 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (!j->latents || !j->scratch || !j->rgb)
         return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
                        bytes + j->n * sizeof *j->latents);
+    struct model_work work;
+    model_work(&work, &d->info, clip, MODEL_TEXT_LEN);
+    if (step_meter_open(&j->meter, clip->num_steps, &work, j->run.params.log, e) < 0) return -1;
     if (preview_open(&j->preview, shape, j->calls->preview ? j->calls->map : NULL,
                      j->calls->fitted != NULL, e) < 0)
         return -1;
@@ -389,6 +401,7 @@ int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
         run_fini(&j.run);
     }
     preview_close(&j.preview);
+    step_meter_close(&j.meter);
     free(j.latents);
     free(j.scratch);
     free(j.rgb);

@@ -72,6 +72,19 @@ static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
     return model_check_attention(&r->forecast, &d->info, &r->params, &r->clip, e);
 }
 
+/* Nothing stands between four steps that could be carried: attention-sparse.md 17.4. */
+static void warn_turbo(const struct run *r)
+{
+    const char *eight_bit = "";
+    if (!settings_switch(r->settings, SET_TURBO) || !r->forecast.remembers) return;
+    for (int i = 0; i < attn_methods(); i++)
+        if (strcmp(attn_method_info(i).name, "sage") == 0) eight_bit = " or sage";
+    log_line(r->params.log, 0,
+             "--turbo makes %d steps that differ too much for attention to be carried from one to "
+             "the next, as %.120s does: use --attention dense%s",
+             r->clip.num_steps, r->params.attn.method, eight_bit);
+}
+
 static int choose_threads(struct ditgen *d, int wanted)
 {
     if (wanted > 0) return wanted;
@@ -100,6 +113,7 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
         r->params.lora_strength = 1;
     }
     if (choose_attention(r, d, e) < 0) goto fail;
+    warn_turbo(r);
     return 0;
 fail:
     run_fini(r);

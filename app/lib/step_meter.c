@@ -1,0 +1,72 @@
+/* Seconds and shares of steps; see step_meter.h. */
+#include "app/lib/step_meter.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int step_meter_open(struct step_meter *m, int most, const struct model_work *work,
+                    const struct log *log, struct err *e)
+{
+    *m = (struct step_meter){.work = *work, .log = log};
+    m->exact = malloc((size_t)most * sizeof *m->exact);
+    return m->exact ? 0 : err_set(e, ERR_RESOURCE, "no memory for the times of %d steps", most);
+}
+
+void step_meter_close(struct step_meter *m)
+{
+    free(m->exact);
+    memset(m, 0, sizeof *m);
+}
+
+void step_meter_begin(struct step_meter *m, double clock) { m->begin = clock; }
+
+/* Operations of a step beside those of an exact one. */
+static double share_of(const struct model_work *w, const struct attn_stats *s)
+{
+    double copied = s->calls ? (double)s->copies / (double)s->calls : 0;
+    return (w->linear + w->attn - (1 - s->density) * w->self - copied * w->copied) /
+           (w->linear + w->attn);
+}
+
+static void say(const struct step_meter *m, int step, int num_steps, double seconds,
+                const struct attn_stats *s)
+{
+    char error[96] = "", copies[48] = "";
+    if (s->sampled)
+        snprintf(error, sizeof error, ", relative L1 %.2g of %ld sampled rows, recall %.2f",
+                 s->error, s->sampled, s->recall);
+    if (s->copies)
+        snprintf(copies, sizeof copies, ", %ld of %ld calls copies", s->copies, s->calls);
+    log_line(m->log, 2, "step %d of %d: %.2f s; attention computed %.3f of its pairs%s%s", step + 1,
+             num_steps, seconds, s->density, copies, error);
+}
+
+void step_meter_step(struct step_meter *m, int step, int num_steps, const struct attn_stats *now,
+                     double clock)
+{
+    double seconds = clock - m->begin;
+    struct attn_stats s;
+    attn_stats_between(&s, &m->before, now);
+    if (s.calls > 0 && s.sums.exact == s.calls) m->exact[m->n_exact++] = seconds;
+    m->shares += share_of(&m->work, &s);
+    say(m, step, num_steps, seconds, &s);
+    m->n++;
+    m->seconds += seconds;
+    m->before = now->sums;
+    m->begin = clock;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double step_meter_bought(struct step_meter *m)
+{
+    if (!m->n) return 0;
+    if (!m->n_exact) return m->shares;
+    qsort(m->exact, (size_t)m->n_exact, sizeof *m->exact, by_value);
+    return m->seconds / ((m->exact[(m->n_exact - 1) / 2] + m->exact[m->n_exact / 2]) / 2);
+}
