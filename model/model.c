@@ -78,16 +78,31 @@ int model_check(struct model *m, struct err *e)
     return vae_check(path, VAE_DECODER, e);
 }
 
-int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
-                      model_progress progress, void *ctx, struct err *e)
+static int tokens_of(struct model *m, const char *prompt, int ids[MODEL_TEXT_LEN],
+                     struct model_text *info, struct err *e)
 {
     char *clean = NULL;
-    int ids[MODEL_TEXT_LEN];
     if (open_text(m, e) < 0 || prompt_clean(&clean, prompt, m->p.fix_text, e) < 0) return -1;
     int r = tokenizer_encode(m->tokenizer, ids, MODEL_TEXT_LEN, &info->n_tokens, &info->truncated,
                              clean, e);
     free(clean);
-    if (r < 0) return -1;
+    return r;
+}
+
+int model_count_tokens(struct model *m, const char *prompt, int *n, struct err *e)
+{
+    int ids[MODEL_TEXT_LEN];
+    struct model_text info;
+    if (tokens_of(m, prompt, ids, &info, e) < 0) return -1;
+    *n = info.n_tokens;
+    return 0;
+}
+
+int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
+                      model_progress progress, void *ctx, struct err *e)
+{
+    int ids[MODEL_TEXT_LEN];
+    if (tokens_of(m, prompt, ids, info, e) < 0) return -1;
     size_t n = (size_t)info->n_tokens * (size_t)m->info.text.d_model;
     free(m->embeds[branch]);
     m->embeds[branch] = malloc((n ? n : 1) * sizeof(float));

@@ -71,8 +71,9 @@ struct dit_run_params model_run_params(const struct model_info *m, const struct 
  * and a kernel that does not exist or cannot run here. */
 int model_check_attention(struct attn_forecast *f, const struct model_info *m,
                           const struct model_params *p, const struct model_clip *c, struct err *e);
-/* Peak bytes of each phase (text, denoise, decode), maps of files not counted, for text of
- * text_rows tokens (MODEL_TEXT_LEN: the most). */
+/* Peak bytes of each phase (text, denoise, decode) for text of text_rows tokens (MODEL_TEXT_LEN: the
+ * most). Mapped weights do not count: each tensor's pages are given back when it was read. Refuses
+ * what no process can address. */
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
                      const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e);
 struct model_work { /* floating-point operations */
@@ -103,6 +104,8 @@ struct model_text {
     bool truncated;
 };
 typedef int (*model_progress)(void *ctx, int done, int total); /* nonzero cancels */
+/* Tokens that model_encode_text() would make of a prompt; opens text encoder and tokenizer. */
+int model_count_tokens(struct model *m, const char *prompt, int *n, struct err *e);
 int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
                       model_progress progress, void *ctx, struct err *e);
 

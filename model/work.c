@@ -33,6 +33,8 @@ int model_check_attention(struct attn_forecast *f, const struct model_info *m,
     return rc < 0 ? -1 : attn_forecast(f, &p->attn, &shape, e);
 }
 
+#define ADDRESSES ((size_t)1 << 47) /* bytes that a process of a 64-bit system can have */
+
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
                      const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e)
 {
@@ -42,8 +44,17 @@ int model_plan_bytes(const struct model_info *m, const struct model_params *p,
     struct dit_run_params r = model_run_params(m, p, c, text_rows);
     bytes[0] = umt5_bytes(&m->text, p->precision, text_rows);
     if (dit_bytes(&bytes[1], &m->dit, p->precision, &r, e) < 0) return -1;
-    return vae_decode_bytes(&bytes[2], &m->vae, p->precision, r.grid.frames, r.grid.height,
-                            r.grid.width, e);
+    if (vae_decode_bytes(&bytes[2], &m->vae, p->precision, r.grid.frames, r.grid.height,
+                         r.grid.width, e) < 0)
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (bytes[i] > ADDRESSES)
+            return err_set(e, ERR_RESOURCE,
+                           "%dx%d, %d frames: %s takes more memory than a process can have; try a "
+                           "smaller size or fewer frames",
+                           c->width, c->height, c->frames,
+                           (const char *const[]){"the text encoder", "denoising", "decoding"}[i]);
+    return 0;
 }
 
 static double linear_operations(const struct dit_config *c, double tokens)

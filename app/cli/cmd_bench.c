@@ -2,7 +2,7 @@
  * same run.
  *
  * Takes the flags of generate that choose a model and a clip; writes no clip. Memory of a phase is
- * the process's highest resident size in it, mapped weights included, as the plan predicts it;
+ * the process's highest resident size in it, as the plan predicts it;
  * where the system cannot start that mark anew, only the whole run has one. */
 #include "app/cli/cli.h"
 #include "app/cli/cmd.h"
@@ -322,7 +322,7 @@ static int measure(struct report *r, struct bench *b, struct ditgen *d, struct e
     cpu_detect(&r->cpu);
     threads_set(r->plan.threads);
     peak_measure(&r->peak, r->cpu.level);
-    model_work(&work, &d->info, &clip, TEXT_ROWS);
+    model_work(&work, &d->info, &clip, (int)r->plan.text_tokens);
     r->step_flops = r->plan.branches * (work.linear + work.attn);
     r->decode_flops = work.decode;
     for (b->run = 0; b->run < b->runs; b->run++)

@@ -3,7 +3,9 @@
 
 #include "model/base/clock.h"
 #include "model/base/limits.h"
+#include "model/base/threads.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,10 +50,11 @@ double cost_probe(struct ditgen *d, const struct attn_params *p)
     return d->probed_flops[p->precision] = best > 0 ? 4.0 * ROWS * ROWS * SIDE / best : 0;
 }
 
-/* Code, tables and stacks that a run touches after the plan was made (tests/cli/memory.sh): 8 to 10
- * MiB at four sizes, y4m and mp4, most of it oneDNN's; 2 to 3 MiB without it. */
-#define RESIDENT_LATER ((size_t)9 << 20)
-#define RESIDENT_LATER_PLAIN_C ((size_t)5 << 19)
+/* Code, tables and stacks that a phase touches after the plan was made, most of it oneDNN's
+ * (tests/unit/lib/test_phase_memory.c prints both sides). */
+static const size_t resident_later[DITGEN_PHASES] = {(size_t)3 << 19, (size_t)4 << 19,
+                                                     (size_t)9 << 19};
+#define RESIDENT_LATER_PLAIN_C ((size_t)5 << 19) /* of denoising and decoding, at most */
 
 /* Rates of the other code beside the probe's, by the user seconds of `ditgen -t 1` at 256x256x33 on
  * a Zen 3 core. */
@@ -60,13 +63,14 @@ double cost_probe(struct ditgen *d, const struct attn_params *p)
 #define RATE_PLAIN_C 0.1 /* linear layers without oneDNN */
 #define RATE_READ 1e9 /* bytes a second of a weight file that is not in the page cache yet */
 
-static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r)
+static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
+                         int text_rows)
 {
     struct model_work w;
     double rate = cost_probe(d, &r->params.attn);
     if (rate <= 0) return;
     double linear = rate * (model_is_slow() ? RATE_PLAIN_C : RATE_LINEAR);
-    model_work(&w, &d->info, &r->clip, TEXT_ROWS);
+    model_work(&w, &d->info, &r->clip, text_rows);
     p->phase_seconds[DITGEN_TEXT] =
         p->branches * w.text / linear + (double)d->info.weight_bytes[0] / RATE_READ;
     for (int i = 0; i < 2; i++) /* least and most of what a method computes */
@@ -90,11 +94,56 @@ static const char *plan_attention(struct ditgen *d, const struct run *r)
     return d->plan_attention = n < 0 ? NULL : text;
 }
 
-int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, struct err *e)
+int cost_text(struct cost_text *t, struct model *m, const struct run *r, struct err *e)
+{
+    const char *texts[2] = {settings_text(r->settings, SET_PROMPT),
+                            settings_text(r->settings, SET_NEGATIVE)};
+    *t = (struct cost_text){0};
+    for (int b = 0; b < (r->clip.guided ? 2 : 1); b++) {
+        int n = TEXT_ROWS;
+        if (texts[b] && model_count_tokens(m, texts[b], &n, e) < 0) return -1;
+        if (n > t->most) t->most = n;
+        t->all += n;
+    }
+    return 0;
+}
+
+/* What a run holds beside the model's parts: latents, the solver's memory, embeddings, a picture. */
+struct own {
+    size_t latents, solver, embeds, picture;
+};
+
+static void own_bytes(struct own *o, const struct ditgen *d, const struct run *r,
+                      const struct cost_text *t)
+{
+    struct dit_grid g = model_grid(&d->info, &r->clip);
+    size_t n = (size_t)d->info.vae.z_dim * (size_t)g.frames * (size_t)g.height * (size_t)g.width;
+    o->latents = n * sizeof(float);
+    o->solver = denoise_bytes(r->solver, n, r->clip.guided);
+    o->embeds = (size_t)t->all * (size_t)d->info.text.d_model * sizeof(float);
+    o->picture = (size_t)r->clip.width * (size_t)r->clip.height * 3;
+}
+
+/* The model's parts and the run's own, of each phase. */
+static int phase_bytes(size_t bytes[DITGEN_PHASES], const struct ditgen *d, const struct run *r,
+                       const struct cost_text *t, struct err *e)
+{
+    struct own o;
+    own_bytes(&o, d, r, t);
+    if (model_plan_bytes(&d->info, &r->params, &r->clip, t->most, bytes, e) < 0) return -1;
+    bytes[DITGEN_TEXT] += o.embeds;
+    bytes[DITGEN_DENOISE] += o.embeds + o.latents + o.solver;
+    bytes[DITGEN_DECODE] += o.embeds + o.latents + o.picture;
+    return 0;
+}
+
+int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
+              const struct cost_text *t, struct err *e)
 {
     memset(p, 0, sizeof *p);
     struct dit_grid g = model_grid(&d->info, &r->clip);
     p->tokens = dit_tokens(&d->info.dit, &g);
+    p->text_tokens = t->most;
     p->branches = r->clip.guided ? 2 : 1;
     p->threads = r->params.threads;
     p->precision = precision_name(r->params.precision);
@@ -110,16 +159,56 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r, stru
     p->cache_bytes = (double)r->forecast.cache_bytes;
     p->cache_wanted = (double)r->forecast.cache_wanted;
     p->cache_left_out = r->forecast.pairs_left_out;
-    if (model_plan_bytes(&d->info, &r->params, &r->clip, TEXT_ROWS, p->phase_bytes, e) < 0)
-        return -1;
-    size_t resident =
-        limit_resident() + (model_is_slow() ? RESIDENT_LATER_PLAIN_C : RESIDENT_LATER);
+    if (phase_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
+    size_t before = limit_resident();
+    p->process_bytes = (double)before;
     for (int i = 0; i < DITGEN_PHASES; i++) {
-        size_t bytes = resident + p->phase_bytes[i];
-        if (bytes > p->peak_bytes) p->peak_bytes = bytes;
+        bool plain = model_is_slow() && resident_later[i] > RESIDENT_LATER_PLAIN_C;
+        p->phase_bytes[i] += plain ? RESIDENT_LATER_PLAIN_C : resident_later[i];
+        if (before + p->phase_bytes[i] > p->peak_bytes) p->peak_bytes = before + p->phase_bytes[i];
     }
     p->available_bytes = limit_memory();
-    p->fits = !p->available_bytes || p->peak_bytes <= p->available_bytes + resident;
-    plan_seconds(p, d, r);
+    struct err limit;
+    p->fits = (!p->available_bytes || p->peak_bytes - before <= p->available_bytes) &&
+              cost_check_limits(d, r, t, &limit) == 0;
+    plan_seconds(p, d, r, t->most);
     return 0;
+}
+
+/* Of address space: a thread's stack, and the arena that the allocator keeps for it. */
+#define THREAD_SPACE (((size_t)8 << 20) + ((size_t)128 << 20))
+#define SPACE_LATER                                                                                \
+    ((size_t)48 << 20) /* code that libraries make and load, frames that a writer keeps */
+#define WRITER_PIXEL 200 /* bytes a pixel of the frames that an encoder keeps */
+
+static int refuse_limit(const char *what, const char *flag, size_t want, size_t left, struct err *e)
+{
+    return err_set(e, ERR_RESOURCE,
+                   "this clip takes up to %.0f MiB more %s, and the limit (ulimit %s) leaves %.0f; "
+                   "raise it, or try a smaller size or fewer frames",
+                   (double)want / 1048576, what, flag, (double)left / 1048576);
+}
+
+int cost_check_limits(const struct ditgen *d, const struct run *r, const struct cost_text *t,
+                      struct err *e)
+{
+    size_t bytes[DITGEN_PHASES], space, data, most_space = 0, most_data = 0;
+    struct own o;
+    limit_room(&space, &data);
+    if (space == SIZE_MAX && data == SIZE_MAX) return 0;
+    if (phase_bytes(bytes, d, r, t, e) < 0) return -1;
+    int threads = threads_for_openmp(r->params.threads); /* now, so that they are counted */
+    limit_room(&space, &data);
+    own_bytes(&o, d, r, t);
+    for (int i = 0; i < DITGEN_PHASES; i++) { /* a part is mapped while its phase lasts */
+        if (bytes[i] > most_data) most_data = bytes[i];
+        if (bytes[i] + d->info.weight_bytes[i] > most_space)
+            most_space = bytes[i] + d->info.weight_bytes[i];
+    }
+    size_t later = SPACE_LATER + o.picture / 3 * WRITER_PIXEL + o.latents + o.solver;
+    most_data += later;
+    most_space += later;
+    if (!model_is_slow()) most_space += (size_t)(threads - 1) * THREAD_SPACE; /* OpenMP's own */
+    if (most_space > space) return refuse_limit("address space", "-v", most_space, space, e);
+    return most_data > data ? refuse_limit("memory", "-d", most_data, data, e) : 0;
 }

@@ -87,9 +87,11 @@ int ditgen_plan(struct ditgen *d, const struct ditgen_settings *s, struct ditgen
     struct model *m = NULL;
     if (run_init(&r, d, s, NULL, &e) < 0) return give_error(error, &e);
     int rc = model_open(&m, &d->info, &r.params, &e);
+    struct cost_text text = {0};
     if (rc == 0) rc = model_check(m, &e);
+    if (rc == 0) rc = cost_text(&text, m, &r, &e);
     model_close(m);
-    if (rc == 0) rc = cost_plan(p, d, &r, &e);
+    if (rc == 0) rc = cost_plan(p, d, &r, &text, &e);
     run_fini(&r);
     return rc < 0 ? give_error(error, &e) : 0;
 }

@@ -120,17 +120,22 @@ struct ditgen_plan {
     /* of any length, for people; they live until the next plan of the same model, or its close */
     const char *linear; /* what runs linear layers and convolutions */
     const char *attention; /* method and kernel; says so when the method is approximate */
-    size_t phase_bytes[DITGEN_PHASES]; /* peak memory of each phase */
-    size_t peak_bytes; /* of the process, the mapped weights included */
-    size_t available_bytes; /* what the system says is free; 0: not known */
+    /* Memory that each phase adds to process_bytes at most; mapped weights do not count, whose pages
+     * are given back when they were read. */
+    size_t phase_bytes[DITGEN_PHASES];
+    size_t peak_bytes; /* of the process */
+    size_t
+        available_bytes; /* what it can still take, by machine, control groups, limits; 0: not known */
     double phase_seconds[DITGEN_PHASES], seconds; /* about: from a short measurement */
-    int fits; /* nonzero: peak_bytes <= available_bytes, or not known */
+    int fits; /* nonzero: what it adds <= available_bytes, or not known */
     double density[2]; /* share of attention computed over all steps, least and most; 1, 1: all */
     double copied; /* share of attention's calls that are copies: no q, k, v, output layer either */
     double denoise_seconds[2]; /* least and most: where what is computed is found at run time */
     double cache_bytes, cache_wanted; /* kept over steps by attention: given; without --cache-mem */
     double cache_left_out; /* layers and branches that the cap makes exact */
-    double reserved[8];
+    double process_bytes; /* held when the plan was made */
+    double text_tokens; /* of the longer text; 32 where there is no prompt yet */
+    double reserved[6];
 };
 /* Checks every setting and every part of the folder (names and shapes of all tensors) and predicts;
  * reads no weights. Needs no prompt. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/lib/cost.h"
 #include "app/lib/preview.h"
 #include "app/lib/run.h"
 #include "app/lib/step_meter.h"
@@ -15,6 +16,7 @@
 
 struct job { /* what the callbacks of the rooms below need */
     const struct ditgen_callbacks *calls;
+    struct ditgen *d;
     struct model *model;
     struct run run;
     struct ditgen_progress progress;
@@ -332,7 +334,10 @@ static void log_attention(const struct job *j, const struct attn_stats *s)
 static int make_latents(struct job *j, struct err *e)
 {
     const struct model_clip *clip = &j->run.clip;
+    struct cost_text text;
     if (model_check(j->model, e) < 0) return -1;
+    if (cost_text(&text, j->model, &j->run, e) < 0) return -1;
+    if (cost_check_limits(j->d, &j->run, &text, e) < 0) return -1;
     if (encode_texts(j, e) < 0) return -1;
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
     if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
@@ -348,6 +353,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     const struct dit_grid g = model_grid(&d->info, clip);
     const int shape[4] = {d->info.dit.out_channels, g.frames, g.height, g.width};
     if (model_open(&j->model, &d->info, &j->run.params, e) < 0) return -1;
+    j->d = d;
     j->info = &d->info;
     memcpy(j->shape, shape, sizeof shape);
     j->n = model_latents_len(j->model, clip);

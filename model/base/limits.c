@@ -2,6 +2,7 @@
 #include "model/base/limits.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -176,6 +177,22 @@ size_t limit_memory(void)
             keep_least(&left, (double)limit.rlim_cur - data);
     }
     return (size_t)left;
+}
+
+static size_t left_of(int what, double used)
+{
+    struct rlimit limit;
+    if (getrlimit(what, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+    return (double)limit.rlim_cur > used ? (size_t)((double)limit.rlim_cur - used) : 0;
+}
+
+void limit_room(size_t *space, size_t *data)
+{
+    double space_now, data_now;
+    *space = *data = SIZE_MAX;
+    if (!sizes_now(&space_now, &data_now)) return;
+    *space = left_of(RLIMIT_AS, space_now);
+    *data = left_of(RLIMIT_DATA, data_now);
 }
 
 size_t limit_resident(void)

@@ -10,6 +10,9 @@ double limit_cpus(void);
 /* Bytes that this process could still take: the least of what the machine, each control group, and
  * RLIMIT_AS and RLIMIT_DATA have left; 0: not known. */
 size_t limit_memory(void);
+/* Bytes that RLIMIT_AS leaves of address space, and RLIMIT_DATA of memory of its own; SIZE_MAX: as many
+ * as it likes. */
+void limit_room(size_t *space, size_t *data);
 /* Resident bytes of this process now; 0: not known. */
 size_t limit_resident(void);
 

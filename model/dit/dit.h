@@ -61,7 +61,9 @@ struct dit_run_params {
     const struct attn_params *attn;
 };
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
-/* Bytes of dit_prepare plus packed weights; reads no weights. Refuses what dit_prepare refuses. */
+/* Most bytes at a time from opening on: packed weights, and with them the memory of dit_prepare or
+ * the room that opening converts a weight in. SIZE_MAX: more than can be counted. Reads no weights,
+ * refuses what dit_prepare refuses. */
 int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
               const struct dit_run_params *p, struct err *e);
 /* What self-attention sees of such a run. */

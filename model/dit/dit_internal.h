@@ -62,6 +62,7 @@ int dit_block_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX
 int dit_top_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 struct linear_params dit_linear_params(const struct layer_row *r, enum precision p);
 size_t dit_weight_bytes(const struct dit_config *c, enum precision p);
+size_t dit_opening_bytes(const struct dit_config *c, enum precision p);
 
 /* Attention tensors that the stack `attention` asks for (NULL: dense), where the file has them: own.c.
  * check: only binds. */

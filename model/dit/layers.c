@@ -162,6 +162,20 @@ size_t dit_weight_bytes(const struct dit_config *c, enum precision p)
     return count.used + top + block * (size_t)c->n_layers;
 }
 
+/* The largest weight of a bf16 file while it is packed: its pages in the map, and it as fp32. */
+size_t dit_opening_bytes(const struct dit_config *c, enum precision p)
+{
+    struct layer_row rows[2 * DIT_MAX_ROWS];
+    size_t most = 0, each = p == PRECISION_BF16 ? 2 : 2 + 4;
+    int n = dit_block_layers(c, rows);
+    n += dit_top_layers(c, rows + n);
+    while (n-- > 0) {
+        size_t bytes = (size_t)rows[n].out * (size_t)rows[n].in * each;
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 /* --- Opening --- */
 
 struct source {

@@ -245,7 +245,9 @@ int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precisio
     ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
     if (carve_run(&r, c, &measure, e) < 0) return -1;
-    *bytes = dit_weight_bytes(c, precision) + measure.used;
+    size_t opening = dit_opening_bytes(c, precision), weights = dit_weight_bytes(c, precision);
+    grow(&measure.used, opening);
+    if (__builtin_add_overflow(weights, measure.used, bytes)) *bytes = SIZE_MAX;
     return 0;
 }
 

@@ -35,6 +35,28 @@ static void taken(const char *name)
     CHECK(m.weight_bytes[0] && m.weight_bytes[1] && m.weight_bytes[2]);
 }
 
+/* Memory that cannot be counted or had is an error, and never a small number. */
+static void check_plan(struct model_info *m)
+{
+    struct err e = {0};
+    size_t few[3], many[3];
+    struct model_params p = {
+        .threads = 1, .collapse_pads = true, .attn = {.method = "dense", .threads = 1}};
+    struct model_clip c = {.width = 64, .height = 64, .frames = 5, .num_steps = 2, .guided = true};
+    cpu_detect(&p.attn.cpu);
+    CHECK_OK(model_plan_bytes(m, &p, &c, 4, few, &e));
+    CHECK_OK(model_plan_bytes(m, &p, &c, 512, many, &e));
+    CHECK(many[0] > few[0] && many[1] > few[1] && many[2] == few[2]);
+    struct model_info big = *m;
+    big.dit.n_layers = 4000;
+    big.dit.n_heads = 256;
+    big.dit.head_dim = 256;
+    big.dit.ffn_dim = 1000;
+    int rc = model_plan_bytes(&big, &p, &c, 512, many, &e);
+    CHECK_MSG(rc < 0 && e.code == ERR_RESOURCE && strstr(e.msg, "denoising"), "%d: %zu bytes, %s",
+              rc, many[1], e.msg);
+}
+
 int main(void)
 {
     static struct model_info m;
@@ -43,6 +65,7 @@ int main(void)
     CHECK_OK(model_info_read(&m, MODEL, &e));
     CHECK_STR(m.dir, MODEL);
     CHECK(m.tokenizer_class[0]);
+    check_plan(&m);
 
     tiny_temp(dir);
     CHECK(model_info_read(&m, dir, &e) < 0 && e.code == ERR_INPUT &&
