@@ -46,6 +46,36 @@ int dit_open_for(struct dit **d, const char *attention, const char *dir, const c
 int dit_check(const char *dir, const char *lora_file, const char *attention, struct err *e);
 const struct dit_config *dit_config_of(const struct dit *d);
 
+/* --- step caches: whole steps left out, what the blocks added in an earlier one added again ------- */
+
+struct dit_cache_info { /* for lists and help */
+    const char *name, *summary, *paper; /* paper: arXiv id or NULL */
+    const struct option *options;
+    size_t options_size;
+    bool calibrated; /* wants struct dit_calibration of the model */
+};
+int dit_caches(void);
+struct dit_cache_info dit_cache_info(int i); /* .name NULL: no such */
+/* Whether text is "NAME", "NAME:option=value,..." or "none". canonical[n] (may be NULL) gets it with
+ * every option written out. ERR_USAGE. */
+int dit_cache_check(const char *text, char *canonical, size_t n, struct err *e);
+int dit_cache_words_check(const char *text, struct err *e); /* that alone */
+
+#define DIT_POLY 5
+struct dit_calibration { /* what was measured of a model; borrowed by a run */
+    bool has_poly;
+    double poly[2]
+               [DIT_POLY]; /* of the modulation, of time: change of the velocity, falling powers */
+    int n_steps, n_branches;
+    const float *ratio; /* [n_steps, n_branches] sizes of what the blocks add beside the step
+                           before; NULL: not known */
+};
+struct dit_cache_params {
+    const char *words; /* NULL: none */
+    const struct dit_calibration *calibration; /* NULL: none */
+    const char *why_not; /* there is none: half a sentence, or NULL */
+};
+
 /* Sizes and places all scratch and step state for clips of this grid, max_text_rows rows of text and
  * n_branches (1, or 2 with guidance), and opens the attention method. Call once a run. */
 struct dit_run_params {
@@ -59,6 +89,7 @@ struct dit_run_params {
     /* method, kernel and the method's options; NULL: dense. Copied; what it points to must outlive
      * the run */
     const struct attn_params *attn;
+    struct dit_cache_params cache; /* borrowed as well */
 };
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
 /* Most bytes at a time from opening on: packed weights, and with them the memory of dit_prepare or
@@ -92,6 +123,31 @@ struct dit_call {
 };
 int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
                  const struct dit_call *c, struct err *e);
+
+struct dit_cache_forecast {
+    const char *name; /* NULL: none */
+    int least, most; /* steps that will be computed; equal: known before */
+    size_t bytes; /* kept over steps */
+};
+int dit_cache_forecast(struct dit_cache_forecast *f, const struct dit_config *c,
+                       const struct dit_run_params *p, struct err *e);
+struct dit_cache_stats { /* steps of this run so far */
+    int computed, reused;
+};
+void dit_cache_stats(const struct dit *d, struct dit_cache_stats *s);
+/* All that the step cache remembers, in place: to be read between two steps, or written before the
+ * first, and then dit_cache_resume() says how many were done. */
+struct dit_cache_kept {
+    struct {
+        float *at;
+        size_t n;
+    } blocks[2];
+    int n_blocks; /* 0: no step cache */
+    double *numbers;
+    int n_numbers;
+};
+void dit_cache_kept(struct dit *d, struct dit_cache_kept *k);
+void dit_cache_resume(struct dit *d, int step);
 
 /* What the self-attention of this run did so far; {.density = 1} before dit_prepare. */
 void dit_attn_stats(const struct dit *d, struct attn_stats *s);

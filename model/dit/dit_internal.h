@@ -5,6 +5,7 @@
 #ifndef DITGEN_DIT_INTERNAL_H
 #define DITGEN_DIT_INTERNAL_H
 
+#include "model/dit/cache.h"
 #include "model/dit/dit.h"
 #include "model/ops/linear.h"
 #include "model/weights/weights.h"
@@ -74,6 +75,34 @@ void dit_own_close(struct dit_own *own); /* takes NULL */
 const struct tensor *dit_own_tensor(void *own, int layer,
                                     const char *name); /* attn_params.tensor */
 
+/* --- Step caches: cache_words.c, step_cache.c --- */
+
+struct step_cache { /* of a run */
+    const struct dit_cache *kind; /* NULL: none */
+    struct dit_cache_knobs knobs; /* without texts */
+    double poly[DIT_POLY];
+    int first, last; /* steps that are always computed: below, from on */
+    size_t kept_len, own_len;
+    bool *held; /* [branch] kept is there */
+    float *kept; /* [branch, kept_len] */
+    float *own; /* the cache's */
+    float *head; /* what the first block added to branch 0 */
+    double numbers[DIT_CACHE_NUMBERS];
+    int step, expert; /* of the last decision; -1: none */
+    bool skip; /* that decision */
+    bool whole; /* the streams are what the blocks would have made of them */
+    int computed, reused;
+};
+int step_cache_parse(const struct dit_cache **kind, struct dit_cache_knobs *k, const char *text,
+                     struct err *e); /* texts of *k are heap */
+/* Coefficients of a cache that wants them; refuses one whose calibration is missing. */
+int step_cache_poly(double poly[DIT_POLY], const struct dit_cache *c,
+                    const struct dit_cache_knobs *k, const struct dit_cache_params *p,
+                    const struct dit_config *config, int tokens_a_frame, struct err *e);
+void step_cache_ends(const struct dit_cache_knobs *k, int n_steps, int *first, int *last);
+size_t step_cache_bytes(const struct dit_cache *kind, const struct dit_config *c,
+                        const struct dit_run_params *p);
+
 /* --- One run: run.c places it, the others fill it --- */
 
 struct dit_run {
@@ -81,6 +110,7 @@ struct dit_run {
     struct attn_params attn_params; /* copies of what the caller gave */
     struct arena arena;
     struct attn *attn;
+    struct step_cache cache;
     int tokens, tokens_a_frame, width; /* L, L / latent frames, D */
     int text_keys; /* rows computed and kept a branch: with pads or their one stand-in */
     int time_rows; /* T of the current call */
@@ -126,6 +156,17 @@ struct dit {
     struct dit_own *own; /* attention's own tensors */
     struct dit_run run; /* arena.base NULL: not prepared */
 };
+
+/* The hooks of dit_velocity, in its order; nothing happens without a step cache.
+ * velocity: true: velocities are there already. block: before the first block (done 0) and behind it
+ * (done 1); r->cache.whole: no further block is wanted. keep: behind the head. */
+int step_cache_carve(struct dit_run *r, const struct dit_config *c, struct arena *a, struct err *e);
+void step_cache_reset(struct dit_run *r);
+bool step_cache_velocity(struct dit *d, float *const *velocity, const float *latents,
+                         const struct dit_call *c);
+void step_cache_block(struct dit *d, const float *latents, const struct dit_call *c, int done);
+void step_cache_keep(struct dit *d, float *const *velocity, const float *latents,
+                     const struct dit_call *c);
 
 /* Makes x the stream of branch c->branch + i. */
 void dit_stream(struct dit_run *r, int i);

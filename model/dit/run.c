@@ -229,6 +229,7 @@ static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena
     r->work_bytes = carve_work(r, c, NULL, 0);
     r->work = arena_take(a, r->work_bytes);
     if (r->work) carve_work(r, c, r->work, r->work_bytes);
+    if (step_cache_carve(r, c, a, e) < 0) return -1;
     return attn_open(&r->attn, &r->attn_params, &shape, a, e);
 }
 
@@ -302,13 +303,18 @@ int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
         if (!r->arena.base || b < 0 || b >= r->p.n_branches || !r->context[b].set)
             return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", b);
     if (dit_embed_time(d, c, e) < 0) return -1;
+    if (step_cache_velocity(d, velocity, latents, c)) return 0;
     if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
-    for (int i = 0; i < d->config.n_layers; i++)
+    step_cache_block(d, latents, c, 0);
+    for (int i = 0; i < d->config.n_layers && !r->cache.whole; i++) {
         if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
+        step_cache_block(d, latents, c, i + 1);
+    }
     for (int i = 0; i < c->n_branches; i++) {
         dit_stream(r, i);
         if (dit_head(d, velocity[i], e) < 0) return -1;
     }
+    step_cache_keep(d, velocity, latents, c);
     return 0;
 }
 
