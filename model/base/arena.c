@@ -20,9 +20,26 @@ int arena_open(struct arena *a, size_t bytes, struct err *e)
     return 0;
 }
 
+int arena_open_on(struct arena *a, struct device *d, size_t bytes, struct err *e)
+{
+    void *base;
+    if (device_place(d) == PLACE_HOST) return arena_open(a, bytes, e);
+    *a = (struct arena){0};
+    if (bytes == SIZE_MAX) /* what counting makes of an impossible size */
+        return err_set(e, ERR_RESOURCE, "%s: no memory for a size past all bounds", device_name(d));
+    if (device_alloc(d, &base, bytes, e) < 0) return -1;
+    a->base = base;
+    a->size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    a->device = d;
+    return 0;
+}
+
 void arena_close(struct arena *a)
 {
-    free(a->base);
+    if (a->device)
+        device_free(a->device, a->base);
+    else
+        free(a->base);
     *a = (struct arena){0};
 }
 

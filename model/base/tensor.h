@@ -32,6 +32,16 @@ void tensor_shape_text(char *buf, size_t n, int n_dims, const int64_t *shape);
 /* In whose memory. */
 enum place { PLACE_HOST, PLACE_DEVICE };
 
+/* [n, cols]: what the operations of a device read and write. A view owns nothing; a row's numbers lie
+ * together. */
+struct rows {
+    void *at; /* of row 0; NULL: no such tensor */
+    enum dtype type;
+    enum place where;
+    int64_t n, cols;
+    int64_t stride; /* elements from one row to the next */
+};
+
 /* [len, n, dim]: what attention calls q, k, v and o. A view owns nothing; channels are contiguous. */
 struct heads {
     void *at; /* of token 0, head 0; NULL: no such tensor */

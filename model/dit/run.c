@@ -170,7 +170,7 @@ static size_t carve_work(struct dit_run *r, const struct dit_config *c, void *ba
 {
     size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
     size_t patch = (size_t)c->patch_t * (size_t)c->patch_h * (size_t)c->patch_w, most = 0;
-    struct arena a = {base, size, 0};
+    struct arena a = {.base = base, .size = size};
     r->q = take(&a, L, D);
     r->k = take(&a, L, D);
     r->v = take(&a, L, D);

@@ -22,6 +22,7 @@ struct norm_params {
     const float *scale, *shift; /* [features] modulation, or NULL */
     /* row r uses scale + (r / rows_per_mod) * mod_stride; rows_per_mod 0: one for all */
     int mod_stride, rows_per_mod;
+    int period; /* rows after which modulation begins again (another branch); 0: never */
     bool round;
 };
 void layer_norm(float *y, const float *x, int rows, int features, const struct norm_params *p);
@@ -34,6 +35,7 @@ struct rms_rope_params {
     const float *weight; /* [features] */
     const float *cos_t, *sin_t; /* [rows, head_dim / 2], or NULL: no rotary */
     int head_dim;
+    int period; /* rows after which positions begin again: cos_t is [period, ...]; 0: never */
     bool round;
 };
 void rms_norm_rope(float *x, int rows, int features, const struct rms_rope_params *p);
@@ -41,7 +43,7 @@ void rms_norm_rope(float *x, int rows, int features, const struct rms_rope_param
 /* x = x + y * gate. round: y is rounded first, too. */
 struct gate_params {
     const float *gate; /* [features], or NULL: 1 */
-    int mod_stride, rows_per_mod; /* as in norm_params */
+    int mod_stride, rows_per_mod, period; /* as in norm_params */
     bool round;
 };
 void residual_gate(float *x, const float *y, int rows, int features, const struct gate_params *p);

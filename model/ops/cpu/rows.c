@@ -39,6 +39,9 @@ static int chunk_end(const struct rows_job *j, int task)
     return end < j->rows ? end : j->rows;
 }
 
+/* Row r's place among those that have modulation and positions of their own. */
+static int place_of(int row, int period) { return period ? row % period : row; }
+
 static const float *modulation(const float *base, int row, int rows_per_mod, int stride)
 {
     return base && rows_per_mod ? base + (size_t)(row / rows_per_mod) * (size_t)stride : base;
@@ -51,9 +54,10 @@ static void norm_task(void *ctx, int task, int worker)
     (void)worker;
     for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
         size_t at = (size_t)r * (size_t)j->features;
+        int place = place_of(r, p->period);
         j->ops->norm_row(j->y + at, j->x + at, j->features, p->eps, p->weight, p->bias,
-                         modulation(p->scale, r, p->rows_per_mod, p->mod_stride),
-                         modulation(p->shift, r, p->rows_per_mod, p->mod_stride), p->round);
+                         modulation(p->scale, place, p->rows_per_mod, p->mod_stride),
+                         modulation(p->shift, place, p->rows_per_mod, p->mod_stride), p->round);
     }
 }
 
@@ -69,10 +73,12 @@ static void rope_task(void *ctx, int task, int worker)
     const struct rms_rope_params *p = j->rope;
     (void)worker;
     size_t pairs = (size_t)p->head_dim / 2;
-    for (int r = task * j->chunk; r < chunk_end(j, task); r++)
+    for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
+        size_t at = (size_t)place_of(r, p->period) * pairs;
         j->ops->rms_rope_row(j->y + (size_t)r * (size_t)j->features, j->features, p->weight, p->eps,
-                             p->cos_t ? p->cos_t + (size_t)r * pairs : NULL,
-                             p->sin_t ? p->sin_t + (size_t)r * pairs : NULL, p->head_dim, p->round);
+                             p->cos_t ? p->cos_t + at : NULL, p->sin_t ? p->sin_t + at : NULL,
+                             p->head_dim, p->round);
+    }
 }
 
 void rms_norm_rope(float *x, int rows, int features, const struct rms_rope_params *p)
@@ -88,9 +94,10 @@ static void residual_task(void *ctx, int task, int worker)
     (void)worker;
     for (int r = task * j->chunk; r < chunk_end(j, task); r++) {
         size_t at = (size_t)r * (size_t)j->features;
-        j->ops->residual_row(j->y + at, j->x + at,
-                             modulation(p->gate, r, p->rows_per_mod, p->mod_stride), j->features,
-                             p->round);
+        j->ops->residual_row(
+            j->y + at, j->x + at,
+            modulation(p->gate, place_of(r, p->period), p->rows_per_mod, p->mod_stride),
+            j->features, p->round);
     }
 }
 

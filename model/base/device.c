@@ -1,0 +1,386 @@
+/* Devices: names, memory counted and limited, failures remembered, steps counted. What each kind can
+ * do by itself is a table (device_table.h); the host's is device_cpu.c. */
+#include "model/base/device_table.h"
+
+#include "model/base/cpu.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- names --- */
+
+/* "cuda" or "cuda:N" with N of at most three digits. -1: neither. */
+static int cuda_index(const char *name)
+{
+    if (strcmp(name, "cuda") == 0) return 0;
+    if (strncmp(name, "cuda:", 5) != 0) return -1;
+    size_t n = strspn(name + 5, "0123456789");
+    if (n < 1 || n > 3 || name[5 + n]) return -1;
+    return atoi(name + 5);
+}
+
+static bool is_cpu(const char *name)
+{
+    if (strcmp(name, "cpu") == 0) return true;
+    if (strncmp(name, "cpu:", 4) != 0) return false;
+    for (int l = CPU_REF; l <= CPU_AMX; l++)
+        if (strcmp(name + 4, cpu_level_name((enum cpu_level)l)) == 0) return true;
+    return false;
+}
+
+bool device_name_is_known(const char *name)
+{
+    return strcmp(name, "auto") == 0 || is_cpu(name) || cuda_index(name) >= 0;
+}
+
+const char *device_kind_name(enum device_kind k)
+{
+    static const char *const names[] = {"cpu", "cuda", "fake"};
+    return names[k];
+}
+
+#ifndef DITGEN_HAVE_CUDA
+int device_open_cuda(struct device **d, int index, struct err *e)
+{
+    *d = NULL;
+    return err_set(e, ERR_DEVICE, "cuda:%d: this build has no CUDA; use --device cpu", index);
+}
+
+bool device_cuda_at(int i, struct device_info *info) { return (void)i, (void)info, false; }
+
+void device_cuda_no_gpu(char *why, size_t n) { snprintf(why, n, "this build has no CUDA"); }
+
+void *device_stream(const struct device *d) { return (void)d, NULL; }
+#endif
+
+static void about_cpu(struct device_info *info)
+{
+    struct cpu c;
+    cpu_detect(&c);
+    *info = (struct device_info){.kind = DEVICE_CPU};
+    snprintf(info->name, sizeof info->name, "cpu");
+    snprintf(info->what, sizeof info->what, "%s", c.name);
+}
+
+bool device_at(int i, struct device_info *info)
+{
+    if (i > 0) return device_cuda_at(i - 1, info);
+    about_cpu(info);
+    return i == 0;
+}
+
+void device_no_gpu(char *why, size_t n)
+{
+    struct device_info info;
+    if (n) *why = 0;
+    for (int i = 0; device_cuda_at(i, &info); i++) {
+        if (!info.why_not[0]) return;
+        if (i == 0) snprintf(why, n, "%.15s: %.159s", info.name, info.why_not);
+    }
+    if (n && !*why) device_cuda_no_gpu(why, n);
+}
+
+/* --- opening --- */
+
+int device_make(struct device **out, const struct device_table *t, void *own, const char *name,
+                struct err *e)
+{
+    *out = NULL;
+    struct device *d = calloc(1, sizeof *d);
+    if (!d) return err_set(e, ERR_RESOURCE, "no memory for device %s", name);
+    d->table = t;
+    d->own = own;
+    snprintf(d->name, sizeof d->name, "%s", name);
+    *out = d;
+    return 0;
+}
+
+int device_open(struct device **d, const char *name, struct err *e)
+{
+    *d = NULL;
+    int index = cuda_index(name);
+    if (index >= 0) return device_open_cuda(d, index, e);
+    if (strcmp(name, "auto") == 0) {
+        struct device_info info;
+        for (int i = 0; device_cuda_at(i, &info); i++)
+            if (!info.why_not[0]) return device_open_cuda(d, i, e);
+        name = "cpu";
+    }
+    if (!is_cpu(name))
+        return err_set(
+            e, ERR_USAGE,
+            "there is no device '%.60s'; there are auto, cpu, cpu:LEVEL, cuda and cuda:N", name);
+    if (strcmp(name, "cpu") != 0 && cpu_cap(name, e) < 0) return -1;
+    return device_make(d, &device_table_cpu, NULL, "cpu", e);
+}
+
+void device_close(struct device *d)
+{
+    if (!d) return;
+    for (struct device_block *b; (b = d->blocks) != NULL; free(b)) {
+        d->blocks = b->next;
+        d->table->release(d, b->at);
+    }
+    d->table->close(d);
+    free(d);
+}
+
+enum device_kind device_kind(const struct device *d) { return d ? d->table->kind : DEVICE_CPU; }
+enum place device_place(const struct device *d) { return d ? d->table->place : PLACE_HOST; }
+const char *device_name(const struct device *d) { return d ? d->name : "cpu"; }
+const struct err *device_lost(const struct device *d) { return d->lost.code ? &d->lost : NULL; }
+
+void device_about(const struct device *d, struct device_info *info)
+{
+    if (!d || !d->table->about)
+        about_cpu(info);
+    else
+        d->table->about(d, info);
+}
+
+/* --- failures --- */
+
+/* Before a call: -1 when the device is lost. */
+static int ready(const struct device *d, struct err *e)
+{
+    if (!d->lost.code) return 0;
+    *e = d->lost;
+    return -1;
+}
+
+/* After a call: a device that failed for good says the same from now on. */
+static int noted(struct device *d, int rc, const struct err *e)
+{
+    if (rc < 0 && e->code == ERR_DEVICE && !d->lost.code) d->lost = *e;
+    return rc;
+}
+
+static int not_recording(const struct device *d, const char *what, struct err *e)
+{
+    return d->recording ? err_set(e, ERR_BUG, "%s while a step is being recorded", what) : 0;
+}
+
+/* --- memory --- */
+
+static double mib(size_t bytes) { return (double)bytes / 1048576; }
+
+int device_alloc(struct device *d, void **at, size_t bytes, struct err *e)
+{
+    *at = NULL;
+    if (ready(d, e) < 0 || not_recording(d, "memory is taken", e) < 0) return -1;
+    if (!bytes) bytes = 1;
+    if (d->fail_alloc && --d->fail_alloc == 0)
+        return err_set(e, ERR_RESOURCE, "%s: no memory for %.1f MiB", d->name, mib(bytes));
+    if (d->limit && (bytes > d->limit || d->held > d->limit - bytes))
+        return err_set(e, ERR_RESOURCE,
+                       "%s: %.1f MiB beside %.1f MiB are more than the limit of %.1f MiB; try a "
+                       "smaller size, or a higher limit",
+                       d->name, mib(bytes), mib(d->held), mib(d->limit));
+    struct device_block *b = malloc(sizeof *b);
+    if (!b) return err_set(e, ERR_RESOURCE, "no memory to note what device %s holds", d->name);
+    if (noted(d, d->table->alloc(d, at, bytes, e), e) < 0) {
+        free(b);
+        return -1;
+    }
+    *b = (struct device_block){d->blocks, *at, bytes};
+    d->blocks = b;
+    d->held += bytes;
+    if (d->held > d->peak) d->peak = d->held;
+    return 0;
+}
+
+void device_free(struct device *d, void *at)
+{
+    if (!at) return;
+    struct device_block **b = &d->blocks;
+    while (*b && (*b)->at != at)
+        b = &(*b)->next;
+    assert(*b); /* else it was not taken here, or is freed twice */
+    struct device_block *gone = *b;
+    *b = gone->next;
+    d->held -= gone->bytes;
+    free(gone);
+    d->table->release(d, at);
+}
+
+int device_alloc_pinned(struct device *d, void **at, size_t bytes, struct err *e)
+{
+    *at = NULL;
+    if (ready(d, e) < 0 || not_recording(d, "memory is taken", e) < 0) return -1;
+    if (d->fail_alloc && --d->fail_alloc == 0)
+        return err_set(e, ERR_RESOURCE, "%s: no pinned memory for %.1f MiB", d->name, mib(bytes));
+    return noted(d, d->table->alloc_pinned(d, at, bytes ? bytes : 1, e), e);
+}
+
+void device_free_pinned(struct device *d, void *at)
+{
+    if (at) d->table->release_pinned(d, at);
+}
+
+size_t device_held(const struct device *d) { return d->held; }
+size_t device_peak(const struct device *d) { return d->peak; }
+void device_peak_reset(struct device *d) { d->peak = d->held; }
+void device_limit(struct device *d, size_t bytes) { d->limit = bytes; }
+
+/* --- copies --- */
+
+static int move(struct device *d, void *to, const void *from, size_t bytes, enum device_way way,
+                struct err *e)
+{
+    if (ready(d, e) < 0) return -1;
+    if (!bytes) return 0;
+    return noted(d, d->table->copy(d, to, from, bytes, way, e), e);
+}
+
+int device_upload(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    if (not_recording(d, "device_upload", e) < 0) return -1;
+    return move(d, to, from, bytes, DEVICE_UP, e);
+}
+
+int device_upload_pinned(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    return move(d, to, from, bytes, DEVICE_UP_PINNED, e);
+}
+
+int device_download(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    if (not_recording(d, "device_download", e) < 0) return -1;
+    return move(d, to, from, bytes, DEVICE_DOWN, e);
+}
+
+int device_download_pinned(struct device *d, void *to, const void *from, size_t bytes,
+                           struct err *e)
+{
+    return move(d, to, from, bytes, DEVICE_DOWN_PINNED, e);
+}
+
+int device_copy(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    return move(d, to, from, bytes, DEVICE_ACROSS, e);
+}
+
+int device_zero(struct device *d, void *at, size_t bytes, struct err *e)
+{
+    if (ready(d, e) < 0) return -1;
+    return bytes ? noted(d, d->table->zero(d, at, bytes, e), e) : 0;
+}
+
+int device_wait(struct device *d, struct err *e)
+{
+    if (ready(d, e) < 0 || not_recording(d, "device_wait", e) < 0) return -1;
+    return noted(d, d->table->wait(d, e), e);
+}
+
+/* --- marks --- */
+
+int device_mark_open(struct device *d, struct device_mark **m, struct err *e)
+{
+    *m = NULL;
+    if (ready(d, e) < 0) return -1;
+    return noted(d, d->table->mark_open(d, m, e), e);
+}
+
+int device_mark_set(struct device *d, struct device_mark *m, struct err *e)
+{
+    if (ready(d, e) < 0 || not_recording(d, "device_mark_set", e) < 0) return -1;
+    return noted(d, d->table->mark_set(d, m, e), e);
+}
+
+int device_mark_wait(struct device *d, struct device_mark *m, struct err *e)
+{
+    if (ready(d, e) < 0 || not_recording(d, "device_mark_wait", e) < 0) return -1;
+    return noted(d, d->table->mark_wait(d, m, e), e);
+}
+
+void device_mark_close(struct device *d, struct device_mark *m)
+{
+    if (m) d->table->mark_close(d, m);
+}
+
+/* --- recorded steps --- */
+
+bool device_can_record(const struct device *d) { return d && d->table->record; }
+bool device_is_recording(const struct device *d) { return d && d->recording; }
+
+int device_record(struct device *d, struct err *e)
+{
+    if (ready(d, e) < 0 || not_recording(d, "device_record", e) < 0) return -1;
+    if (!device_can_record(d)) return err_set(e, ERR_BUG, "device %s records no steps", d->name);
+    struct device_steps *s = calloc(1, sizeof *s);
+    if (!s) return err_set(e, ERR_RESOURCE, "no memory to record a step");
+    if (noted(d, d->table->record(d, e), e) < 0) {
+        free(s);
+        return -1;
+    }
+    d->recording = s;
+    return 0;
+}
+
+int device_recorded(struct device *d, struct device_steps **steps, struct err *e)
+{
+    struct device_steps *s = d->recording;
+    struct err ignored = {0};
+    bool failed = e->code != ERR_NONE;
+    *steps = NULL;
+    if (!s) return err_set(e, ERR_BUG, "device_recorded without device_record");
+    d->recording = NULL;
+    int rc = d->table->recorded(d, &s->own, failed ? &ignored : e);
+    if (!failed) noted(d, rc, e);
+    if (failed || rc < 0) {
+        if (rc == 0) d->table->steps_close(d, s->own);
+        free(s);
+        return -1;
+    }
+    *steps = s;
+    return 0;
+}
+
+int device_replay(struct device *d, struct device_steps *s, struct err *e)
+{
+    if (ready(d, e) < 0 || not_recording(d, "device_replay", e) < 0) return -1;
+    if (noted(d, d->table->replay(d, s->own, e), e) < 0) return -1;
+    for (int i = 0; i < DEVICE_OPS; i++)
+        d->counts[i] += s->counts[i];
+    return 0;
+}
+
+void device_steps_close(struct device *d, struct device_steps *s)
+{
+    if (!s) return;
+    d->table->steps_close(d, s->own);
+    free(s);
+}
+
+/* --- counts --- */
+
+void device_did(struct device *d, int op)
+{
+    if (!d) return;
+    assert(op >= 0 && op < DEVICE_OPS);
+    if (d->recording)
+        d->recording->counts[op]++;
+    else
+        d->counts[op]++;
+}
+
+void device_counts(const struct device *d, long counts[DEVICE_OPS])
+{
+    memcpy(counts, d->counts, sizeof d->counts);
+}
+
+void device_counts_reset(struct device *d) { memset(d->counts, 0, sizeof d->counts); }
+
+void device_note(struct device *d, int label)
+{
+    if (d && !d->note) d->note = label;
+}
+
+int device_noted(struct device *d)
+{
+    int label = d ? d->note : 0;
+    if (d) d->note = 0;
+    return label;
+}

@@ -1,0 +1,85 @@
+/* Which table a device has, and views; see ops.h. */
+#include "model/ops/ops.h"
+
+#include "model/base/device_table.h"
+
+#ifdef DITGEN_HAVE_CUDA_OPS
+#include "model/ops/cuda/ops_cuda.h"
+#endif
+
+const struct ops *ops_of(const struct device *d)
+{
+    if (d && d->ops) return d->ops;
+#ifdef DITGEN_HAVE_CUDA_OPS
+    if (device_kind(d) == DEVICE_CUDA) return &ops_cuda;
+#endif
+    return device_kind(d) == DEVICE_CPU ? &ops_cpu : NULL;
+}
+
+const char *op_name(enum op op)
+{
+    static const char *const names[OP_COUNT] = {
+        "linear", "ffn",     "norm",     "rms+rope",  "gate",    "activation",
+        "cast",   "patches", "sinusoid", "table",     "lincomb", "finite",
+        "text",   "conv",    "frames",   "attention", "plan"};
+    return names[op];
+}
+
+/* --- a solver's sums --- */
+
+static int place_run(void *ctx, float *const *x, const struct lincomb *l, size_t n, bool bf16,
+                     struct err *e)
+{
+    struct device *d = ctx;
+    return ops_of(d)->lincomb(d, x, l, n, bf16, e);
+}
+
+static int place_finite(void *ctx, const float *x, size_t n, bool *yes, struct err *e)
+{
+    struct device *d = ctx;
+    int label;
+    struct rows r = rows_of(d, (void *)(uintptr_t)x, DTYPE_F32, 1, (int64_t)n);
+    if (ops_of(d)->finite(d, &r, 1, e) < 0 || ops_of(d)->finite_seen(d, &label, e) < 0) return -1;
+    *yes = label == 0;
+    return 0;
+}
+
+struct lincomb_place ops_place(struct device *d)
+{
+    return (struct lincomb_place){.ctx = d, .run = place_run, .finite = place_finite};
+}
+
+/* --- views --- */
+
+struct rows rows_of(const struct device *d, void *at, enum dtype type, int64_t n, int64_t cols)
+{
+    return (struct rows){at, type, device_place(d), n, cols, cols};
+}
+
+struct rows rows_part(const struct rows *r, int64_t first, int64_t n)
+{
+    struct rows part = *r;
+    part.at = (char *)r->at + first * r->stride * (int64_t)dtype_size(r->type);
+    part.n = n;
+    return part;
+}
+
+struct rows rows_cols(const struct rows *r, int64_t first, int64_t cols)
+{
+    struct rows part = *r;
+    part.at = (char *)r->at + first * (int64_t)dtype_size(r->type);
+    part.cols = cols;
+    return part;
+}
+
+struct heads rows_heads(const struct rows *r, int n_heads)
+{
+    return (struct heads){.at = r->at,
+                          .type = r->type,
+                          .where = r->where,
+                          .len = (int)r->n,
+                          .n = n_heads,
+                          .dim = (int)(r->cols / n_heads),
+                          .token = r->stride,
+                          .head = r->cols / n_heads};
+}
