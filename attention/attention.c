@@ -52,12 +52,18 @@ uint64_t attn_random(const struct attn_ctx *c, int head, uint64_t n)
     return z;
 }
 
+int attn_exact_layers(const struct attn_part *p)
+{
+    int most = 0;
+    for (int i = 0; i < p->room->stack.n; i++)
+        if (p->room->stack.part[i].knobs->layers > most)
+            most = p->room->stack.part[i].knobs->layers;
+    return most;
+}
+
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c)
 {
-    if (c->step < p->first || c->step >= p->last) return true;
-    for (int i = 0; i < p->room->stack.n; i++)
-        if (c->layer < p->room->stack.part[i].knobs->layers) return true;
-    return false;
+    return c->step < p->first || c->step >= p->last || c->layer < attn_exact_layers(p);
 }
 
 /* --- kernels --- */
@@ -117,6 +123,7 @@ static struct attn_sizes part_sizes(const struct attn *a, const struct attn_part
     if (by[ATTN_AXIS_SCORE] == p->index) add_sizes(&s, p, r->score->sizes);
     if (by[ATTN_AXIS_SELECT] == p->index) add_sizes(&s, p, r->select->sizes);
     if (by[ATTN_AXIS_REUSE] == p->index) add_sizes(&s, p, r->reuse->sizes);
+    if (by[ATTN_AXIS_COMPENSATE] == p->index) add_sizes(&s, p, r->compensate->sizes);
     return s;
 }
 

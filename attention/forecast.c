@@ -58,10 +58,21 @@ static void one_call(struct tally *sum, const struct attn *a, const struct cache
     if (r->ask) sum->refreshed++;
 }
 
+/* Whether a plan outlives its step. */
+static bool stands(const struct attn *a)
+{
+    const struct axis_reuse *r = a->stack.recipe.reuse;
+    const struct attn_part *p = attn_stack_by(&a->stack, ATTN_AXIS_REUSE);
+    if (!r || !r->scheduled) return r != NULL;
+    for (int step = p->first; step < p->last; step++)
+        if (!r->anew(p, &(struct attn_turn){.at = {.step = step}})) return true;
+    return false;
+}
+
 static bool remembers(const struct attn *a)
 {
     const struct attn_recipe *r = &a->stack.recipe;
-    if (r->ask || r->reuse || (r->compensate && r->compensate->residual)) return true;
+    if (r->ask || stands(a) || (r->compensate && r->compensate->residual)) return true;
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_method *m = a->stack.part[i].method;
         if (a->memory[i].size.state || a->memory[i].size.shared || m->observe || m->save)

@@ -45,6 +45,7 @@ struct attn_knobs {
     double tau; /* standard deviations above a row's mean score from which on a block is kept */
     double drift; /* largest relative change of pooled q and k under which a plan stands */
     int runs; /* runs that a block is cut into before it is averaged */
+    int rank; /* channels that keys are looked at by */
     int stride; /* tokens from one antidiagonal to the next; queries from one sample to the next */
     int sink; /* frames at the start that everyone sees */
     char *every; /* when to plan anew: "5", "early" or steps as "6/8/10" */
@@ -67,6 +68,7 @@ struct attn_turn { /* one call */
     struct heads o; /* only in after and observe */
     bool anew; /* the plan is made at this call; false: an earlier one stands */
     bool exact; /* an exact step or layer, or a pair without place in the cache: dense */
+    int plan_layer; /* whose plan stands: at.layer, but where layers share one (axis_reuse.layer) */
 };
 
 /* Memory of a part, all sized before the run. state: of any layer and branch, so that one branch
@@ -86,6 +88,8 @@ struct attn_limits {
     enum cpu_level level; /* of the processor, for dots_pick() */
 };
 struct attn_limits attn_limits(const struct attn_part *p);
+/* Layers at the start that are exact, by all parts of the stack. */
+int attn_exact_layers(const struct attn_part *p);
 /* A step that is exact whatever the stack: first, last and layers of all its parts. */
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c);
 
@@ -175,6 +179,9 @@ struct axis_reuse {
     /* Plan anew? Not asked at a pair's first call that is not exact: there it is so. */
     bool (*anew)(const struct attn_part *p, const struct attn_turn *t);
     bool scheduled; /* looks at t->at alone: then the forecast asks it too */
+    /* The layer whose plan this one uses, at most its own: plans are shared over layers. The first
+     * of them that is computed in a run makes it. NULL: its own. */
+    int (*layer)(const struct attn_part *p, int layer);
     /* A plan was made anew; NULL: nobody needs to know. */
     void (*made)(const struct attn_part *p, const struct attn_turn *t);
     attn_sizes_fn *sizes;
@@ -191,6 +198,7 @@ struct axis_compensate {
                   struct err *e); /* changes the launch; NULL: does nothing */
     int (*after)(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                  struct err *e); /* changes t->o; NULL: does nothing */
+    attn_sizes_fn *sizes;
 };
 
 struct axis_precision {

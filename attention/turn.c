@@ -52,6 +52,12 @@ void turn_sizes(struct attn *a)
     }
 }
 
+static int plan_layer(const struct attn *a, int layer)
+{
+    const struct axis_reuse *r = a->stack.recipe.reuse;
+    return r && r->layer ? r->layer(by(a, ATTN_AXIS_REUSE), layer) : layer;
+}
+
 static void carve_geometry(const struct attn *a, struct geometry *g, struct arena *arena)
 {
     const struct axis_order *order = a->stack.recipe.order;
@@ -81,8 +87,9 @@ void turn_carve(struct attn *a, struct arena *arena)
     size_t rows = heads * (size_t)a->most_q;
     a->launches = arena_take(arena, (heads + 1) * sizeof *a->launches);
     a->geometry = arena_take(arena, (size_t)n * sizeof *a->geometry);
-    for (int i = 0; i < n; i++)
-        carve_geometry(a, a->geometry ? &a->geometry[i] : NULL, arena);
+    for (int i = 0; i < n; i++) /* a layer that uses another's plan has none */
+        if (n == 1 || plan_layer(a, i / a->shape.n_branches) == i / a->shape.n_branches)
+            carve_geometry(a, a->geometry ? &a->geometry[i] : NULL, arena);
     if (r->score)
         a->score = arena_take(arena, (size_t)a->plans * (size_t)a->most_q * (size_t)a->most_k *
                                          sizeof *a->score);
@@ -170,7 +177,7 @@ static int make_plan(struct attn *a, const struct attn_turn *t, struct attn_laun
 {
     const struct attn_recipe *r = &a->stack.recipe;
     bool one = a->plan_fixed || !r->reuse;
-    struct geometry *g = &a->geometry[one ? 0 : pair_of(a, &t->at)];
+    struct geometry *g = &a->geometry[one ? 0 : t->plan_layer * a->shape.n_branches + t->at.branch];
     /* orders are shared when they are fixed, also where the kept sets are a pair's own */
     struct geometry order = a->order_fixed ? a->geometry[0] : *g;
     *l = (struct attn_launch){0};
@@ -224,7 +231,8 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
 {
     const struct attn_recipe *r = &a->stack.recipe;
     int at = pair_of(a, &t->at);
-    struct pair *pair = &a->pair[at];
+    t->plan_layer = plan_layer(a, t->at.layer);
+    struct pair *pair = &a->pair[t->plan_layer * a->shape.n_branches + t->at.branch];
     bool residual = r->compensate && r->compensate->residual;
     t->exact = !a->sparse || attn_is_exact(&a->stack.part[0], &t->at) ||
                (residual && at >= a->residual_slots);

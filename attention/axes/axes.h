@@ -19,6 +19,9 @@ extern const struct axis_score score_by_max; /* pooled by maxima */
 extern const struct axis_score score_by_runs; /* means of runs of a block: knobs runs */
 extern const struct axis_score score_by_antidiagonal; /* sums along them: knobs stride */
 extern const struct axis_score score_by_mass; /* exact, of every stride-th query: knobs stride */
+extern const struct axis_score score_by_rank; /* the same by few channels: knobs stride, rank */
+extern const struct axis_score score_by_int4; /* the same by 4-bit codes: knobs stride */
+extern const struct axis_score score_by_layer; /* means, one score for all heads */
 
 /* By score. All see the first `sink` frames as well. */
 extern const struct axis_select keep_top_k; /* as many blocks a row: knobs density */
@@ -31,7 +34,20 @@ extern const struct axis_select keep_ball; /* inside an ellipsoid: knobs reach *
 extern const struct axis_select keep_band; /* round the row's own block: knobs tiles, density */
 extern const struct axis_reuse anew_by_schedule; /* steps known before the run: knobs every */
 extern const struct axis_reuse anew_by_drift; /* when pooled q or k have moved: knobs drift */
+extern const struct axis_select keep_by_error; /* where a mean would err: knobs mass */
 extern const struct axis_compensate rest_residual; /* exact - kept, of the last refresh */
+extern const struct axis_compensate rest_by_mean; /* what is not kept counts by its mean */
+
+/* What rest_by_mean is made of, for members that go further: means of every block, and the plane of
+ * those that count by them; they begin the part's scratch. */
+struct means {
+    float *k, *v; /* [most blocks, N, D] */
+    uint32_t *plane; /* [plans * rows, words] */
+};
+size_t means_carve(struct means *to, const struct attn_part *p,
+                   char *at); /* bytes; at NULL: none */
+int means_before(const struct attn_part *p, const struct attn_turn *t, struct attn_launch *l,
+                 struct err *e);
 
 /* Whether step is one of the refreshes that `every` names in a run whose steps first .. last - 1
  * are not exact: "5", "early" (intervals of 2 2 3 3 4 4 ... from first on), "6/8/10" (steps). NULL:
@@ -67,6 +83,9 @@ struct axis_job { /* fn for every plan of a call, each on one thread */
     void (*fn)(const struct axis_head *h);
 };
 void axis_heads(const struct axis_job *j);
+/* fn for every head, also where all share one plan, one after the other on this thread; scratch is the
+ * part's whole, score, scores and kept are those of the head's plan. */
+void axis_each_head(const struct axis_job *j);
 /* FUNC_all(), the hook of a scorer or a selection, from FUNC(), which does one head. */
 #define AXIS_SCORE(func)                                                                           \
     static int func##_all(const struct attn_part *p, const struct attn_turn *t,                    \

@@ -34,12 +34,11 @@ struct work {
     dots_fn *dots;
 };
 
-static void one(void *ctx, int i, int worker)
+/* Plan i of the job, for one of its heads. */
+static void do_head(const struct work *w, int i, int head, int worker)
 {
-    const struct work *w = ctx;
     const struct axis_job *j = w->job;
     const struct attn_plan *plan = j->plan;
-    int head = attn_head(plan, i);
     size_t tiles = (size_t)plan->q.n * (size_t)plan->k.n;
     struct axis_head h = {
         .p = j->p,
@@ -60,12 +59,26 @@ static void one(void *ctx, int i, int worker)
     j->fn(&h);
 }
 
+static void one(void *ctx, int i, int worker)
+{
+    const struct work *w = ctx;
+    do_head(w, i, attn_head(w->job->plan, i), worker);
+}
+
 void axis_heads(const struct axis_job *j)
 {
     struct attn_limits most = attn_limits(j->p);
     struct work w = {.job = j, .scratch = attn_scratch(j->p), .dots = dots_pick(most.level)};
     w.share = j->p->room->memory[j->p->index].size.scratch / (size_t)most.threads / 64 * 64;
     threads_run(attn_plans(j->plan), one, &w);
+}
+
+void axis_each_head(const struct axis_job *j)
+{
+    struct work w = {
+        .job = j, .scratch = attn_scratch(j->p), .dots = dots_pick(attn_limits(j->p).level)};
+    for (int i = 0; i < j->plan->n_heads; i++)
+        do_head(&w, j->plan->per_head ? i : 0, attn_head(j->plan, i), 0);
 }
 
 void axis_counts(int *count, const struct blocks *b)

@@ -31,7 +31,7 @@ static size_t words_of(const struct attn_part *p) { return (size_t)attn_words(p-
 /* Columns of every head, bits by token: they stand as long as the plan does. */
 static uint32_t *bits_of(const struct attn_part *p, const struct attn_turn *t, int plan)
 {
-    uint32_t *bits = attn_state(p, t->at.layer, t->at.branch);
+    uint32_t *bits = attn_state(p, t->plan_layer, t->at.branch);
     return bits + (size_t)plan * words_of(p);
 }
 

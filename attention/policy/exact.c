@@ -109,15 +109,22 @@ size_t score_mass_scratch(const struct blocks *q, const struct blocks *k)
            round64(STRIP * (size_t)k->len * sizeof(float));
 }
 
-void score_mass(float *mass, const struct blocks *q, const struct blocks *k, int step, float scale,
-                const float *lse, float *lse_out, void *scratch, dots_fn *dots)
+static void plain(float *to, const float *x, bool key, const void *dim)
 {
-    size_t dim = (size_t)q->dim;
+    (void)key;
+    memcpy(to, x, *(const size_t *)dim * sizeof *to);
+}
+
+static void mass_of(float *mass, const struct blocks *q, const struct blocks *k, int step,
+                    float scale, const float *lse, float *lse_out, const struct score_view *view,
+                    void *scratch, dots_fn *dots)
+{
+    size_t dim = (size_t)view->dim;
     float *keys = scratch, *rows = keys + round64((size_t)k->len * dim * 4) / 4;
     float *z = rows + round64(STRIP * dim * 4) / 4;
     memset(mass, 0, (size_t)q->n * (size_t)k->n * sizeof *mass);
     for (int p = 0; p < k->len; p++)
-        memcpy(keys + (size_t)p * dim, blocks_row(k, p), dim * sizeof *keys);
+        view->see(keys + (size_t)p * dim, blocks_row(k, p), true, view->ctx);
     for (int a = 0; a < q->n; a++) {
         int p = blocks_begin(q, a), end = blocks_begin(q, a + 1),
             looked = (end - p + step - 1) / step;
@@ -128,9 +135,9 @@ void score_mass(float *mass, const struct blocks *q, const struct blocks *k, int
             int n = 0;
             for (; n < STRIP && p < end; p += step, n++) {
                 token[n] = q->order ? q->order[p] : p;
-                memcpy(rows + (size_t)n * dim, blocks_row(q, p), dim * sizeof *rows);
+                view->see(rows + (size_t)n * dim, blocks_row(q, p), false, view->ctx);
             }
-            dots(z, k->len, rows, q->dim, keys, q->dim, n, k->len, q->dim, scale);
+            dots(z, k->len, rows, view->dim, keys, view->dim, n, k->len, view->dim, scale);
             for (int i = 0; i < n; i++) {
                 const float *s = z + (size_t)i * (size_t)k->len;
                 float sum = lse ? lse[token[i]] : (float)row_lse(s, k->len);
@@ -145,6 +152,20 @@ void score_mass(float *mass, const struct blocks *q, const struct blocks *k, int
             }
         }
     }
+}
+
+void score_mass(float *mass, const struct blocks *q, const struct blocks *k, int step, float scale,
+                const float *lse, float *lse_out, void *scratch, dots_fn *dots)
+{
+    size_t dim = (size_t)q->dim;
+    struct score_view view = {.dim = q->dim, .see = plain, .ctx = &dim};
+    mass_of(mass, q, k, step, scale, lse, lse_out, &view, scratch, dots);
+}
+
+void score_mass_seen(float *mass, const struct blocks *q, const struct blocks *k, int step,
+                     float scale, const struct score_view *view, void *scratch, dots_fn *dots)
+{
+    mass_of(mass, q, k, step, scale, NULL, NULL, view, scratch, dots);
 }
 
 /* ---- probes ---- */

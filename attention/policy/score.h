@@ -10,6 +10,8 @@
 #include "attention/policy/blocks.h"
 #include "attention/policy/dots.h"
 
+#include <stdbool.h>
+
 /* Pooled vectors (means, maxima, centroids) of queries qp[rows, dim] and keys kp[cols, dim]:
  * scale * qp . kp + ln count. count: tokens of each key block, or NULL (no size weight). */
 void score_pooled(float *scores, const float *qp, const float *kp, const int *count, int rows,
@@ -37,6 +39,22 @@ void score_antidiagonal(float *mass, const struct blocks *q, const struct blocks
 size_t score_mass_scratch(const struct blocks *q, const struct blocks *k);
 void score_mass(float *mass, const struct blocks *q, const struct blocks *k, int step, float scale,
                 const float *lse, float *lse_out, void *scratch, dots_fn *dots);
+/* The same by what `see` makes of each token: to[dim], dim at most that of q. */
+struct score_view {
+    int dim;
+    void (*see)(float *to, const float *x, bool key, const void *ctx);
+    const void *ctx;
+};
+void score_mass_seen(float *mass, const struct blocks *q, const struct blocks *k, int step,
+                     float scale, const struct score_view *view, void *scratch, dots_fn *dots);
+/* Loki (arXiv 2406.02542): the directions in which keys differ most, basis[rank, dim], orthonormal,
+ * by `iterations` of subspace iteration from the channels that vary most; a direction in which they do
+ * not differ is zero. scratch: score_basis_scratch() bytes. */
+size_t score_basis_scratch(int rank, int dim);
+void score_basis(float *basis, int rank, const struct blocks *k, int iterations, void *scratch);
+/* 4-bit codes of one token, -7 to 7 of its largest channel, as the numbers that they stand for; minus
+ * mean[dim] before, or NULL. SALE, arXiv 2505.24179; smoothing as attention-kernels.md 1.2. */
+void score_codes(float *to, const float *x, const float *mean, int dim);
 
 /* Exact softmax of chosen queries over all keys: p[n, len of k] by token, whatever the orders;
  * token[n] numbers rows of q.x. What probes of kinds, of hot keys and of recall look at. */

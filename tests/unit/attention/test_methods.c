@@ -208,6 +208,13 @@ static unsigned check_bounds(const struct attn_method *m, const struct option *o
             if (!(whole >> LARGEST & 1)) whole |= check_setting(m, stack, LARGEST, LARGEST + 1);
         }
     }
+    for (const char *word = o->type == OPTION_ENUM ? o->choices : NULL; word;) {
+        int n = (int)strcspn(word, "|");
+        snprintf(text, sizeof text, "%.*s", n, word);
+        stack_of(stack, sizeof stack, m, o, text);
+        check_setting(m, stack, 0, 2);
+        word = word[n] ? word + n + 1 : NULL;
+    }
     if (o->type != OPTION_STRING)
         for (size_t i = 0; i < ARRAY_LEN(never); i++) {
             stack_of(stack, sizeof stack, m, o, never[i]);
