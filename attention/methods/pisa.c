@@ -7,7 +7,6 @@
  * dropping (17.2): look at clips, not at a layer's error. Cost: scores, means, and for the slope
  * 1 / block + dim / len of a dense call. */
 #include "attention/axes/axes.h"
-#include "attention/policy/pool.h"
 
 #include <math.h>
 #include <string.h>
@@ -17,61 +16,39 @@ struct pisa {
     int order;
 };
 
-struct room { /* of one call, in scratch, from before() to after() */
-    float *k_mean, *v_mean; /* [most, N, D] */
-    float *slope; /* [N, D, D] */
-    uint32_t *mean; /* [plans * rows, words] */
-};
-
-static size_t round64(size_t n) { return (n + 63) / 64 * 64; }
-
-static size_t carve(struct room *to, const struct attn_part *p, char *at)
+/* Scratch, from before() to after(): means, then the slopes [N, D, D]. */
+static float *slopes(struct means *m, const struct attn_part *p)
 {
-    struct attn_limits most = attn_limits(p);
-    size_t n = (size_t)p->shape->n_heads, dim = (size_t)p->shape->head_dim;
-    size_t means = round64((size_t)most.blocks * n * dim * sizeof(float));
-    size_t slope = round64(n * dim * dim * sizeof(float));
-    size_t plane = round64(n * (size_t)most.blocks * (size_t)attn_words(most.blocks) * 4);
-    *to = (struct room){0};
-    if (at)
-        *to = (struct room){(float *)at, (float *)(at + means), (float *)(at + 2 * means),
-                            (uint32_t *)(at + 2 * means + slope)};
-    return 2 * means + slope + plane;
+    char *at = attn_scratch(p);
+    return (float *)(at + means_carve(m, p, at));
 }
 
 static void pisa_sizes(const struct attn_part *p, struct attn_sizes *s)
 {
-    struct room none;
-    s->scratch = carve(&none, p, NULL);
+    size_t dim = (size_t)p->shape->head_dim;
+    struct means none;
+    s->scratch =
+        means_carve(&none, p, NULL) + (size_t)p->shape->n_heads * dim * dim * sizeof(float);
 }
 
 struct side {
-    struct room *room;
-    bool slope;
+    struct means means;
+    float *slope;
 };
 
-/* Means of one head's keys and values, and its slope. */
-static void head_means(const struct axis_head *h)
+/* Sum over the blocks of one head of (k - mean k) v^T. */
+static void head_slope(const struct axis_head *h)
 {
     const struct side *side = h->ctx;
     size_t dim = (size_t)h->k.dim, token = (size_t)h->p->shape->n_heads * dim;
-    float *slope = side->room->slope + (size_t)h->head * dim * dim;
+    float *slope = side->slope + (size_t)h->head * dim * dim;
     struct blocks v = h->k;
     v.x = heads_at(&h->t->v, 0, h->head);
     v.stride = h->t->v.token;
-    if (side->slope) memset(slope, 0, dim * dim * sizeof *slope);
+    memset(slope, 0, dim * dim * sizeof *slope);
     for (int b = 0; b < h->k.n; b++) {
-        float *km = side->room->k_mean + (size_t)b * token + (size_t)h->head * dim;
-        float *vm = side->room->v_mean + (size_t)b * token + (size_t)h->head * dim;
-        int from = blocks_begin(&h->k, b), to = blocks_begin(&h->k, b + 1);
-        memset(km, 0, dim * sizeof *km);
-        memset(vm, 0, dim * sizeof *vm);
-        for (int at = from; at < to; at++)
-            for (size_t c = 0; c < dim; c++) {
-                km[c] += blocks_row(&h->k, at)[c] / (float)(to - from);
-                vm[c] += blocks_row(&v, at)[c] / (float)(to - from);
-            }
-        for (int at = from; side->slope && at < to; at++)
+        const float *km = side->means.k + (size_t)b * token + (size_t)h->head * dim;
+        for (int at = blocks_begin(&h->k, b); at < blocks_begin(&h->k, b + 1); at++)
             for (size_t c = 0; c < dim; c++) {
                 float d = blocks_row(&h->k, at)[c] - km[c];
                 for (size_t x = 0; x < dim; x++)
@@ -80,38 +57,16 @@ static void head_means(const struct axis_head *h)
     }
 }
 
-/* A plan for every head, which may stand for a plan that all share. */
-static void every_head(const struct attn_part *p, const struct attn_turn *t,
-                       const struct attn_plan *plan, struct side *side,
-                       void (*fn)(const struct axis_head *h))
-{
-    struct attn_plan each = *plan;
-    each.per_head = true;
-    axis_heads(&(struct axis_job){.p = p, .t = t, .plan = &each, .ctx = side, .fn = fn});
-}
-
 static int before(const struct attn_part *p, const struct attn_turn *t, struct attn_launch *l,
                   struct err *e)
 {
-    struct attn_plan *plan = &l->plan;
-    struct room room;
-    int words = attn_words(plan->k.n);
-    (void)e;
-    carve(&room, p, attn_scratch(p));
-    every_head(p, t, plan, &(struct side){&room, ((const struct pisa *)p->options)->order > 0},
-               head_means);
-    memset(room.mean, 0, attn_plane_size(plan) * sizeof *room.mean);
-    for (int i = 0; i < attn_plans(plan); i++)
-        for (int r = 0; r < plan->q.n; r++)
-            for (int c = 0; c < plan->k.n; c++) {
-                size_t row = (size_t)i * (size_t)plan->q.n + (size_t)r;
-                if (attn_block_at(&plan->k, i, c) < attn_block_at(&plan->k, i, c + 1) &&
-                    !attn_bit(plan->kept, row, words, c))
-                    select_add(room.mean + row * (size_t)words, c);
-            }
-    plan->mean = room.mean;
-    l->k_mean = heads_f32(room.k_mean, plan->k.n, p->shape->n_heads, p->shape->head_dim);
-    l->v_mean = heads_f32(room.v_mean, plan->k.n, p->shape->n_heads, p->shape->head_dim);
+    struct side side;
+    struct attn_plan each = l->plan;
+    if (means_before(p, t, l, e) < 0) return -1;
+    if (!((const struct pisa *)p->options)->order) return 0;
+    side.slope = slopes(&side.means, p);
+    each.per_head = true;
+    axis_heads(&(struct axis_job){.p = p, .t = t, .plan = &each, .ctx = &side, .fn = head_slope});
     return 0;
 }
 
@@ -126,7 +81,7 @@ static void add_slope(const struct axis_head *h)
     const struct rest *rest = h->ctx;
     const struct attn_plan *plan = rest->plan;
     size_t dim = (size_t)h->q.dim, token = (size_t)h->p->shape->n_heads * dim;
-    const float *slope = rest->side.room->slope + (size_t)h->head * dim * dim;
+    const float *slope = rest->side.slope + (size_t)h->head * dim * dim;
     int words = attn_words(plan->k.n), i = plan->per_head ? h->plan_no : 0;
     for (int r = 0; r < h->q.n; r++)
         for (int at = blocks_begin(&h->q, r); at < blocks_begin(&h->q, r + 1); at++) {
@@ -136,8 +91,7 @@ static void add_slope(const struct axis_head *h)
             double weight = 0,
                    lse = (double)rest->lse[(size_t)h->head * (size_t)h->q.len + (size_t)query];
             for (int c = 0; c < h->k.n; c++) {
-                const float *km =
-                    rest->side.room->k_mean + (size_t)c * token + (size_t)h->head * dim;
+                const float *km = rest->side.means.k + (size_t)c * token + (size_t)h->head * dim;
                 if (!attn_bit(plan->mean, (size_t)i * (size_t)h->q.n + (size_t)r, words, c))
                     continue;
                 double s = 0;
@@ -155,12 +109,11 @@ static void add_slope(const struct axis_head *h)
 static int after(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                  struct err *e)
 {
-    struct room room;
     struct attn_plan each = s->calls->at[0].plan;
     (void)e;
     if (!((const struct pisa *)p->options)->order) return 0;
-    carve(&room, p, attn_scratch(p));
-    struct rest rest = {{&room, true}, s->lse, &s->calls->at[0].plan};
+    struct rest rest = {.lse = s->lse, .plan = &s->calls->at[0].plan};
+    rest.side.slope = slopes(&rest.side.means, p);
     each.per_head = true;
     axis_heads(&(struct axis_job){.p = p, .t = t, .plan = &each, .ctx = &rest, .fn = add_slope});
     return 0;
@@ -173,6 +126,7 @@ static const struct axis_compensate rest_by_slope = {
     .wants = ATTN_NEED_LSE,
     .before = before,
     .after = after,
+    .sizes = pisa_sizes,
 };
 
 const struct attn_method attn_pisa = {
@@ -185,5 +139,4 @@ const struct attn_method attn_pisa = {
         OPT_INT(struct pisa, order, "order", 1, 0, 1, "1: with the common slope; 0: means alone"),
         KNOB_SINK(0), KNOB_FIRST(0.2), KNOB_LAST(0.1), KNOB_BLOCK(64)),
     .options_size = sizeof(struct pisa),
-    .sizes = pisa_sizes,
 };

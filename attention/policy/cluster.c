@@ -1,6 +1,8 @@
 /* k-means, hashing, counting sort. */
 #include "attention/policy/cluster.h"
 
+#include "attention/policy/pool.h"
+
 #include <string.h>
 
 enum { STRIP = 64 }; /* tokens whose distances are made at a time */
@@ -19,7 +21,7 @@ size_t cluster_scratch(int n, const struct blocks *tokens)
 {
     size_t dim = (size_t)tokens->dim;
     return round64((size_t)n * dim * sizeof(double)) + round64((size_t)n * sizeof(float)) +
-           round64(STRIP * (size_t)n * sizeof(float)) + round64(64 * dim * sizeof(float));
+           round64(STRIP * (size_t)n * sizeof(float)) + round64((65 * dim + 64) * sizeof(float));
 }
 
 /* |x - c|^2 falls as x.c - |c|^2 / 2 rises. */
@@ -88,9 +90,12 @@ void cluster_hash(int32_t *label, int *count, int planes, uint64_t seed,
                   const struct blocks *tokens, void *scratch, dots_fn *dots)
 {
     size_t dim = (size_t)tokens->dim;
-    float *plane = scratch, *z = plane + round64(64 * dim * sizeof *plane) / sizeof *plane;
+    float *plane = scratch, *mean = plane + round64(64 * dim * sizeof *plane) / sizeof *plane,
+          *at = mean + dim, *z = at + 64;
     for (size_t i = 0; i < (size_t)planes * dim; i++)
         plane[i] = direction(&seed);
+    pool_all(mean, tokens);
+    dots(at, planes, mean, (int64_t)dim, plane, (int64_t)dim, 1, planes, tokens->dim, 1);
     memset(count, 0, sizeof *count << planes);
     for (int t = 0; t < tokens->len; t += STRIP) {
         int rows = tokens->len - t < STRIP ? tokens->len - t : STRIP;
@@ -99,7 +104,7 @@ void cluster_hash(int32_t *label, int *count, int planes, uint64_t seed,
         for (int i = 0; i < rows; i++) {
             int32_t bits = 0;
             for (int p = 0; p < planes; p++)
-                bits |= (z[i * planes + p] > 0) << p;
+                bits |= (z[i * planes + p] > at[p]) << p;
             label[t + i] = bits;
             count[bits]++;
         }

@@ -16,8 +16,8 @@ void cluster_seed(float *centroid, int n, const struct blocks *tokens);
 size_t cluster_scratch(int n, const struct blocks *tokens);
 void cluster_means(float *centroid, int32_t *label, int *count, int n, const struct blocks *tokens,
                    int iterations, void *scratch, dots_fn *dots);
-/* Without looking at distances (MagicPIG's hashing, arXiv 2410.16179): label = signs of `planes`
- * directions, drawn from seed; n = 2^planes. */
+/* Without looking at distances (MagicPIG's hashing, arXiv 2410.16179): label = on which sides of
+ * `planes` planes, drawn from seed, through the mean of the tokens; n = 2^planes. */
 void cluster_hash(int32_t *label, int *count, int planes, uint64_t seed,
                   const struct blocks *tokens, void *scratch, dots_fn *dots);
 /* A stable counting sort: order[len] by label, offset[n + 1]. */
