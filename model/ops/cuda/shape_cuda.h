@@ -1,0 +1,31 @@
+/* What the row kernels of rows_cuda.h make of a call: decided on the host, so that it can be tested
+ * without a GPU. The *_takes() refuse with ERR_USAGE and a sentence, or return 0. */
+#ifndef DITGEN_OPS_CUDA_SHAPE_CUDA_H
+#define DITGEN_OPS_CUDA_SHAPE_CUDA_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "model/ops/cuda/rows_cuda.h"
+
+#define CUDA_MOST_FEATURES 8192
+
+/* Warps that share a row, and eights of numbers each of their threads keeps: covers `features`. */
+struct cuda_row_shape {
+    int warps, vecs;
+};
+struct cuda_row_shape cuda_row_shape(int features);
+
+int cuda_norm_takes(const struct cuda_norm *p, struct err *e);
+int cuda_rope_takes(const struct cuda_rope *p, struct err *e);
+int cuda_grid_takes(const struct cuda_grid *g, struct err *e);
+int cuda_few_takes(const struct cuda_few *p, struct err *e);
+int cuda_map_takes(const struct cuda_map *p, struct err *e);
+int cuda_sum_takes(const struct cuda_sum *p, struct err *e);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
