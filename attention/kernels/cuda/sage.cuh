@@ -69,26 +69,27 @@ __device__ __forceinline__ void scores_await(Scores<S> &x, SageAhead &n, uint32_
 }
 
 template <class S>
-__device__ __forceinline__ void scores_begin(Scores<S> &x, uint32_t kv, int part, const SageRow &w,
+__device__ __forceinline__ void scores_begin(Scores<S> &x, uint32_t kv, const SageRow &w,
                                              const Rings &at)
 {
-    wgmma_pin(x.s[part]);
+    wgmma_pin(x.s);
     wgmma_fence();
-    begin_products<S>(x, w.q, at.k + kv % S::STAGES * S::K_BYTES, part);
+    begin_products<S>(x, w.q, at.k + kv % S::STAGES * S::K_BYTES);
     wgmma_commit();
 }
 
-// The scores of the tile are there: what they make of the rows. m: of the parts but the last.
+// The scores of the tile are there: what they make of the rows.
 template <class S, bool FIRST>
-__device__ __forceinline__ void scores_end(Base8 &b, Scores<S> &x, Most &m, SageAhead &n,
-                                           uint32_t kv, const SageRow &w, SageRows &r,
-                                           const SageArgs &a, Control<S::STAGES> &c)
+__device__ __forceinline__ void scores_end(Base8 &b, Scores<S> &x, SageAhead &n, uint32_t kv,
+                                           const SageRow &w, SageRows &r, const SageArgs &a,
+                                           Control<S::STAGES> &c)
 {
     float rise[2];
-    wgmma_pin(x.s[S::PARTS - 1]);
+    Most m;
+    wgmma_pin(x.s);
     release(c.k_empty[kv % S::STAGES], threadIdx.x % 32);
     ask<S>(n, w); // of the next tile, which is known by now
-    look_for_most<S>(m, x, S::PARTS - 1);
+    look_for_most<S>(m, x);
     rise_to<S>(b, x, m, r, rise, a.scale_log2);
     if (S::RECORD && a.alive) {
         Args to = {};
@@ -106,23 +107,15 @@ __device__ __forceinline__ void first_scores(Base8 &b, Scores<S> &x, SageAhead &
                                              const SageRow &w, SageRows &r, const SageArgs &a,
                                              Control<S::STAGES> &c, const Rings &at)
 {
-    Most m;
     n.next = tile_at<S>(w, a, 0);
     ask<S>(n, w);
     scores_await<S>(x, n, kv, 0, w, a, c);
-#pragma unroll
-    for (int part = 0; part < S::PARTS; part++)
-        scores_begin<S>(x, kv, part, w, at);
+    scores_begin<S>(x, kv, w, at);
     wgmma_wait<0>();
-#pragma unroll
-    for (int part = 0; part < S::PARTS; part++)
-        wgmma_pin(x.s[part]);
+    wgmma_pin(x.s);
     const int keys = a.len_k - n.tile * S::BK;
     if (keys < S::BK) mask_keys<S>(x, keys);
-#pragma unroll
-    for (int part = 0; part + 1 < S::PARTS; part++)
-        look_for_most<S>(m, x, part);
-    scores_end<S, true>(b, x, m, n, kv, w, r, a, c);
+    scores_end<S, true>(b, x, n, kv, w, r, a, c);
 }
 
 template <class S> using Sum = typename std::conditional<S::U8, int, float>::type;
@@ -163,7 +156,6 @@ __device__ __forceinline__ void consume_row8(float (&o)[S::D / 2], SageRows &r, 
     Sum<S> t[S::D / 2];
     uint32_t p[4][4];
     SageAhead n;
-    Most m;
     first_scores<S>(b, x, n, kv, w, r, a, c, at);
     weave<S, true, false>(t, p, x, b, kv, r, turn_next, c, at);
     for (int i = 1; i < w.count; i++) {
@@ -175,12 +167,12 @@ __device__ __forceinline__ void consume_row8(float (&o)[S::D / 2], SageRows &r, 
         wgmma_pin(t);
         release(c.v_empty[kv % S::STAGES], lane);
         if (S::TURNS) named_wait(turn_mine, 2 * WG);
-        scores_begin<S>(x, kv + 1, 0, w, at);
+        scores_begin<S>(x, kv + 1, w, at);
         absorb<S>(o, t, r);
         wgmma_pin(o);
         kv++;
         wgmma_wait<0>();
-        scores_end<S, false>(b, x, m, n, kv, w, r, a, c);
+        scores_end<S, false>(b, x, n, kv, w, r, a, c);
         weave<S, false, true>(t, p, x, b, kv, r, turn_next, c, at);
     }
     release_row(c.q_empty);
@@ -189,90 +181,6 @@ __device__ __forceinline__ void consume_row8(float (&o)[S::D / 2], SageRows &r, 
     release(c.v_empty[kv % S::STAGES], lane);
     absorb<S>(o, t, r);
     kv++;
-}
-
-// HALVES: scores of the first 64 keys of the next tile are computed while weights of the last 64 of this one are found, and
-// the products with values are two of 64 keys. Each product begins when those before have ended and what it replaces has
-// been read, so that none has to be serialised.
-template <class S, bool FIRST, bool LAST>
-__device__ __forceinline__ void
-consume_tile8_by_halves(Scores<S> &x, SageAhead &n, Base8 &b, Sum<S> (&t)[S::D / 2],
-                        float (&o)[S::D / 2], SageRows &r, uint32_t &kv, int i, const SageRow &w,
-                        const SageArgs &a, Control<S::STAGES> &c, const Rings &at)
-{
-    const uint32_t stage = kv % S::STAGES, v = at.v + stage * S::V_BYTES;
-    const int lane = threadIdx.x % 32;
-    const float f = x.f, factor = x.factor;
-    uint32_t p[4][4];
-    Sums<S> sums = {};
-    Most m;
-#pragma unroll
-    for (int k = 0; k < 2; k++)
-        weigh<S, FIRST>(p[k], sums, x, b, k);
-    if (!LAST) scores_await<S>(x, n, kv + 1, i + 1, w, a, c);
-    mbar_wait(smem_address(&c.v_full[stage]), kv / S::STAGES & 1);
-    if (!LAST) scores_begin<S>(x, kv + 1, 0, w, at);
-    wgmma_pin(t);
-    wgmma_fence();
-    sum_values<S>(t, p[0], v, 0);
-    sum_values<S>(t, p[1], v, 1);
-    wgmma_commit();
-    const float next_f = x.f, next_factor = x.factor;
-    x.f = f;
-    x.factor = factor;
-#pragma unroll
-    for (int k = 2; k < 4; k++)
-        weigh<S, FIRST>(p[k], sums, x, b, k);
-    add_sums<S>(r, sums, x);
-    x.f = next_f;
-    x.factor = next_factor;
-    wgmma_wait<0>();
-    wgmma_pin(t);
-    if (!LAST) {
-        wgmma_pin(x.s[0]);
-        scores_begin<S>(x, kv + 1, 1, w, at);
-    } else {
-        release_row(c.q_empty);
-    }
-    wgmma_fence();
-    sum_values<S>(t, p[2], v, 2);
-    sum_values<S>(t, p[3], v, 3);
-    wgmma_commit();
-    if (!LAST) {
-        look_for_most<S>(m, x, 0);
-        wgmma_wait<1>();
-        const SageRows before = r;
-        scores_end<S, false>(b, x, m, n, kv + 1, w, r, a, c);
-        wgmma_wait<0>();
-        wgmma_pin(t);
-        absorb<S>(o, t, before);
-    } else {
-        wgmma_wait<0>();
-        wgmma_pin(t);
-        absorb<S>(o, t, r);
-    }
-    release(c.v_empty[stage], lane);
-    kv++;
-}
-
-template <class S>
-__device__ __forceinline__ void
-consume_row8_by_halves(float (&o)[S::D / 2], SageRows &r, uint32_t &kv, const SageRow &w,
-                       const SageArgs &a, Control<S::STAGES> &c, const Rings &at)
-{
-    Scores<S> x;
-    Base8 b;
-    Sum<S> t[S::D / 2];
-    SageAhead n;
-    first_scores<S>(b, x, n, kv, w, r, a, c, at);
-    if (w.count == 1) {
-        consume_tile8_by_halves<S, true, true>(x, n, b, t, o, r, kv, 0, w, a, c, at);
-        return;
-    }
-    consume_tile8_by_halves<S, true, false>(x, n, b, t, o, r, kv, 0, w, a, c, at);
-    for (int i = 1; i + 1 < w.count; i++)
-        consume_tile8_by_halves<S, false, false>(x, n, b, t, o, r, kv, i, w, a, c, at);
-    consume_tile8_by_halves<S, false, true>(x, n, b, t, o, r, kv, w.count - 1, w, a, c, at);
 }
 
 // AHEAD: one tile of a row whose scores are there (now), while those of the next are computed,
@@ -290,7 +198,7 @@ consume_tile8(Scores<S> &now, Scores<S> &next, SageAhead &n, Base8 &b, Sum<S> (&
     } else {
         scores_await<S>(next, n, kv + 1, i + 1, w, a, c);
         if (S::TURNS) named_wait(turn_mine, 2 * WG);
-        scores_begin<S>(next, kv + 1, 0, w, at);
+        scores_begin<S>(next, kv + 1, w, at);
     }
     weave<S, FIRST, !LAST>(t, p, now, b, kv, r, turn_next, c, at);
     wgmma_wait<0>();
@@ -298,8 +206,7 @@ consume_tile8(Scores<S> &now, Scores<S> &next, SageAhead &n, Base8 &b, Sum<S> (&
     release(c.v_empty[kv % S::STAGES], threadIdx.x % 32);
     absorb<S>(o, t, r);
     kv++;
-    Most m;
-    if (!LAST) scores_end<S, false>(b, next, m, n, kv, w, r, a, c);
+    if (!LAST) scores_end<S, false>(b, next, n, kv, w, r, a, c);
 }
 
 template <class S>
@@ -369,8 +276,6 @@ __device__ void sage_consume(const SageArgs &a, Control<S::STAGES> &c, int group
             o[i] = 0;
         if (w.count == 0)
             release_row(c.q_empty);
-        else if constexpr (S::HALVES)
-            consume_row8_by_halves<S>(o, r, kv, w, a, c, at);
         else if constexpr (S::AHEAD)
             consume_row8_ahead<S>(o, r, kv, w, a, c, at);
         else

@@ -16,8 +16,6 @@ enum : unsigned { // ways of an instance beside the BY_ of sm90_shape.cuh
     SAGE_AHEAD = 4, // scores of the next tile are computed during the softmax of this one
     SAGE_U8 = 8, // weights of a tile as bytes of its own maximum, values s8
     SAGE_RECORD = 16, // says which tiles stay alive
-    SAGE_HALVES =
-        64, // scores of 64 keys a product: those of the next tile begin where this one's have been read
     SAGE_DELTA = 32, // scores get what smoothing q took
 };
 
@@ -28,23 +26,15 @@ template <int D_, int WGS_, int STAGES_, unsigned WAYS> struct Sage {
     static constexpr bool LIST = WAYS & SAGE_LIST, TURNS = WAYS & SAGE_TURNS,
                           AHEAD = WAYS & SAGE_AHEAD;
     static constexpr bool U8 = WAYS & SAGE_U8, RECORD = WAYS & SAGE_RECORD;
-    static constexpr bool DELTA = WAYS & SAGE_DELTA, HALVES = WAYS & SAGE_HALVES;
-    static constexpr int PARTS = HALVES ? 2 : 1,
-                         PART = BK / PARTS; // products that make up the scores of a tile
+    static constexpr bool DELTA = WAYS & SAGE_DELTA;
     // what sm90_rows.cuh asks: the last tile comes first, which alone is masked
     static constexpr bool PLAIN = !RECORD, RAGGED = false;
     static constexpr int BQ = 64 * WGS, THREADS = WG * (WGS + 1);
     static constexpr int Q_BYTES = BQ * D, K_BYTES = BK * D, V_BYTES = D * BK;
     static constexpr int SHARED = 1024 /* to align */ + Q_BYTES + STAGES * (K_BYTES + V_BYTES);
-    static constexpr int GROW = WGS == 3 ? 160
-                                : HALVES ? 240
-                                         : 232,
-                         SHRINK = WGS == 3 ? 32
-                                  : HALVES ? 24
-                                           : 40;
+    static constexpr int GROW = WGS == 3 ? 160 : 232, SHRINK = WGS == 3 ? 32 : 40;
     static_assert(D == 64 || D == 128, "a row of codes is one box of 64 or 128 bytes");
     static_assert(WGS == 2 || WGS == 3, "registers are dealt for 2 and 3 consuming warpgroups");
-    static_assert(!HALVES || !(AHEAD || TURNS || DELTA || RECORD), "not written");
     static_assert(!AHEAD || D == 64, "registers for two tiles of scores");
     static_assert(SHARED + 2048 <= 233472,
                   "shared memory of a processor; 2048: static and reserved");

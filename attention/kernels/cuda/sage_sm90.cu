@@ -119,11 +119,6 @@ const SageVariant sage_variants[] = {
     of8<Sage<64, 2, 4, SAGE_LIST | SAGE_DELTA>>("d64 list delta"),
     of8<Sage<128, 2, 3, SAGE_DELTA>>("d128 dense delta"),
     of8<Sage<64, 2, 4, SAGE_DELTA>>("d64 dense delta"),
-    of8<Sage<128, 2, 4, SAGE_HALVES>>("d128 dense halves"),
-    of8<Sage<128, 2, 4, SAGE_LIST | SAGE_HALVES>>("d128 list halves"),
-    of8<Sage<64, 2, 6, SAGE_HALVES>>("d64 dense halves"),
-    of8<Sage<64, 2, 6, SAGE_LIST | SAGE_HALVES>>("d64 list halves"),
-    of8<Sage<64, 3, 6, SAGE_HALVES>>("d64 dense 192 halves"),
     of8<Sage<64, 2, 6, SAGE_AHEAD | SAGE_TURNS>>(
         "d64 dense 128"), // what a list of every tile equals
 };

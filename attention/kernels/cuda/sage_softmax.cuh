@@ -24,25 +24,19 @@ struct SageRows {
 // Scores of one tile and what turns them into powers of two: as this thread's four columns of each
 // 8 have it
 template <class S> struct Scores {
-    int s[S::PARTS][S::PART / 2];
+    int s[S::BK / 2];
     float f, factor; // f: a unit of the integer scores; factor: of the values (U8)
     const float *delta; // of this thread's columns in the tile (DELTA)
-    __device__ __forceinline__ int &at(int i) { return s[i / (S::PART / 2)][i % (S::PART / 2)]; }
-    __device__ __forceinline__ int at(int i) const
-    {
-        return s[i / (S::PART / 2)][i % (S::PART / 2)];
-    }
 };
 
 template <class S>
-__device__ __forceinline__ void begin_products(Scores<S> &x, uint32_t q, uint32_t k, int part)
+__device__ __forceinline__ void begin_products(Scores<S> &x, uint32_t q, uint32_t k)
 {
-    k += part * S::PART * S::D;
     const uint64_t a = S::D == 64 ? wgmma_matrix64(q) : wgmma_matrix(q, 16, 1024);
     const uint64_t b = S::D == 64 ? wgmma_matrix64(k) : wgmma_matrix(k, 16, 1024);
 #pragma unroll
     for (int d = 0; d < S::D; d += 32)
-        wgmma_s8<S::PART>(x.s[part], wgmma_further(a, d), wgmma_further(b, d), d > 0);
+        wgmma_s8<S::BK>(x.s, wgmma_further(a, d), wgmma_further(b, d), d > 0);
 }
 
 // The product with 32 of a tile's 128 values. The sum is begun anew each tile: the second level is
@@ -64,39 +58,32 @@ template <class S> __device__ __forceinline__ void mask_keys(Scores<S> &x, int k
     const int first = 2 * (threadIdx.x % 4);
 #pragma unroll
     for (int i = 0; i < S::BK / 2; i++)
-        if (first + i / 4 * 8 + i % 2 >= keys) x.at(i) = MASKED;
+        if (first + i / 4 * 8 + i % 2 >= keys) x.s[i] = MASKED;
 }
 
-// Largest integer scores of one part, two chains a row
+// Largest integer scores, two chains a row
 struct Most {
     int s[2][2];
 };
-template <class S>
-__device__ __forceinline__ void look_for_most(Most &most, const Scores<S> &x, int part)
+template <class S> __device__ __forceinline__ void look_for_most(Most &most, const Scores<S> &x)
 {
-    constexpr int GROUPS = S::PART / 8;
-    const int from = part * GROUPS;
-    int i = 0;
-    if (part == 0) {
+    constexpr int GROUPS = S::BK / 8;
 #pragma unroll
-        for (int h = 0; h < 2; h++)
-            most.s[h][0] = x.at(2 * h), most.s[h][1] = x.at(2 * h + 1);
-        i = 1;
-    }
+    for (int h = 0; h < 2; h++)
+        most.s[h][0] = x.s[2 * h], most.s[h][1] = x.s[2 * h + 1];
 #pragma unroll
-    for (; i + 1 < GROUPS; i += 2)
+    for (int i = 1; i + 1 < GROUPS; i += 2)
 #pragma unroll
         for (int h = 0; h < 2; h++)
 #pragma unroll
             for (int c = 0; c < 2; c++)
-                most.s[h][c] = __vimax3_s32(most.s[h][c], x.at(4 * (from + i) + 2 * h + c),
-                                            x.at(4 * (from + i + 1) + 2 * h + c));
-    if (part == 0) // an odd one is left
+                most.s[h][c] = __vimax3_s32(most.s[h][c], x.s[4 * i + 2 * h + c],
+                                            x.s[4 * (i + 1) + 2 * h + c]);
 #pragma unroll
-        for (int h = 0; h < 2; h++)
+    for (int h = 0; h < 2; h++) // the last is left
 #pragma unroll
-            for (int c = 0; c < 2; c++)
-                most.s[h][c] = max(most.s[h][c], x.at(4 * (GROUPS - 1) + 2 * h + c));
+        for (int c = 0; c < 2; c++)
+            most.s[h][c] = max(most.s[h][c], x.s[4 * (GROUPS - 1) + 2 * h + c]);
 }
 
 // Largest scores, over quads, in the units of exp2. With DELTA scores are floats from here on, in the
@@ -113,7 +100,7 @@ __device__ __forceinline__ void largest(float (&top)[2], Scores<S> &x, const Mos
             const float more[2] = {pair.x, pair.y};
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                int &s = x.at(4 * j + i);
+                int &s = x.s[4 * j + i];
                 const float y =
                     s == MASKED ? -INFINITY : fmaf(more[i % 2], scale, static_cast<float>(s) * x.f);
                 s = __float_as_int(y);
@@ -185,7 +172,7 @@ __device__ __forceinline__ void weigh(uint32_t (&p)[4], Sums<S> &sums, const Sco
         float e[4];
 #pragma unroll
         for (int c = 0; c < 4; c++)
-            e[c] = weight_of<S, MASK>(x.at(at + c % 2 + c / 2 * 4), x.f, b.at[h]);
+            e[c] = weight_of<S, MASK>(x.s[at + c % 2 + c / 2 * 4], x.f, b.at[h]);
         if constexpr (S::U8) {
             uint32_t n[4];
 #pragma unroll
