@@ -1,0 +1,20 @@
+/* Between the files of this folder: which kernels conv_cuda_run() chooses from. */
+#ifndef DITGEN_OPS_CUDA_FRAMES_CONV_KERNELS_H
+#define DITGEN_OPS_CUDA_FRAMES_CONV_KERNELS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "model/ops/cuda/frames/conv_cuda.h"
+
+/* Shapes that no kernel takes: ERR_BUG. */
+int conv_cuda_check(const struct conv_cuda *c, struct err *e);
+int conv_bf16_sm80(const struct conv_cuda *c, const struct conv_tile *t, struct err *e);
+int conv_f32(const struct conv_cuda *c, struct err *e);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
