@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define MAX_ROW_COUNTS 8 /* tokens, text rows, one time row, image rows, and their second forms */
+#define PACK_SHARED ((size_t)8 << 20) /* numbers: some 10 ms of one thread */
 #define PACK_ROWS 512 /* the packed layout is what a product of so many rows wants */
 
 /* What a worker changes in a call. */
@@ -232,8 +233,10 @@ static dnnl_status_t pack(struct gemm *g, const void *weight)
     mem_desc plain = NO_DESC;
     dnnl_status_t r = describe(&pd, &g->kind, PACK_ROWS, NULL);
     if (r) return r;
-    /* moves numbers: nothing is summed. Before the reorder is made, which remembers how many */
-    int threads = onednn_threads(threads_for_openmp(threads_count()));
+    /* Moves numbers: nothing is summed. Before the reorder is made, which remembers how many. OpenMP's
+     * threads wait by spinning, which a busy machine pays dearly: small weights do without them. */
+    bool shared = (size_t)g->kind.in * (size_t)g->kind.out >= PACK_SHARED;
+    int threads = onednn_threads(shared ? threads_for_openmp(threads_count()) : 1);
     mem_desc_ref want = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     g->packed = aligned_alloc(64, (dnnl_memory_desc_get_size(want) + 63) / 64 * 64);
     r = g->packed ? plain_weight(&plain, &g->kind) : dnnl_out_of_memory;

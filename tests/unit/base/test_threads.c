@@ -32,6 +32,25 @@ static void once(int threads, int most, int tasks)
     CHECK_MSG(wrong == 0 && sum == tasks, "%d threads, at most %d, %d tasks", threads, most, tasks);
 }
 
+/* A worker that is stopped in its first task, as by a busy system, until all others are done: only the
+ * caller can do them. */
+static void stopped(void *ctx, int task, int worker)
+{
+    int *done = ctx;
+    (void)task;
+    if (worker == 0) {
+        struct timespec begun = {0, 200000}; /* so that the worker gets a task at all */
+        nanosleep(&begun, NULL);
+    } else {
+        while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < TASKS - 1) {
+            struct timespec short_while = {0, 50000};
+            nanosleep(&short_while, NULL);
+        }
+    }
+    __atomic_fetch_add(done, 1, __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&done[1 + worker], 1, __ATOMIC_RELAXED);
+}
+
 static void nothing(void *ctx, int task, int worker) { (void)ctx, (void)task, (void)worker; }
 
 int main(int argc, char **argv)
@@ -39,6 +58,11 @@ int main(int argc, char **argv)
     struct test_rng r = test_seed(argc, argv);
     for (int i = 0; i < 3000; i++)
         once(rng_int(&r, 1, 9), rng_int(&r, 1, 9), rng_int(&r, 0, i % 10 ? 12 : TASKS));
+    int done[3] = {0}; /* tasks done; by the caller; by the worker */
+    threads_set(2);
+    threads_run(TASKS, stopped, done);
+    CHECK_MSG(done[0] == TASKS && done[2] <= 1, "%d tasks, %d of a worker that was stopped",
+              done[0], done[2]);
     /* empty jobs cost what handing out costs: with eight threads on any machine, loaded or not, far
      * below the milliseconds that a barrier takes which waits for each of them to be scheduled */
     threads_set(8);
