@@ -186,30 +186,45 @@ int model_info_read(struct model_info *m, const char *dir, struct err *e)
     return m->has_turbo ? 0 : read_turbo(m, e);
 }
 
+/* Of unit, 2 unit, .., most unit, each plus add: the nearest at or below and at or above v. */
 static void near(int v, int unit, int add, int most, int *below, int *above)
 {
-    if (v < unit + add && add == 0) v = v > unit ? v : unit;
-    if (v < 1) v = 1;
-    *below = (v - add) / unit * unit + add;
-    if (*below > most) *below = most;
-    *above = *below >= v ? *below : *below + unit;
-    if (*above > most) *above = most;
+    int down = (v - add) / unit, up = down + ((v - add) % unit != 0);
+    *below = (down < 1 ? 1 : down > most ? most : down) * unit + add;
+    *above = (up < 1 ? 1 : up > most ? most : up) * unit + add;
 }
 
-void model_size_near(const struct model_info *m, int v, int *below, int *above)
+/* Pixels that a side's patch covers, in steps that the reference takes too: it refuses what is no
+ * multiple of 16. */
+static int side_unit(const struct model_info *m, int patch)
 {
-    int unit = m->vae.scale_spatial * m->dit.patch_w;
-    while (unit % 16)
-        unit *= 2; /* the pipeline refuses what is no multiple of 16 */
-    near(v, unit, 0,
-         unit * (m->dit.rope_max_seq_len * m->vae.scale_spatial * m->dit.patch_w / unit), below,
-         above);
+    int unit = m->vae.scale_spatial * patch, step = unit;
+    while (step % 16)
+        step += unit;
+    return step;
+}
+
+static void side_near(const struct model_info *m, int v, int patch, int *below, int *above)
+{
+    int unit = side_unit(m, patch);
+    int most = m->dit.rope_max_seq_len * m->vae.scale_spatial * patch / unit;
+    near(v, unit, 0, most > 0 ? most : 1, below, above);
+}
+
+void model_width_near(const struct model_info *m, int v, int *below, int *above)
+{
+    side_near(m, v, m->dit.patch_w, below, above);
+}
+
+void model_height_near(const struct model_info *m, int v, int *below, int *above)
+{
+    side_near(m, v, m->dit.patch_h, below, above);
 }
 
 void model_frames_near(const struct model_info *m, int v, int *below, int *above)
 {
-    int unit = m->vae.scale_temporal;
-    near(v, unit, 1, unit * (m->dit.rope_max_seq_len - 1) + 1, below, above);
+    int unit = m->vae.scale_temporal * m->dit.patch_t;
+    near(v, unit, 1 - m->vae.scale_temporal, m->dit.rope_max_seq_len, below, above);
 }
 
 const char *model_backend(void) { return ops_backend(); }

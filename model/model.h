@@ -39,8 +39,10 @@ bool model_is_slow(void); /* by plain C: many times slower than this processor c
 /* This build and processor multiply bf16 natively: what --precision auto asks. */
 bool model_has_bf16(void);
 
-/* Nearest legal values at or below and at or above; both equal v when it is legal. */
-void model_size_near(const struct model_info *m, int v, int *below, int *above); /* width, height */
+/* Nearest legal values at or below and at or above v, both the least or both the most where v is
+ * beyond; both equal v when it is legal. Width and height differ where patches are not square. */
+void model_width_near(const struct model_info *m, int v, int *below, int *above);
+void model_height_near(const struct model_info *m, int v, int *below, int *above);
 void model_frames_near(const struct model_info *m, int v, int *below, int *above); /* 4k + 1 */
 
 struct model_params {

@@ -395,13 +395,14 @@ int generate_run(struct cli *c, const char *suffix, const struct state *from, st
         err_set(e, ERR_USAGE, "--plan: the steps are done, only decoding is left");
         goto out;
     }
-    if (check_outputs(c, n.output, e) < 0) goto out;
-    fill_names(&n, c);
-    /* a decoding alone wants neither transformer nor text */
+    /* The model first: an encoder's advice on sizes is of no use where the model cannot make them.
+     * A decoding alone wants neither transformer nor text. */
     if (!denoised && ditgen_plan(d, c->settings, &plan, &de) < 0) {
         from_library(e, &de);
         goto out;
     }
+    if (check_outputs(c, n.output, e) < 0) goto out;
+    fill_names(&n, c);
     if (fix_precision(c, denoised ? NULL : &plan, e) < 0) goto out;
     if (dump_settings(&n, c, e) < 0) goto out;
     if (c->dump_config && output_text(c->dump_config, n.used, c->yes, e) < 0) goto out;

@@ -118,10 +118,8 @@ static int from_row(struct defaults *d, const struct model_info *info, struct er
         info->dit.n_heads * info->dit.head_dim == r->hidden && info->dit.n_layers == r->n_layers;
     int width, height, frames, above;
     snprintf(d->from, sizeof d->from, same ? "%s" : "%s (nearest in shape)", r->name);
-    model_size_near(info, r->width, &width, &above);
-    if (width < 1) width = above;
-    model_size_near(info, r->height, &height, &above);
-    if (height < 1) height = above;
+    model_width_near(info, r->width, &width, &above);
+    model_height_near(info, r->height, &height, &above);
     model_frames_near(info, r->frames, &frames, &above);
     if (put_number(d, SET_WIDTH, width, e) < 0) return -1;
     if (put_number(d, SET_HEIGHT, height, e) < 0) return -1;
@@ -148,8 +146,8 @@ static int check_sizes(const struct defaults *d, const struct model_info *info, 
     static const struct {
         enum setting_id id;
         void (*near)(const struct model_info *m, int v, int *below, int *above);
-    } sizes[] = {{SET_WIDTH, model_size_near},
-                 {SET_HEIGHT, model_size_near},
+    } sizes[] = {{SET_WIDTH, model_width_near},
+                 {SET_HEIGHT, model_height_near},
                  {SET_FRAMES, model_frames_near}};
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         int below, above, v = settings_int(d->always, sizes[i].id);

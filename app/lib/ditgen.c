@@ -59,9 +59,14 @@ void ditgen_close(struct ditgen *d)
 
 const char *ditgen_defaults_from(const struct ditgen *d) { return d->defaults.from; }
 
-void ditgen_size_near(const struct ditgen *d, int v, int *below, int *above)
+void ditgen_width_near(const struct ditgen *d, int v, int *below, int *above)
 {
-    model_size_near(&d->info, v, below, above);
+    model_width_near(&d->info, v, below, above);
+}
+
+void ditgen_height_near(const struct ditgen *d, int v, int *below, int *above)
+{
+    model_height_near(&d->info, v, below, above);
 }
 
 void ditgen_frames_near(const struct ditgen *d, int v, int *below, int *above)

@@ -102,8 +102,10 @@ int ditgen_setting_at(int i, struct ditgen_setting *info);
  * d. */
 const char *ditgen_defaults_from(const struct ditgen *d);
 
-/* The nearest possible value at or below and at or above v; both are v when v is possible. */
-void ditgen_size_near(const struct ditgen *d, int v, int *below, int *above);
+/* The nearest possible value at or below and at or above v; both are v when v is possible, and the
+ * least or the most where v is beyond. */
+void ditgen_width_near(const struct ditgen *d, int v, int *below, int *above);
+void ditgen_height_near(const struct ditgen *d, int v, int *below, int *above);
 void ditgen_frames_near(const struct ditgen *d, int v, int *below, int *above);
 
 /* --- what it will take -------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@ static int check_near(const struct ditgen *d, const char *flag, int v,
     int below, above;
     near(&d->info, v, &below, &above);
     if (below == v && above == v) return 0;
-    if (below < 1 || below == above)
+    if (below == above)
         return err_set(e, ERR_USAGE, "%s is %d; the nearest this model can do is %d", flag, v,
                        above);
     return err_set(e, ERR_USAGE, "%s is %d; the nearest this model can do are %d and %d", flag, v,
@@ -31,8 +31,8 @@ static int choose_clip(struct run *r, const struct ditgen *d, struct err *e)
                                   .frames = settings_int(s, SET_FRAMES),
                                   .num_steps = settings_int(s, SET_STEPS),
                                   .guided = r->guidance_scale > 1};
-    if (check_near(d, "--width", r->clip.width, model_size_near, e) < 0) return -1;
-    if (check_near(d, "--height", r->clip.height, model_size_near, e) < 0) return -1;
+    if (check_near(d, "--width", r->clip.width, model_width_near, e) < 0) return -1;
+    if (check_near(d, "--height", r->clip.height, model_height_near, e) < 0) return -1;
     return check_near(d, "--frames", r->clip.frames, model_frames_near, e);
 }
 

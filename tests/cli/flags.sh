@@ -61,4 +61,9 @@ run 0 --plan x $TINY --progress json && printed '"tokens":'
 model bare
 rm "$M"/*/*.safetensors
 refuse 3 "model.safetensors" --plan x $TINY -m "$M" -o o.y4m
+
+# the model's sizes come before what an encoder thinks of them
+refuse 2 "--width is 65; the nearest this model can do are 64 and 80" x --size 65x64 -o o.mp4
+refuse 2 "--height is 65; the nearest" x --size 64x65 -pix_fmt yuv444p -o o.mp4
+refuse 2 "--height is 8; the nearest this model can do is 16" x --size 64x8 -o o.y4m
 finish

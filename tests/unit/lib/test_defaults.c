@@ -145,7 +145,9 @@ static void handle(void)
     CHECK(ditgen_open(&d, TEST_SOURCE_DIR "/assets/emoji", &e) == 0);
     if (!d) return;
     CHECK_STR(ditgen_defaults_from(d), "ditgen.ini");
-    ditgen_size_near(d, 65, &below, &above);
+    ditgen_width_near(d, 65, &below, &above);
+    CHECK(below == 64 && above == 80);
+    ditgen_height_near(d, 65, &below, &above);
     CHECK(below == 64 && above == 80);
     ditgen_frames_near(d, 6, &below, &above);
     CHECK(below == 5 && above == 9);
