@@ -236,6 +236,9 @@ struct attn_method {
     /* Changes what the axes made, at each call that is not exact: what else plan.h can say. */
     int (*plan)(const struct attn_part *p, const struct attn_turn *t, struct attn_calls *c,
                 struct err *e);
+    /* plan() cuts the call's plan into several, after all other hooks: refused beside a part that looks
+     * at the one plan of a call (plan, observe, after) */
+    bool splits;
     bool steady; /* plan() does the same until t->anew: may stand beside a cached residual */
     int (*observe)(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                    struct err *e); /* after every call of the kernel, exact ones too */

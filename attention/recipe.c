@@ -308,6 +308,15 @@ static int check_members(const struct attn_stack *s, struct err *e)
                            "attention %s remembers blocks, and %s orders tokens anew with every "
                            "plan",
                            s->part[i].method->name, order->method->name);
+    for (int i = 0; i < s->n; i++)
+        for (int j = 0; s->part[i].method->splits && j < s->n; j++) {
+            const struct attn_method *m = s->part[j].method;
+            bool after = rest == &s->part[j] && r->compensate->after;
+            if (j == i || !(m->plan || m->observe || after)) continue;
+            return err_set(e, ERR_USAGE,
+                           "attention %s leaves out heads, and %s looks at the plan of all",
+                           s->part[i].method->name, m->name);
+        }
     if (order && !select && !r->precision && s->n == 1)
         return err_set(e, ERR_USAGE,
                        "attention %s orders tokens, which says nothing alone; add what selects, as "

@@ -200,11 +200,13 @@ static int hooks(struct attn *a, const struct attn_turn *t, struct attn_calls *c
         return err_wrap(e, "%s", r->compensate->name);
     if (r->precision && r->precision->choose(by(a, ATTN_AXIS_PRECISION), t, l, e) < 0)
         return err_wrap(e, "precision %s", r->precision->name);
-    for (int i = 0; i < a->stack.n; i++) {
-        const struct attn_part *p = &a->stack.part[i];
-        if (p->method->plan && p->method->plan(p, t, c, e) < 0)
-            return err_wrap(e, "%s", p->method->name);
-    }
+    for (int last = 0; last < 2; last++) /* who cuts the plan in pieces comes last */
+        for (int i = 0; i < a->stack.n; i++) {
+            const struct attn_part *p = &a->stack.part[i];
+            if (p->method->plan && p->method->splits == (last > 0) &&
+                p->method->plan(p, t, c, e) < 0)
+                return err_wrap(e, "%s", p->method->name);
+        }
     return 0;
 }
 

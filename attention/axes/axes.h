@@ -116,6 +116,18 @@ void axis_force_frames(const struct axis_head *h, int from, int to, bool rows);
 /* Sinks, and something for rows that keep nothing. */
 void axis_finish(const struct axis_head *h);
 
+/* --- heads that are left out: skip.c --- */
+
+/* For a hook plan of a method that splits: cuts the one plan of a call into plans for the heads that
+ * stay, and one for those of which out[N] is set. They become mean [N, D], a row for all tokens, or
+ * zero (NULL). lists: skip_lists() bytes that stay until the kernel is done. The method needs
+ * ATTN_NEED_HEADS, ZERO and COPY. */
+size_t skip_lists(const struct attn_part *p);
+int skip_heads(struct attn_calls *c, const struct attn_part *p, const uint8_t *out,
+               const float *mean, uint8_t *lists, struct err *e);
+/* Mean over tokens of t->o: mean[N, D]. */
+void skip_mean(float *mean, const struct attn_part *p, const struct attn_turn *t);
+
 /* choose() of methods whose options are knobs alone: texts that cannot be read are refused, and
  * tile=raster takes the order away. */
 int axis_choose(const struct attn_part *p, struct attn_recipe *r, struct err *e);
