@@ -128,6 +128,15 @@ int skip_heads(struct attn_calls *c, const struct attn_part *p, const uint8_t *o
 /* Mean over tokens of t->o: mean[N, D]. */
 void skip_mean(float *mean, const struct attn_part *p, const struct attn_turn *t);
 
+/* --- tiles that die: dead.c --- */
+
+/* The highest threshold, a power of two from -20 to -1, such that without the tiles of plan that stay
+ * below it (kept, walk as they stand) sampled rows of o err by at most `bound` of their size; 1: none
+ * does. Scratch is the part's, dead_scratch() bytes. */
+float dead_threshold(const struct attn_part *p, const struct attn_turn *t,
+                     const struct attn_plan *plan, double bound);
+size_t dead_scratch(const struct attn_part *p);
+
 /* choose() of methods whose options are knobs alone: texts that cannot be read are refused, and
  * tile=raster takes the order away. */
 int axis_choose(const struct attn_part *p, struct attn_recipe *r, struct err *e);

@@ -128,52 +128,145 @@ static void clusters(void)
     planned_close(&p);
 }
 
+/* Scores of one query against all keys, in powers of two. */
+static void scores_of(double *s, int i, int head)
+{
+    for (int j = 0; j < L; j++)
+        s[j] = dot(i, j, head) * 1.4426950408889634;
+}
+
+/* Most by which a tile leads what came before it, over the queries of a row; own and first: always. */
+static void leads_of(double *lead, int a, int head, bool down, bool (*left)[NB])
+{
+    for (int b = 0; b < n; b++)
+        lead[b] = (double)-INFINITY;
+    for (int i = a * block; i < a * block + count_of(a); i++) {
+        double most = (double)-INFINITY, s[L];
+        scores_of(s, i, head);
+        for (int v = 0; v < n; v++) {
+            int b = down ? n - 1 - v : v;
+            double here = (double)-INFINITY;
+            if (left && left[a][b] && a != b) continue;
+            for (int j = b * block; j < b * block + count_of(b); j++)
+                here = fmax(here, s[j]);
+            lead[b] = fmax(lead[b], here - most);
+            most = fmax(most, here);
+        }
+    }
+}
+
+struct rules { /* of when tiles die */
+    const char *stack;
+    double threshold;
+    int anew; /* dead tiles are forgotten each so many steps; 0: never */
+    bool exact; /* and die only then */
+};
+
 /* a tile is dead when no query of its row came within 2^threshold of its largest before */
-static void dead_tiles(void)
+static void dead_tiles(const struct rules *r)
 {
     fill(51);
     for (int i = 0; i < L * HEADS * DIM; i++)
         qkv[0][i] *= 3;
-    struct planned p = open_on("lite:block=32,threshold=-8");
+    struct planned p = open_on(r->stack);
     fresh(32);
     order_by(raster_key);
     static bool dead[HEADS][NB][NB];
     int all = 0;
     memset(dead, 0, sizeof dead);
-    for (int step = 9; step < 12; step++) {
+    for (int step = 2; step < 9; step++) { /* the first that is not exact */
+        for (int i = 0; i < L * HEADS * DIM; i++)
+            qkv[1][i] += .1f * (float)((i * 7 + step) % 5 - 2);
         const struct attn_plan *plan = call(&p, step);
+        bool anew = r->anew && (step - 2) % r->anew == 0;
         for (int head = 0; head < HEADS; head++) {
-            for (int a = 0; a < n; a++)
-                for (int b = 0; b < n; b++)
-                    want[a][b] = attn_plan_fate(plan, head, a, b) == ATTN_COMPUTED;
+            if (anew) memset(dead[head], 0, sizeof dead[head]);
             for (int a = 0; a < n; a++) {
-                bool alive[NB] = {0};
-                for (int i = a * block; i < a * block + count_of(a); i++) {
-                    double most = (double)-INFINITY;
-                    for (int v = 0; v < n; v++) {
-                        int b = step % 2 ? n - 1 - v : v;
-                        double here = (double)-INFINITY;
-                        if (dead[head][a][b] && a != b) continue;
-                        for (int j = b * block; j < b * block + count_of(b); j++)
-                            here = fmax(here, dot(i, j, head));
-                        alive[b] = alive[b] || (here - most) * 1.4426950408889634 > -8;
-                        most = fmax(most, here);
-                    }
-                }
+                double lead[NB];
+                leads_of(lead, a, head, step % 2, dead[head]);
                 for (int b = 0; b < n; b++) {
-                    CHECK_MSG(want[a][b] == (!dead[head][a][b] || a == b),
-                              "lite: step %d, head %d, row %d, tile %d", step, head, a, b);
-                    if (!alive[b]) dead[head][a][b] = true;
-                    all += step == 11 && dead[head][a][b];
+                    bool kept = attn_plan_fate(plan, head, a, b) == ATTN_COMPUTED;
+                    CHECK_MSG(kept == (!dead[head][a][b] || a == b),
+                              "%s: step %d, head %d, row %d, tile %d", r->stack, step, head, a, b);
+                    if (!(lead[b] > r->threshold) && (!r->exact || anew)) dead[head][a][b] = true;
+                    all += step == 8 && dead[head][a][b];
                 }
             }
         }
     }
-    CHECK_MSG(all > n, "lite: %d dead tiles", all);
+    CHECK_MSG(all > n, "%s: %d dead tiles", r->stack, all);
     attn_reset(p.a);
     const struct attn_plan *plan = call(&p, 9);
     CHECK(attn_plan_density(plan, L) == 1);
     planned_close(&p);
+}
+
+/* What a run chooses, and that its table comes back, cut and spoilt ones not. */
+static void threshold_is(const char *stack, int wanted)
+{
+    struct planned p = open_on(stack);
+    struct err e = {0};
+    char line[32], *text = NULL;
+    size_t size = 0;
+    call(&p, 4);
+    FILE *f = open_memstream(&text, &size);
+    CHECK_OK(attn_save(p.a, f, &e));
+    fclose(f);
+    snprintf(line, sizeof line, "\n-%d ? ?\n", wanted);
+    CHECK_MSG(strstr(text, line), "%s, wanted%s", text, line);
+    CHECK_OK(attn_load(p.a, text, size, &e));
+    for (size_t cut = 0; cut < size; cut++)
+        CHECK(attn_load(p.a, text, cut, &e) < 0 && e.code == ERR_INPUT);
+    text[size - 2] = '1';
+    CHECK(attn_load(p.a, text, size, &e) < 0 && e.code == ERR_INPUT);
+    free(text);
+    planned_close(&p);
+}
+
+/* error=: the highest threshold whose rows err less, a block of queries for each head. */
+static void chosen_threshold(void)
+{
+    fill(51);
+    for (int i = 0; i < L * HEADS * DIM; i++)
+        qkv[0][i] *= 3;
+    fresh(32);
+    order_by(raster_key);
+    double error[21] = {0}, norm = 0;
+    for (int head = 0; head < HEADS; head++) {
+        int a = (2 * head + 1) * n / (2 * HEADS);
+        double lead[NB];
+        leads_of(lead, a, head, false, NULL);
+        for (int i = a * block; i < a * block + count_of(a); i++) {
+            double s[L], o[DIM] = {0}, sum = 0;
+            scores_of(s, i, head);
+            for (int j = 0; j < L; j++) {
+                sum += exp2(s[j]);
+                for (int c = 0; c < DIM; c++)
+                    o[c] += exp2(s[j]) * (double)qkv[2][(j * HEADS + head) * DIM + c];
+            }
+            for (int c = 0; c < DIM; c++)
+                norm += fabs(o[c] / sum);
+            for (int x = 1; x <= 20; x++) { /* threshold -x */
+                double part[DIM] = {0}, left = 0;
+                for (int j = 0; j < L; j++) {
+                    if (!(lead[j / block] > -x) && j / block != a) continue;
+                    left += exp2(s[j]);
+                    for (int c = 0; c < DIM; c++)
+                        part[c] += exp2(s[j]) * (double)qkv[2][(j * HEADS + head) * DIM + c];
+                }
+                for (int c = 0; c < DIM; c++)
+                    error[x] += fabs(part[c] / left - o[c] / sum);
+            }
+        }
+    }
+    for (int tight = 0; tight < 2; tight++) {
+        double bound = (tight ? 1e-5 : .003) * (1 - .133); /* step 4 of 2 .. 20: the first third */
+        int want_x = 1;
+        while (want_x <= 20 && error[want_x] > bound * norm)
+            want_x++;
+        CHECK(want_x > 2 && want_x < 20 && error[want_x - 1] > bound * norm);
+        threshold_is(tight ? "lite:block=32,error=.00001" : "lite:block=32,error=.003", want_x);
+    }
 }
 
 int main(void)
@@ -181,6 +274,15 @@ int main(void)
     threads_set(2);
     searched();
     clusters();
-    dead_tiles();
+    static const struct rules rules[] = {
+        {"lite:block=32,threshold=-8", -8, 0, false},
+        {"lite:block=32,threshold=-8,every=3", -8, 3, false},
+        {"lite:block=32,threshold=-6,variant=exact,every=4", -6, 4, true},
+        {"lite:block=32,threshold=-6,variant=exact", -6, 5, true},
+        {"lite:block=32,threshold=-9,length=960", -8, 0, false}, /* half as many tokens */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+        dead_tiles(&rules[i]);
+    chosen_threshold();
     return TEST_RESULT();
 }
