@@ -128,7 +128,7 @@ static struct attn_sizes part_sizes(const struct attn *a, const struct attn_part
 }
 
 /* State of every part, sized by its method and members. */
-static int carve_parts(struct attn *a, struct arena *arena, struct err *e)
+int parts_carve(struct attn *a, struct arena *arena, struct err *e)
 {
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_part *p = &a->stack.part[i];
@@ -151,7 +151,7 @@ static int carve(struct attn *a, const struct attn_params *p, struct arena *aren
 {
     struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
     a->pair = arena_take(arena, (size_t)a->n_pairs * sizeof *a->pair);
-    if (carve_parts(a, arena, e) < 0) return -1;
+    if (parts_carve(a, arena, e) < 0) return -1;
     turn_carve(a, arena);
     cache_carve(a, &cache, arena);
     launch_carve(a, arena);
@@ -449,10 +449,8 @@ int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
     for (int i = 0; i < a.stack.n; i++) /* what has a state remembers */
         a.memory[i].size = part_sizes(&a, &a.stack.part[i]);
     int rc = launch_open(&a, p, e);
-    if (rc == 0) {
-        forecast_run(f, &a, p);
-        f->kernel = a.kernel->name;
-    }
+    if (rc == 0) rc = forecast_run(f, &a, p, e);
+    if (rc == 0) f->kernel = a.kernel->name;
     attn_stack_free(&a.stack);
     return rc;
 }

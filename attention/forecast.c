@@ -2,17 +2,44 @@
  * tensors. */
 #include "attention/room.h"
 
+#include "model/base/threads.h"
+
+/* A plan that looks at no number is made here as it will be made in the run. */
+static int fixed_density(struct attn *a, double *share, struct err *e)
+{
+    struct arena arena = {0};
+    struct attn_plan plan;
+    int rc = -1;
+    if (a->size.threads < threads_count()) a->size.threads = threads_count(); /* scratch of each */
+    if (parts_carve(a, &arena, e) < 0) return -1;
+    turn_carve(a, &arena);
+    if (arena_open(&arena, arena.used, e) < 0) return -1;
+    if (parts_carve(a, &arena, e) < 0) goto out;
+    turn_carve(a, &arena);
+    if (turn_fixed(a, e) < 0 || turn_fixed_plan(a, &plan, e) < 0) goto out;
+    *share = attn_plan_density(&plan, a->size.len_k);
+    rc = 0;
+out:
+    arena_close(&arena);
+    return rc;
+}
+
 /* Least and largest share of pairs of a plan, with nothing made up for. */
-static void plan_density(const struct attn *a, double *lo, double *hi)
+static int plan_density(struct attn *a, double *lo, double *hi, struct err *e)
 {
     const struct axis_select *select = a->stack.recipe.select;
     *lo = 0, *hi = 1;
     for (int i = 0; i < a->stack.n; i++)
-        if (a->stack.part[i].method->plan) return; /* a hook may leave out anything */
-    if (!select)
+        if (a->stack.part[i].method->plan) return 0; /* a hook may leave out anything */
+    if (!select) {
         *lo = 1;
-    else if (select->density)
+    } else if (a->plan_fixed) {
+        if (fixed_density(a, lo, e) < 0) return -1;
+        *hi = *lo;
+    } else if (select->density) {
         select->density(attn_stack_by(&a->stack, ATTN_AXIS_SELECT), lo, hi);
+    }
+    return 0;
 }
 
 struct tally {
@@ -81,12 +108,13 @@ static bool remembers(const struct attn *a)
     return false;
 }
 
-void forecast_run(struct attn_forecast *f, const struct attn *a, const struct attn_params *p)
+int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_params *p,
+                 struct err *e)
 {
     struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
     struct tally sum = {0};
     double lo, hi;
-    plan_density(a, &lo, &hi);
+    if (plan_density(a, &lo, &hi, e) < 0) return -1;
     for (int layer = 0; layer < a->shape.n_layers; layer++)
         for (int branch = 0; branch < a->shape.n_branches; branch++) {
             bool planned = false;
@@ -109,4 +137,5 @@ void forecast_run(struct attn_forecast *f, const struct attn *a, const struct at
     f->cache_wanted = cache.wanted;
     f->pairs = a->shape.n_layers * a->shape.n_branches;
     f->pairs_left_out = cache.left_out;
+    return 0;
 }

@@ -75,6 +75,10 @@ int room_ctx(struct attn_ctx *to, const struct attn *a, const struct attn_ctx *c
 void turn_sizes(struct attn *a); /* plans, blocks, what is fixed: from the stack */
 void turn_carve(struct attn *a, struct arena *arena);
 int turn_fixed(struct attn *a, struct err *e); /* makes what is made once; memory is there */
+/* The plan of all calls, of a stack whose plans are fixed. */
+int turn_fixed_plan(struct attn *a, struct attn_plan *p, struct err *e);
+/* State and scratch of every part (attention.c). */
+int parts_carve(struct attn *a, struct arena *arena, struct err *e);
 /* Fills *c for this call. */
 int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e);
 /* Plain dense attention as the one plan of a call. */
@@ -90,8 +94,9 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
 
 /* --- forecast.c --- */
 
-/* a: a stack and its shape, without memory. */
-void forecast_run(struct attn_forecast *f, const struct attn *a, const struct attn_params *p);
+/* a: a stack and its shape, without memory; a fixed plan is made in memory that is given back. */
+int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_params *p,
+                 struct err *e);
 
 /* --- cache.c --- */
 

@@ -191,6 +191,14 @@ static int make_plan(struct attn *a, const struct attn_turn *t, struct attn_laun
     return 0;
 }
 
+int turn_fixed_plan(struct attn *a, struct attn_plan *p, struct err *e)
+{
+    struct attn_launch l;
+    if (make_plan(a, &(struct attn_turn){.anew = false}, &l, e) < 0) return -1;
+    *p = l.plan;
+    return 0;
+}
+
 static int hooks(struct attn *a, const struct attn_turn *t, struct attn_calls *c, struct err *e)
 {
     const struct attn_recipe *r = &a->stack.recipe;

@@ -113,6 +113,11 @@ void axis_counts(int *count, const struct blocks *b);
 /* Blocks of keys with tokens of the frames from .. to - 1 are kept by all; with rows, blocks of such
  * queries keep all. */
 void axis_force_frames(const struct axis_head *h, int from, int to, bool rows);
+/* Bounds for axis_select.density: every row keeps from `least` to `most` equal blocks, and sinks; 0 to
+ * 1 where blocks have any length. */
+void axis_density(const struct attn_part *p, double least, double most, double *lo, double *hi);
+/* The same of a band of `share` of the map (select_band), of equal blocks. */
+void axis_band(const struct attn_part *p, double share, double *lo, double *hi);
 /* Sinks, and something for rows that keep nothing. */
 void axis_finish(const struct axis_head *h);
 

@@ -107,6 +107,34 @@ void axis_force_frames(const struct axis_head *h, int from, int to, bool rows)
     }
 }
 
+void axis_density(const struct attn_part *p, double least, double most, double *lo, double *hi)
+{
+    const struct axis_order *order = p->room->stack.recipe.order;
+    struct attn_limits size = attn_limits(p);
+    double frame = (double)p->shape->grid_h * p->shape->grid_w, len = p->tokens;
+    *lo = 0, *hi = 1;
+    if (order && order->blocks) return;
+    double missing = (double)size.blocks * size.block - len; /* of the last block */
+    *lo = fmax(0, fmin(1, (least * size.block - missing) / len));
+    if (p->knobs->sink > 0) most += p->knobs->sink * frame / size.block + 2;
+    *hi = fmin(1, most * size.block / len);
+}
+
+void axis_band(const struct attn_part *p, double share, double *lo, double *hi)
+{
+    const struct axis_order *order = p->room->stack.recipe.order;
+    struct attn_limits size = attn_limits(p);
+    int n = size.blocks, last = p->tokens - (n - 1) * size.block;
+    double half = share >= 1 ? 2 : 1 - sqrt(1 - share), pairs = 0;
+    *lo = 0, *hi = 1;
+    if (order && order->blocks) return;
+    for (int r = 0; r < n; r++)
+        for (int c = 0; c < n; c++)
+            if (r == c || fabs((double)(r - c)) / n < half)
+                pairs += (double)(r < n - 1 ? size.block : last) * (c < n - 1 ? size.block : last);
+    *lo = *hi = pairs / ((double)p->tokens * p->tokens);
+}
+
 /* A row that keeps no key gets the block at its own place, or the next one that holds keys. */
 static void fill_row(uint32_t *row, const struct blocks *k, int own)
 {

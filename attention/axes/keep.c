@@ -25,11 +25,18 @@ static void top_k(const struct axis_head *h)
     axis_finish(h);
 }
 
+static void top_k_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int k = blocks_kept(p->knobs->density, attn_limits(p).blocks);
+    axis_density(p, k, k, lo, hi);
+}
+
 AXIS_SELECT(top_k)
 const struct axis_select keep_top_k = {.name = "top-k",
                                        .summary = "as many of the best blocks in every row",
                                        .needs_score = true,
                                        .select = top_k_all,
+                                       .density = top_k_density,
                                        .sizes = best_sizes};
 
 static void top_p(const struct axis_head *h)
@@ -46,12 +53,19 @@ static void top_p(const struct axis_head *h)
     axis_finish(h);
 }
 
+static void top_p_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int n = attn_limits(p).blocks, least = (int)(p->knobs->least * n);
+    axis_density(p, least > 1 ? least : 1, n, lo, hi);
+}
+
 AXIS_SELECT(top_p)
 const struct axis_select keep_top_p = {
     .name = "top-p",
     .summary = "the best blocks of a row until they hold a share of its weight",
     .needs_score = true,
     .select = top_p_all,
+    .density = top_p_density,
     .sizes = best_sizes};
 
 /* Of a head, whatever the row: probabilities of rows are compared. */
@@ -79,11 +93,19 @@ static void percentile_sizes(const struct attn_part *p, struct attn_sizes *s)
     s->scratch = axis_scratch(p, 2 * blocks * blocks * sizeof(float));
 }
 
+/* Not more than a row's best besides, but where scores are equal. */
+static void percentile_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int n = attn_limits(p).blocks;
+    axis_density(p, fmax(1, p->knobs->density * n - 1), n, lo, hi);
+}
+
 AXIS_SELECT(percentile)
 const struct axis_select keep_percentile = {.name = "percentile",
                                             .summary = "the best pairs of blocks of a head",
                                             .needs_score = true,
                                             .select = percentile_all,
+                                            .density = percentile_density,
                                             .sizes = percentile_sizes};
 
 /* Sol-Attn's rule; neighbours besides (section 12.1). */
@@ -97,9 +119,16 @@ static void above(const struct axis_head *h)
     axis_finish(h);
 }
 
+static void above_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int n = attn_limits(p).blocks;
+    axis_density(p, n < 3 ? n : 2, n, lo, hi); /* neighbours */
+}
+
 AXIS_SELECT(above)
 const struct axis_select keep_above = {.name = "above",
                                        .summary =
                                            "blocks that stand out of their row, and neighbours",
                                        .needs_score = true,
-                                       .select = above_all};
+                                       .select = above_all,
+                                       .density = above_density};

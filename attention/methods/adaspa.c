@@ -104,6 +104,13 @@ static int keep_all(const struct attn_part *p, const struct attn_turn *t,
     return 0;
 }
 
+/* Tiers leave the mean where it is, but for whole blocks. */
+static void keep_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int n = attn_limits(p).blocks;
+    axis_density(p, p->knobs->density * n, p->knobs->density * n + 1, lo, hi);
+}
+
 static void keep_sizes(const struct attn_part *p, struct attn_sizes *s)
 {
     s->scratch = axis_scratch(p, (size_t)attn_limits(p).blocks * sizeof(int));
@@ -114,6 +121,7 @@ static const struct axis_select keep_by_tier = {
     .summary = "the best blocks of every row, fewer where they hold nearly all",
     .needs_score = true,
     .select = keep_all,
+    .density = keep_density,
     .sizes = keep_sizes};
 
 const struct attn_method attn_adaspa = {

@@ -3,6 +3,8 @@
  * longer than a model was trained with; nothing is looked at. */
 #include "attention/axes/axes.h"
 
+#include <math.h>
+
 struct lvsa {
     struct attn_knobs knobs;
     int anchors, move;
@@ -21,12 +23,21 @@ static void keep(const struct axis_head *h)
     axis_finish(h);
 }
 
+static void keep_density(const struct attn_part *p, double *lo, double *hi)
+{
+    const struct lvsa *o = p->options;
+    double frame = (double)p->shape->grid_h * p->shape->grid_w + 2. * attn_limits(p).block;
+    axis_band(p, o->knobs.density, lo, hi);
+    *hi = fmin(1, *hi + o->anchors * frame / p->tokens);
+}
+
 AXIS_SELECT(keep)
 
 static const struct axis_select keep_anchored = {.name = "anchored",
                                                  .summary =
                                                      "a band, and frames that change with the step",
-                                                 .select = keep_all};
+                                                 .select = keep_all,
+                                                 .density = keep_density};
 
 const struct attn_method attn_lvsa = {
     .name = "lvsa",

@@ -28,6 +28,12 @@ static void pick(const struct axis_head *h)
     axis_finish(h);
 }
 
+static void pick_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int n = attn_limits(p).blocks, k = picks_of(p, n);
+    axis_density(p, k, fmin(n, (double)k * attn_limits(p).block), lo, hi);
+}
+
 AXIS_SELECT(pick)
 
 static void pick_sizes(const struct attn_part *p, struct attn_sizes *s)
@@ -40,6 +46,7 @@ static const struct axis_select keep_picked = {.name = "picked",
                                                .summary = "what any query of a block picks",
                                                .per_head = true,
                                                .select = pick_all,
+                                               .density = pick_density,
                                                .sizes = pick_sizes};
 
 const struct attn_method attn_moba = {

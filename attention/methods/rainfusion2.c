@@ -44,6 +44,15 @@ static void keep_sizes(const struct attn_part *p, struct attn_sizes *s)
     s->scratch = axis_scratch(p, (size_t)attn_limits(p).blocks * sizeof(int));
 }
 
+static void keep_density(const struct attn_part *p, double *lo, double *hi)
+{
+    int n = attn_limits(p).blocks;
+    double k = fmax(1, ceil(p->knobs->density * n - 1e-9));
+    double frames = (double)p->knobs->sink * p->shape->grid_h * p->shape->grid_w;
+    double rows = frames > 0 ? frames / attn_limits(p).block + 2 : 0; /* these see all */
+    axis_density(p, k, fmin(n, k + rows), lo, hi);
+}
+
 AXIS_SELECT(keep)
 
 static const struct axis_select keep_protected = {
@@ -51,6 +60,7 @@ static const struct axis_select keep_protected = {
     .summary = "the best blocks of every row, and the first frames both ways",
     .needs_score = true,
     .select = keep_all,
+    .density = keep_density,
     .sizes = keep_sizes};
 
 static int choose(const struct attn_part *p, struct attn_recipe *r, struct err *e)

@@ -7,6 +7,7 @@
 #include "attention/policy/order.h"
 #include "attention/policy/score.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { PROBE_BLOCK = 128 }; /* of the masks that kinds are tried with */
@@ -104,10 +105,20 @@ static void band(const struct axis_head *h)
     axis_finish(h);
 }
 
+static void band_density(const struct attn_part *p, double *lo, double *hi)
+{
+    const struct svg1 *o = p->options;
+    double front = (double)o->front * p->shape->grid_h * p->shape->grid_w;
+    axis_band(p, o->knobs.density, lo, hi);
+    if (o->front) *hi = fmin(1, *hi + (front + attn_limits(p).block) / p->tokens);
+}
+
 AXIS_SELECT(band)
 
-static const struct axis_select keep_half_width = {
-    .name = "band", .summary = "a band of a given share", .select = band_all};
+static const struct axis_select keep_half_width = {.name = "band",
+                                                   .summary = "a band of a given share",
+                                                   .select = band_all,
+                                                   .density = band_density};
 
 const struct attn_method attn_svg1 = {
     .name = "svg1",
