@@ -35,6 +35,7 @@ struct attn_limits attn_limits(const struct attn_part *p)
     return (struct attn_limits){.threads = a->size.threads,
                                 .block = a->block,
                                 .blocks = a->most_q > a->most_k ? a->most_q : a->most_k,
+                                .cols = a->most_k,
                                 .level = a->level};
 }
 
@@ -173,6 +174,11 @@ static void say_open(const struct attn *a, const struct attn_params *p)
     attn_stack_print(&a->stack, text, sizeof text);
     log_line(p->log, 1, "attention %s by kernel %s: %d tokens, %d heads of %d", text,
              a->kernel->name, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_part *part = &a->stack.part[i];
+        const char *note = part->method->note ? part->method->note(part) : NULL;
+        if (note) log_line(p->log, 1, "attention %s: %s", part->method->name, note);
+    }
     if (c.left_out)
         log_line(p->log, 1,
                  "attention: --cache-mem leaves %d of %d layers and branches without a cache: they "
@@ -338,9 +344,11 @@ static int observe(struct attn *a, const struct attn_turn *t, const struct attn_
 {
     struct attn_seen seen = {.calls = calls, .lse = a->lse, .mass = a->mass, .alive = a->alive};
     const struct axis_compensate *rest = a->stack.recipe.compensate;
-    if (rest && rest->after && !t->exact &&
-        rest->after(attn_stack_by(&a->stack, ATTN_AXIS_COMPENSATE), t, &seen, e) < 0)
-        return err_wrap(e, "%s", rest->name);
+    if (rest && rest->after && !t->exact) {
+        if (rest->after(attn_stack_by(&a->stack, ATTN_AXIS_COMPENSATE), t, &seen, e) < 0)
+            return err_wrap(e, "%s", rest->name);
+        if (a->size.precision != PRECISION_FP32) cache_round(t->o.at, out_len(a));
+    }
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_part *p = &a->stack.part[i];
         if (p->method->observe && p->method->observe(p, t, &seen, e) < 0)

@@ -75,7 +75,10 @@ static void cast_piece(void *ctx, int task, int worker)
     const struct cast *c = ctx;
     size_t i = (size_t)task * PIECE, end = i + PIECE < c->n ? i + PIECE : c->n;
     (void)worker;
-    if (c->bf16)
+    if (c->f32 == c->from_f32)
+        for (; i < end; i++)
+            c->f32[i] = bf16_to_f32(f32_to_bf16(c->f32[i]));
+    else if (c->bf16)
         for (; i < end; i++)
             c->bf16[i] = f32_to_bf16(c->from_f32[i]);
     else
@@ -92,5 +95,11 @@ void cache_narrow(uint16_t *to, const float *from, size_t n)
 void cache_widen(float *to, const uint16_t *from, size_t n)
 {
     struct cast c = {.f32 = to, .from_bf16 = from, .n = n};
+    threads_run((int)((n + PIECE - 1) / PIECE), cast_piece, &c);
+}
+
+void cache_round(float *x, size_t n)
+{
+    struct cast c = {.f32 = x, .from_f32 = x, .n = n};
     threads_run((int)((n + PIECE - 1) / PIECE), cast_piece, &c);
 }

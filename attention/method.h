@@ -36,6 +36,7 @@ struct attn_knobs {
     double first, last; /* exact steps at the start and end: a share below 1, a count from 1 on */
     int layers; /* exact layers at the start */
     int block; /* tokens a block of queries and of keys; 0: 128, as kernels of every device like it */
+    int block_q; /* of queries alone; 0: block */
     double density; /* share of the keys that a row of blocks keeps */
     int tiles; /* blocks on each side of the row's own */
     char *tile; /* "4x4x4": frames x rows x columns of a tile of tokens; "raster" or NULL: none */
@@ -85,6 +86,7 @@ struct attn_limits {
     int threads; /* most that work on a call */
     int block; /* tokens of equal blocks */
     int blocks; /* most on a side, of any length */
+    int cols; /* most of keys */
     enum cpu_level level; /* of the processor, for dots_pick() */
 };
 struct attn_limits attn_limits(const struct attn_part *p);
@@ -227,6 +229,7 @@ struct attn_method {
     struct attn_recipe recipe;
     const struct option *options; /* its own rows: name=value after `:`; NULL: none */
     size_t options_size;
+    const char *(*note)(const struct attn_part *p); /* a line of the log at open, or NULL */
     const char *const *tensors; /* names below "blocks.N.attn1.", NULL ends; may be NULL */
     unsigned needs; /* enum attn_need: fields that plan() may set; a kernel is picked by them */
     unsigned wants; /* of ATTN_NEED_LSE, MASS, ALIVE: for observe() */

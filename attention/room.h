@@ -39,7 +39,7 @@ struct attn {
 
     /* plans: turn.c */
     int plans, most_q, most_k, words; /* plans of a call, blocks a side at most */
-    int block; /* tokens of equal blocks */
+    int block, block_q; /* tokens of equal blocks of keys, of queries */
     bool order_fixed, plan_fixed; /* order, and kept too, are made once */
     struct geometry *geometry; /* [1] when fixed or made at each call, [n_pairs] when reused */
     float *score; /* [plans, most_q, most_k] */
@@ -114,6 +114,7 @@ struct heads cache_residual(const struct attn *a, int pair); /* .at NULL: no pla
 uint16_t *cache_output(const struct attn *a, int pair);
 void cache_narrow(uint16_t *to, const float *from, size_t n);
 void cache_widen(float *to, const uint16_t *from, size_t n);
+void cache_round(float *x, size_t n); /* to bf16, in place */
 
 /* --- meter.c --- */
 

@@ -30,6 +30,13 @@ static int block_of(const struct attn *a)
     return DEFAULT_BLOCK;
 }
 
+/* Of queries: what the part that selects says, else as keys. */
+static int block_q_of(const struct attn *a)
+{
+    const struct attn_part *p = by(a, ATTN_AXIS_SELECT);
+    return p && p->knobs->block_q ? p->knobs->block_q : a->block;
+}
+
 void turn_sizes(struct attn *a)
 {
     const struct attn_recipe *r = &a->stack.recipe;
@@ -41,7 +48,9 @@ void turn_sizes(struct attn *a)
     int blocks = (a->size.len_q + a->block - 1) / a->block;
     if (order && order->blocks) blocks = order->blocks(by(a, ATTN_AXIS_ORDER));
     a->most_q = a->most_k = blocks;
-    a->words = attn_words(blocks);
+    a->block_q = block_q_of(a);
+    if (!(order && order->blocks)) a->most_q = (a->size.len_q + a->block_q - 1) / a->block_q;
+    a->words = attn_words(a->most_k);
     a->order_fixed = !order || order->fixed;
     a->plan_fixed = a->order_fixed && (!r->select || r->select->fixed);
     a->wants = r->compensate ? r->compensate->wants : 0;
@@ -108,7 +117,7 @@ void turn_carve(struct attn *a, struct arena *arena)
 static int raster(const struct attn *a, struct attn_plan *p, struct err *e)
 {
     *p = (struct attn_plan){.n_heads = a->shape.n_heads, .per_head = a->plans > 1};
-    if (attn_blocks_equal(&p->q, a->size.len_q, a->block, e) < 0) return -1;
+    if (attn_blocks_equal(&p->q, a->size.len_q, a->block_q, e) < 0) return -1;
     return attn_blocks_equal(&p->k, a->size.len_k, a->block, e);
 }
 

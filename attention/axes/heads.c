@@ -114,7 +114,7 @@ void axis_density(const struct attn_part *p, double least, double most, double *
     double frame = (double)p->shape->grid_h * p->shape->grid_w, len = p->tokens;
     *lo = 0, *hi = 1;
     if (order && order->blocks) return;
-    double missing = (double)size.blocks * size.block - len; /* of the last block */
+    double missing = (double)size.cols * size.block - len; /* of the last block */
     *lo = fmax(0, fmin(1, (least * size.block - missing) / len));
     if (p->knobs->sink > 0) most += p->knobs->sink * frame / size.block + 2;
     *hi = fmin(1, most * size.block / len);
@@ -124,10 +124,10 @@ void axis_band(const struct attn_part *p, double share, double *lo, double *hi)
 {
     const struct axis_order *order = p->room->stack.recipe.order;
     struct attn_limits size = attn_limits(p);
-    int n = size.blocks, last = p->tokens - (n - 1) * size.block;
+    int n = size.cols, last = p->tokens - (n - 1) * size.block;
     double half = share >= 1 ? 2 : 1 - sqrt(1 - share), pairs = 0;
     *lo = 0, *hi = 1;
-    if (order && order->blocks) return;
+    if ((order && order->blocks) || p->knobs->block_q) return;
     for (int r = 0; r < n; r++)
         for (int c = 0; c < n; c++)
             if (r == c || fabs((double)(r - c)) / n < half)

@@ -27,7 +27,7 @@ static void top_k(const struct axis_head *h)
 
 static void top_k_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int k = blocks_kept(p->knobs->density, attn_limits(p).blocks);
+    int k = blocks_kept(p->knobs->density, attn_limits(p).cols);
     axis_density(p, k, k, lo, hi);
 }
 
@@ -55,7 +55,7 @@ static void top_p(const struct axis_head *h)
 
 static void top_p_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int n = attn_limits(p).blocks, least = (int)(p->knobs->least * n);
+    int n = attn_limits(p).cols, least = (int)(p->knobs->least * n);
     axis_density(p, least > 1 ? least : 1, n, lo, hi);
 }
 
@@ -96,7 +96,7 @@ static void percentile_sizes(const struct attn_part *p, struct attn_sizes *s)
 /* Not more than a row's best besides, but where scores are equal. */
 static void percentile_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int n = attn_limits(p).blocks;
+    int n = attn_limits(p).cols;
     axis_density(p, fmax(1, p->knobs->density * n - 1), n, lo, hi);
 }
 
@@ -121,7 +121,7 @@ static void above(const struct axis_head *h)
 
 static void above_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int n = attn_limits(p).blocks;
+    int n = attn_limits(p).cols;
     axis_density(p, n < 3 ? n : 2, n, lo, hi); /* neighbours */
 }
 

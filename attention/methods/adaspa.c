@@ -107,7 +107,7 @@ static int keep_all(const struct attn_part *p, const struct attn_turn *t,
 /* Tiers leave the mean where it is, but for whole blocks. */
 static void keep_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int n = attn_limits(p).blocks;
+    int n = attn_limits(p).cols;
     axis_density(p, p->knobs->density * n, p->knobs->density * n + 1, lo, hi);
 }
 

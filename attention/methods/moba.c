@@ -30,7 +30,7 @@ static void pick(const struct axis_head *h)
 
 static void pick_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int n = attn_limits(p).blocks, k = picks_of(p, n);
+    int n = attn_limits(p).cols, k = picks_of(p, n);
     axis_density(p, k, fmin(n, (double)k * attn_limits(p).block), lo, hi);
 }
 

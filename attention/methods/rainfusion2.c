@@ -46,7 +46,7 @@ static void keep_sizes(const struct attn_part *p, struct attn_sizes *s)
 
 static void keep_density(const struct attn_part *p, double *lo, double *hi)
 {
-    int n = attn_limits(p).blocks;
+    int n = attn_limits(p).cols;
     double k = fmax(1, ceil(p->knobs->density * n - 1e-9));
     double frames = (double)p->knobs->sink * p->shape->grid_h * p->shape->grid_w;
     double rows = frames > 0 ? frames / attn_limits(p).block + 2 : 0; /* these see all */
