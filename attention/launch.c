@@ -44,8 +44,8 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
     unsigned wants = computed ? a->wants : 0; /* heads that are not have none */
     struct attn_job job = {
         .q = t->q,
-        .k = t->k,
-        .v = t->v,
+        .k = l->k.at ? l->k : t->k,
+        .v = l->v.at ? l->v : t->v,
         .o = t->o,
         .residual = l->residual,
         .k_mean = l->k_mean,

@@ -23,8 +23,9 @@ double meter_density(const struct attn *a, const struct attn_calls *c)
     for (int i = 0; i < c->n; i++) {
         const struct attn_plan *p = &c->at[i].plan;
         double d = p->rule == ATTN_ZERO || p->rule == ATTN_COPY ? 0
-                   : p->rule == ATTN_MAKE_RESIDUAL || p->all    ? 1
-                                                             : attn_plan_density(p, a->size.len_k);
+                   : p->all                                     ? (double)p->k.len / a->size.len_k
+                   : p->rule == ATTN_MAKE_RESIDUAL              ? 1
+                                                   : attn_plan_density(p, a->size.len_k);
         sum += d * p->n_heads;
     }
     return sum / a->shape.n_heads;
@@ -113,7 +114,8 @@ static void sample(struct attn *a, const struct attn_turn *t, const struct attn_
                 a->sums.error_of += fabs(o[d]);
             }
             a->sums.sampled++;
-            if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) continue;
+            if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY || c->at[i].k.at)
+                continue; /* no keys of the call are looked at */
             a->sums.recall += mass_of(t, p, plan, head, position, most, sum);
             a->sums.recalled++;
         }

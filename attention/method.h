@@ -100,6 +100,7 @@ bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c);
 struct attn_launch { /* one plan of a call, and the tensors that it wants beside q, k, v and o */
     struct attn_plan plan;
     struct heads residual, k_mean, v_mean, v_sum; /* plan/plan.h: attn_job */
+    struct heads k, v; /* instead of the call's: [plan.k.len, N, D], at NULL: the call's */
 };
 
 struct attn_calls { /* the plans of a call: their heads cover every head once */
@@ -242,6 +243,7 @@ struct attn_method {
     /* plan() cuts the call's plan into several, after all other hooks: refused beside a part that looks
      * at the one plan of a call (plan, observe, after) */
     bool splits;
+    bool whole; /* plan() makes plans of its own: refused beside a part that selects */
     bool steady; /* plan() does the same until t->anew: may stand beside a cached residual */
     int (*observe)(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                    struct err *e); /* after every call of the kernel, exact ones too */

@@ -308,6 +308,12 @@ static int check_members(const struct attn_stack *s, struct err *e)
                            "attention %s remembers blocks, and %s orders tokens anew with every "
                            "plan",
                            s->part[i].method->name, order->method->name);
+    for (int i = 0; select && i < s->n; i++)
+        if (s->part[i].method->whole)
+            return err_set(
+                e, ERR_USAGE,
+                "attention %s changes keys for all queries alike, and %s selects among them",
+                s->part[i].method->name, select->method->name);
     for (int i = 0; i < s->n; i++)
         for (int j = 0; s->part[i].method->splits && j < s->n; j++) {
             const struct attn_method *m = s->part[j].method;

@@ -235,7 +235,8 @@ static int check(struct attn *a, const struct attn_calls *c, struct err *e)
         return err_set(e, ERR_BUG, "%d plans for one call, at most %d", c->n, c->max);
     for (int i = 0; i < c->n; i++) {
         const struct attn_plan *p = &c->at[i].plan;
-        if (attn_plan_check(p, a->size.len_q, a->size.len_k, a->seen, e) < 0)
+        int keys = c->at[i].k.at ? c->at[i].k.len : a->size.len_k;
+        if (attn_plan_check(p, a->size.len_q, keys, a->seen, e) < 0)
             return err_wrap(e, "plan %d of %d", i + 1, c->n);
         for (int h = 0; h < p->n_heads; h++)
             times[attn_head(p, h)]++;
