@@ -236,6 +236,8 @@ struct attn_method {
     unsigned wants; /* of ATTN_NEED_LSE, MASS, ALIVE: for observe() */
     /* Checks options against each other and the shape, and may change the recipe by them. */
     int (*choose)(const struct attn_part *p, struct attn_recipe *r, struct err *e);
+    void (*close)(
+        const struct attn_part *p); /* frees what choose() keeps in its options, or NULL */
     attn_sizes_fn *sizes; /* beside what its members want */
     /* Changes what the axes made, at each call that is not exact: what else plan.h can say. */
     int (*plan)(const struct attn_part *p, const struct attn_turn *t, struct attn_calls *c,

@@ -142,6 +142,7 @@ void attn_stack_free(struct attn_stack *s)
 {
     for (int i = 0; i < s->n; i++) {
         void *options = (void *)(uintptr_t)s->part[i].options;
+        if (options && s->part[i].method->close) s->part[i].method->close(&s->part[i]);
         if (options) option_free(s->part[i].method->options, options);
         free(options);
     }

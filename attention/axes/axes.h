@@ -49,6 +49,9 @@ size_t means_carve(struct means *to, const struct attn_part *p,
 int means_before(const struct attn_part *p, const struct attn_turn *t, struct attn_launch *l,
                  struct err *e);
 
+/* Blocks on each side of the row's own that keep_band keeps of `cols`. */
+int band_tiles(const struct attn_part *p, int cols);
+
 /* Whether step is one of the refreshes that `every` names in a run whose steps first .. last - 1
  * are not exact: "5", "early" (intervals of 2 2 3 3 4 4 ... from first on), "6/8/10" (steps). NULL:
  * each. schedule_check refuses what is none of these. */

@@ -3,12 +3,12 @@
 
 /* Blocks on each side that come nearest to a density without falling below it: a row of n blocks
  * keeps 2 * tiles + 1 of them, but at the ends. */
-static int tiles_of(const struct attn_part *p, const struct attn_plan *plan)
+int band_tiles(const struct attn_part *p, int cols)
 {
     if (p->knobs->density <= 0) return p->knobs->tiles;
-    double blocks = p->knobs->density * plan->k.n;
+    double blocks = p->knobs->density * cols;
     int tiles = 0;
-    while (2 * tiles + 1 < blocks && tiles < plan->k.n)
+    while (2 * tiles + 1 < blocks && tiles < cols)
         tiles++;
     return tiles;
 }
@@ -18,15 +18,14 @@ static int band_select(const struct attn_part *p, const struct attn_turn *t,
                        struct err *e)
 {
     (void)t, (void)score, (void)e;
-    attn_plane_band(kept, plan, tiles_of(p, plan));
+    attn_plane_band(kept, plan, band_tiles(p, plan->k.n));
     return 0;
 }
 
 static void band_density(const struct attn_part *p, double *lo, double *hi)
 {
     int block = p->knobs->block ? p->knobs->block : 128, n = (p->tokens + block - 1) / block;
-    struct attn_plan plan = {.k = {.n = n}};
-    int tiles = tiles_of(p, &plan), len = p->tokens;
+    int tiles = band_tiles(p, n), len = p->tokens;
     double kept = 0; /* pairs: the ends have fewer blocks, the last is shorter */
     for (int i = 0; i < n; i++) {
         int from = i - tiles > 0 ? i - tiles : 0, to = i + tiles < n - 1 ? i + tiles : n - 1;
