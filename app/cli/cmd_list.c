@@ -36,6 +36,7 @@ static void list_methods(bool talk)
             printf("  %-12s %-26s %s", "", row, o->help);
             if (o->type == OPTION_INT || o->type == OPTION_DOUBLE)
                 printf(" [%g to %g]", o->lo, o->hi);
+            if (o->type == OPTION_ENUM) printf(" [%s]", o->choices);
             putchar('\n');
         }
     }
