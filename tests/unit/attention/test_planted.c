@@ -235,6 +235,7 @@ int main(void)
 {
     threads_set(2);
     planted();
+    threads_set(1); /* many small calls */
     pairs();
     frozen();
     return TEST_RESULT();
