@@ -217,6 +217,11 @@ int option_print(const struct option *o, const void *s, char *buf, size_t n)
             snprintf(t, sizeof t, "%.*g", digits, v);
             if (strtod(t, NULL) == v) break;
         }
+        char *plus = strchr(t, '+'); /* 1e+01: 10; and where + has a meaning, as in stacks, 1e20 */
+        if (plus && fabs(v) < 1e15 && v == floor(v))
+            snprintf(t, sizeof t, "%.0f", v);
+        else if (plus)
+            memmove(plus, plus + 1, strlen(plus));
         return snprintf(buf, n, "%s", t);
     }
     case OPTION_ENUM: {

@@ -64,22 +64,19 @@ static size_t floats_of(const struct attn_shape *s)
     return (size_t)s->grid_t * (size_t)s->grid_h * (size_t)s->grid_w * N_HEADS * HEAD_DIM;
 }
 
-/* A whole run: every step, layer and branch, with numbers that drift from step to step as latents
- * do. Returns all outputs; *density the mean. */
-static float *whole_run(const struct attn_params *p, const struct attn_shape *shape,
-                        double *density)
+/* A prompt: every step, layer and branch, with numbers that drift from step to step as latents do.
+ * out: all outputs. */
+static void prompt(struct session *s, const struct attn_params *p, const struct attn_shape *shape,
+                   uint64_t seed, float *out)
 {
-    struct session s;
     struct err e = {0};
     size_t n = floats_of(shape), calls = 0;
-    float *qkv = malloc(3 * n * sizeof *qkv),
-          *out = malloc(STEPS * LAYERS * BRANCHES * n * sizeof *out);
-    CHECK_OK(session_open(&s, p, shape, &e));
-    for (int step = 0; s.a && step < STEPS; step++) {
+    float *qkv = malloc(3 * n * sizeof *qkv);
+    for (int step = 0; s->a && step < STEPS; step++) {
         for (int layer = 0; layer < LAYERS; layer++) {
             for (int branch = 0; branch < BRANCHES; branch++) {
-                struct test_rng base = {(uint64_t)(layer * BRANCHES + branch + 1)},
-                                drift = {(uint64_t)step + 99};
+                struct test_rng base = {(uint64_t)(layer * BRANCHES + branch + 1) + seed},
+                                drift = {(uint64_t)step + 99 + seed};
                 for (size_t i = 0; i < 3 * n; i++)
                     qkv[i] = (float)(4 * rng_unit(&base) + .4 * rng_unit(&drift) - 2.2);
                 float *o = out + calls++ * n;
@@ -91,10 +88,10 @@ static float *whole_run(const struct attn_params *p, const struct attn_shape *sh
                                       .o = o,
                                       .at = {.step = step, .layer = layer, .branch = branch}};
                 enum attn_ask answer;
-                CHECK_OK(attn_ask(s.a, &c.at, o, &answer, &e));
+                CHECK_OK(attn_ask(s->a, &c.at, o, &answer, &e));
                 if (answer != ATTN_ASK_COMPUTE) continue;
-                CHECK_OK(attn_run(s.a, &c, &e));
-                CHECK_OK(attn_keep(s.a, &c.at, o, &e)); /* an output layer that changes nothing */
+                CHECK_OK(attn_run(s->a, &c, &e));
+                CHECK_OK(attn_keep(s->a, &c.at, o, &e)); /* an output layer that changes nothing */
             }
         }
     }
@@ -102,13 +99,44 @@ static float *whole_run(const struct attn_params *p, const struct attn_shape *sh
     for (size_t i = 0; i < calls * n; i++)
         bad += !isfinite(out[i]); /* an empty row would be 0, a lost one NaN */
     CHECK_MSG(bad == 0, "%s: %zu outputs are not finite", p->method, bad);
+    free(qkv);
+}
+
+/* A run of one prompt, maybe behind another. Returns all outputs of the last; *density the mean. */
+static float *whole_run(const struct attn_params *p, const struct attn_shape *shape, bool behind,
+                        double *density)
+{
+    struct session s;
+    struct err e = {0};
+    size_t calls = STEPS * LAYERS * BRANCHES;
+    float *out = malloc(calls * floats_of(shape) * sizeof *out);
+    CHECK_OK(session_open(&s, p, shape, &e));
+    if (behind) prompt(&s, p, shape, 1000, out);
+    prompt(&s, p, shape, 0, out);
     struct attn_stats st;
     attn_stats(s.a, &st);
-    CHECK(st.calls == (long)calls && st.density >= 0 && st.density <= 1 && st.kernel);
+    CHECK(st.calls == (long)calls * (behind ? 2 : 1) && st.density >= 0 && st.density <= 1 &&
+          st.kernel);
     *density = st.density;
     session_close(&s);
-    free(qkv);
     return out;
+}
+
+/* One thread gives the bytes of two, and a prompt behind another those of a prompt alone. */
+static void check_alone(struct attn_params p, const struct attn_shape *shape, const float *wanted)
+{
+    double density;
+    size_t bytes = STEPS * LAYERS * BRANCHES * floats_of(shape) * sizeof(float);
+    float *behind = whole_run(&p, shape, true, &density);
+    CHECK_MSG(memcmp(behind, wanted, bytes) == 0, "%s: the second prompt knows the first",
+              p.method);
+    threads_set(1);
+    p.threads = 1;
+    float *one = whole_run(&p, shape, false, &density);
+    CHECK_MSG(memcmp(one, wanted, bytes) == 0, "%s: one thread gives other bytes", p.method);
+    threads_set(2);
+    free(behind);
+    free(one);
 }
 
 static const struct attn_shape shapes[4] = {
@@ -154,20 +182,28 @@ static unsigned check_setting(const struct attn_method *m, const char *stack, si
                               size_t end)
 {
     unsigned whole = 0;
+    char text[1024], again_text[1024];
+    struct err e = {0};
     struct attn_params plain = params_of(NULL), p = params_of(stack);
+    CHECK_OK(attn_stack_check(stack, text, sizeof text, &e)); /* what a clip keeps means the same */
+    if (attn_stack_check(text, again_text, sizeof again_text, &e) < 0)
+        CHECK_MSG(0, "%s becomes %s: %s", stack, text, e.msg);
+    else
+        CHECK_MSG(strcmp(text, again_text) == 0, "%s becomes %s", text, again_text);
     for (size_t s = first; s < end; s++) {
         size_t bytes = STEPS * LAYERS * BRANCHES * floats_of(&shapes[s]) * sizeof(float);
         double density, one;
-        struct err e = {0};
         struct attn_forecast f;
-        float *got = whole_run(&p, &shapes[s], &density), *again = whole_run(&p, &shapes[s], &one);
+        float *got = whole_run(&p, &shapes[s], false, &density),
+              *again = whole_run(&p, &shapes[s], false, &one);
         CHECK_MSG(memcmp(got, again, bytes) == 0 && density == one, "%s: two runs differ", stack);
+        if (s == 1 || strcmp(stack, m->name) == 0) check_alone(p, &shapes[s], got);
         CHECK_OK(attn_forecast(&f, &p, &shapes[s], &e));
         CHECK_MSG(f.density[0] <= density + 0.02 && density <= f.density[1] + 0.02,
                   "%s: density %.3f, predicted %.3f to %.3f", stack, density, f.density[0],
                   f.density[1]);
         if (m->exact || density == 1) {
-            float *dense = whole_run(&plain, &shapes[s], &one);
+            float *dense = whole_run(&plain, &shapes[s], false, &one);
             check_close(stack, got, dense, bytes / sizeof(float), 1e-6);
             free(dense);
             if (density == 1) whole |= 1u << s;
