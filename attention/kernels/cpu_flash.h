@@ -37,7 +37,7 @@
 #endif
 #define FLASH_CAN                                                                                  \
     (((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC | ATTN_NEED_SKIP |   \
-                                            ATTN_NEED_SOL | ATTN_NEED_WALK | ATTN_NEED_BF16))
+                                            ATTN_NEED_SOL | ATTN_NEED_BF16))
 
 struct flash_panel { /* NR keys of a chunk, of which [lo, hi) are kept */
     const packed *k;

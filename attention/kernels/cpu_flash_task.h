@@ -118,14 +118,15 @@ static void flash_add(struct flash_now *t, int k0, int k1)
     }
 }
 
-/* The row's tiles, each by itself where is recorded which matter. */
+/* The row's tiles, each by itself where is recorded which matter; the walk matters to that alone. */
 static void flash_tiles(struct flash_now *t)
 {
     const struct attn_plan *p = t->f->p;
     if (t->record) {
         uint32_t *alive = t->f->j->alive + ((size_t)t->head * (size_t)p->q.n + (size_t)t->row) *
                                                (size_t)attn_words(p->k.n);
-        for (int i = 0; i < p->k.n; i++) {
+        for (int visit = 0; visit < p->k.n; visit++) {
+            int i = p->walk == ATTN_WALK_DOWN ? p->k.n - 1 - visit : visit;
             if (attn_plan_fate(p, t->plan, t->row, i) != ATTN_COMPUTED) continue;
             t->alive = false;
             flash_add(t, attn_block_at(&p->k, t->plan, i), attn_block_at(&p->k, t->plan, i + 1));

@@ -71,7 +71,8 @@ static void hand_query(struct answer *a, const struct problem *x, int index, int
     size_t head_row = (size_t)head * (size_t)p->q.n + (size_t)row, cols = (size_t)p->k.n;
     double score[MAX], all[MAX], part[256], before = -HUGE_VAL;
     const float *value[MAX], *values[MAX];
-    for (int t = 0; t < p->k.n; t++) {
+    for (int visit = 0; visit < p->k.n; visit++) {
+        int t = p->walk == ATTN_WALK_DOWN ? p->k.n - 1 - visit : visit;
         enum attn_fate fate = attn_plan_fate(p, plan, row, t);
         int k0 = attn_block_at(&p->k, plan, t), k1 = attn_block_at(&p->k, plan, t + 1);
         double most = -HUGE_VAL;

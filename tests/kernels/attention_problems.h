@@ -243,6 +243,7 @@ static struct problem problem_random(struct test_rng *r, enum precision precisio
     x.lse = rng_int(r, 0, 1);
     x.mass = x.lse && rng_int(r, 0, 1);
     x.alive = rng_int(r, 0, 2) == 0;
+    if (x.alive && rng_int(r, 0, 1)) x.plan.walk = ATTN_WALK_DOWN;
     s->rows = x.plan.q.n;
     s->cols = x.plan.k.n;
     enum bias bias = (enum bias)(rng_int(r, 0, 2) ? BIAS_NONE : rng_int(r, 1, BIAS_COUNT - 1));
