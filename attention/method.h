@@ -234,6 +234,8 @@ struct attn_method {
     const char *const *tensors; /* names below "blocks.N.attn1.", NULL ends; may be NULL */
     unsigned needs; /* enum attn_need: fields that plan() may set; a kernel is picked by them */
     unsigned wants; /* of ATTN_NEED_LSE, MASS, ALIVE: for observe() */
+    /* Fills options that follow from others, at the end of parsing: what canonical text keeps. */
+    int (*complete)(const struct attn_part *p, struct err *e);
     /* Checks options against each other and the shape, and may change the recipe by them. */
     int (*choose)(const struct attn_part *p, struct attn_recipe *r, struct err *e);
     void (*close)(

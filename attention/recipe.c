@@ -115,6 +115,8 @@ static int parse_part(struct attn_stack *s, char *text, struct err *e)
                          e) < 0)
             return err_wrap(e, "attention %s", m->name);
     }
+    if (m->complete && m->complete(&s->part[s->n - 1], e) < 0)
+        return err_wrap(e, "attention %s", m->name);
     return 0;
 }
 

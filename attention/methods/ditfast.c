@@ -18,6 +18,7 @@
 
 #include "model/base/json.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,6 +109,35 @@ static int same_text(const struct json *root, const char *path, const char *key,
                    path, key, seen, wanted);
 }
 
+/* What a clip says of a plan is its name and this: FNV-1a of its bytes. */
+static int ditfast_complete(const struct attn_part *p, struct err *e)
+{
+    struct ditfast *o = (struct ditfast *)(uintptr_t)p->options;
+    uint64_t hash = 0xcbf29ce484222325u;
+    char text[20];
+    if (o->search && o->file)
+        return err_set(e, ERR_USAGE,
+                       "file names a plan and search makes one; leave one of them out");
+    if (!o->file && !o->hash) return 0;
+    if (!o->file) return err_set(e, ERR_USAGE, "hash is that of a plan file, and there is no file");
+    FILE *f = fopen(o->file, "rb");
+    if (!f) return err_set(e, ERR_INPUT, "%s cannot be read: %s", o->file, strerror(errno));
+    for (int c; (c = getc(f)) != EOF;)
+        hash = (hash ^ (uint64_t)c) * 0x100000001b3u;
+    bool bad = ferror(f);
+    fclose(f);
+    if (bad) return err_set(e, ERR_INPUT, "%s cannot be read", o->file);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    if (o->hash && strcmp(o->hash, text) != 0)
+        return err_set(
+            e, ERR_INPUT,
+            "%s has changed: its hash is %s, wanted %.40s; leave hash out to take it as it "
+            "is",
+            o->file, text, o->hash);
+    if (!o->hash && !(o->hash = strdup(text))) return err_set(e, ERR_RESOURCE, "no memory");
+    return 0;
+}
+
 static int read_rows(struct ditfast *o, const struct attn_part *p, const struct json *root,
                      struct err *e)
 {
@@ -156,9 +186,6 @@ static int ditfast_choose(const struct attn_part *p, struct attn_recipe *r, stru
     struct ditfast *o = (struct ditfast *)(uintptr_t)p->options; /* the table is made here */
     size_t n = (size_t)p->shape->n_layers * (size_t)p->shape->n_steps;
     if (axis_choose(p, r, e) < 0) return -1;
-    if (o->search && o->file)
-        return err_set(e, ERR_USAGE,
-                       "file names a plan and search makes one; leave one of them out");
     if (o->search && access(o->search, F_OK) == 0)
         return err_set(e, ERR_USAGE, "search would write over %.200s; name another file",
                        o->search);
@@ -203,6 +230,8 @@ const struct attn_method attn_ditfast = {
         OPT_STRING(struct ditfast, steps, "steps", "FWAW",
                    "letters of F W A C c, repeated over the steps; layers apart by /"),
         OPT_STRING(struct ditfast, file, "file", NULL, "a plan instead, for this model and size"),
+        OPT_STRING(struct ditfast, hash, "hash", NULL,
+                   "of that file, as clips keep it; another file is refused"),
         OPT_STRING(struct ditfast, search, "search", NULL,
                    "compute everything and write the plan that keeps `error` into this file"),
         OPT_DOUBLE(struct ditfast, error, "error", 0.1, 0, 10,
@@ -210,6 +239,7 @@ const struct attn_method attn_ditfast = {
         KNOB_DENSITY(0.125, "share of keys in the window"), KNOB_TILE("4x4x4"), KNOB_FIRST(0.2),
         KNOB_LAST(0.1), KNOB_BLOCK(64)),
     .options_size = sizeof(struct ditfast),
+    .complete = ditfast_complete,
     .choose = ditfast_choose,
     .close = ditfast_close,
     .sizes = ditfast_search_sizes,

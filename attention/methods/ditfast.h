@@ -8,7 +8,7 @@
 
 struct ditfast {
     struct attn_knobs knobs;
-    char *steps, *file, *search;
+    char *steps, *file, *hash, *search;
     double error;
     char *table; /* [n_layers, n_steps] letters, made by choose(), freed by close() */
 };

@@ -282,7 +282,18 @@ static void from_file(double error, char rows[LAYERS][STEPS + 1])
         CHECK(planned_open(&p, stack, &deep, &e) < 0 && strstr(e.msg, "another run"));
         planned_close(&p);
     }
-    char text[4096];
+    char text[4096], canonical[300];
+    CHECK_OK(attn_stack_check(stack, canonical, sizeof canonical, &e));
+    snprintf(stack, sizeof stack, "ditfast:file=%s", path);
+    CHECK_OK(attn_stack_check(stack, canonical, sizeof canonical, &e));
+    CHECK(strstr(canonical, ",hash=") !=
+          NULL); /* what a clip keeps; a plan that changed is refused */
+    CHECK_OK(attn_stack_check(canonical, NULL, 0, &e));
+    *strstr(canonical, ",hash=") = 0;
+    strcat(canonical, ",hash=0123456789abcdef");
+    CHECK(attn_stack_check(canonical, NULL, 0, &e) < 0 && e.code == ERR_INPUT &&
+          strstr(e.msg, "has changed"));
+    CHECK(attn_stack_check("ditfast:hash=0123456789abcdef", NULL, 0, &e) < 0);
     snprintf(text, sizeof text, "%s", slurp(path));
     snprintf(bad, sizeof bad, "%s/bad.json", dir);
     snprintf(stack, sizeof stack, "ditfast:file=%s,first=3,last=2,block=16,density=.3", bad);
