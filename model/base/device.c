@@ -119,6 +119,7 @@ int device_open(struct device **d, const char *name, struct err *e)
 void device_close(struct device *d)
 {
     if (!d) return;
+    if (d->kept) d->let_go(d, d->kept);
     for (struct device_block *b; (b = d->blocks) != NULL; free(b)) {
         d->blocks = b->next;
         d->table->release(d, b->at);

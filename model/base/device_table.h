@@ -50,6 +50,10 @@ struct device {
     /* What rooms above do on it, by their own tables. NULL: they know by kind. */
     const struct ops *ops; /* model/ops/ops.h */
     const struct attn_device *attn; /* attention */
+    /* What a table of operations keeps with the device (handles of libraries, their room), and how it
+     * goes, before anything else does. */
+    void *kept;
+    void (*let_go)(struct device *d, void *kept);
     struct device_block *blocks;
     size_t held, peak, limit;
     long counts[DEVICE_OPS];

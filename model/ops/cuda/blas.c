@@ -184,7 +184,11 @@ static int describe(struct cuda_matmul *m, struct err *e)
         int8_t fast = p->fast;
         int32_t mode = p->scales == CUDA_ROW_SCALES ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
                                                     : CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
-        if (SET(FAST_ACCUM, fast) < 0 || SET(A_SCALE_MODE, mode) < 0 || SET(B_SCALE_MODE, mode) < 0)
+        /* vectors of scales are not believed in without an address; each run sets its own */
+        const void *some = (const void *)(uintptr_t)256;
+        if (SET(FAST_ACCUM, fast) < 0 || SET(A_SCALE_MODE, mode) < 0 ||
+            SET(B_SCALE_MODE, mode) < 0 || SET(A_SCALE_POINTER, some) < 0 ||
+            SET(B_SCALE_POINTER, some) < 0)
             return -1;
     }
     return 0;

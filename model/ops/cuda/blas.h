@@ -40,7 +40,7 @@ struct cuda_product {
     int64_t x_row, y_row; /* elements from row to row; 0: without gaps */
     enum activation act; /* of BF16 results before the one rounding */
     bool bias; /* there is one, of y_type */
-    bool add; /* y += the product and bias; without act */
+    bool add; /* y += the product and bias, which is rounded to y_type first; without act */
     bool tf32; /* of F32: allowed */
     enum cuda_scales scales; /* of F8_E4M3 */
     bool fast; /* of F8_E4M3: partial sums stay in the matrix unit's own fewer bits */

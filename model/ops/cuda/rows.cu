@@ -40,13 +40,15 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) norm(const __gri
         }
     }
     if (p.add) {
-        const T *add = static_cast<const T *>(p.add) + row * p.add_row;
+        const bool wide = p.add_type == DTYPE_F32; // the same for the whole launch
+        const float *add4 = static_cast<const float *>(p.add) + row * p.add_row;
+        const bf16 *add2 = static_cast<const bf16 *>(p.add) + row * p.add_row;
 #pragma unroll
         for (int i = 0; i < VECS; i++) {
             const int c = 8 * (t + i * THREADS);
             if (c >= p.features) continue;
-            Eight a = load8(add + c);
-            narrow8<T>(a, p.round);
+            Eight a = wide ? load8(add4 + c) : load8(add2 + c);
+            narrow8<T>(a, p.round && wide);
             if (p.gate) {
                 const Eight g = load8(p.gate + mod + c);
 #pragma unroll
@@ -105,6 +107,13 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) norm(const __gri
     }
 }
 
+__device__ __forceinline__ void turn(float &a, float &b, float co, float si)
+{
+    const float x = a;
+    a = x * co - b * si;
+    b = x * si + b * co;
+}
+
 // Parts of one group of rows are neighbours in the grid, so that they find cos and sin in the cache.
 template <class T, int WARPS, int VECS>
 __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) rope(const __grid_constant__ Rope p)
@@ -153,14 +162,21 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) rope(const __gri
     for (int i = 0; i < VECS; i++) {
         const int c = 8 * (t + i * THREADS);
         if (c >= p.features) continue;
-        if (p.part[part].turn) {
+        if (p.part[part].turn && p.head_dim % 8 == 0) { // eight numbers are four pairs of one head
+            const int pair = c % p.head_dim / 2;
+            const float4 co = __ldg(reinterpret_cast<const float4 *>(p.cos_t + at + pair));
+            const float4 si = __ldg(reinterpret_cast<const float4 *>(p.sin_t + at + pair));
+            turn(v[i].v[0], v[i].v[1], co.x, si.x);
+            turn(v[i].v[2], v[i].v[3], co.y, si.y);
+            turn(v[i].v[4], v[i].v[5], co.z, si.z);
+            turn(v[i].v[6], v[i].v[7], co.w, si.w);
+            narrow8<T>(v[i], p.round);
+        } else if (p.part[part].turn) {
 #pragma unroll
             for (int k = 0; k < 8; k += 2) { // a pair is of one head, eight numbers need not be
                 const int pair = (c + k) % p.head_dim / 2;
-                const float co = __ldg(p.cos_t + at + pair), si = __ldg(p.sin_t + at + pair);
-                const float a = v[i].v[k], b = v[i].v[k + 1];
-                v[i].v[k] = a * co - b * si;
-                v[i].v[k + 1] = a * si + b * co;
+                turn(v[i].v[k], v[i].v[k + 1], __ldg(p.cos_t + at + pair),
+                     __ldg(p.sin_t + at + pair));
             }
             narrow8<T>(v[i], p.round);
         }

@@ -28,7 +28,7 @@ extern "C" {
  * there is y. One pass over memory: between two products of a block everything is this. */
 struct cuda_norm {
     int rows, features; /* features: a multiple of 8, at most 8192 */
-    enum dtype type, y_type; /* of x and add; of y: BF16 or F32 */
+    enum dtype type, y_type, add_type; /* of x, y and add: BF16 or F32 each */
     bool round; /* results are bf16 values, in F32 too; add is narrowed before it is added */
     void *x; /* [rows, features]; changed when there is add */
     const void *add; /* [rows, features], or NULL */

@@ -36,6 +36,9 @@ int cuda_norm_takes(const struct cuda_norm *p, struct err *e)
     if (rows_take(what, p->rows, p->features, p->type, e) < 0) return -1;
     if (p->y && p->y_type != DTYPE_BF16 && p->y_type != DTYPE_F32)
         return err_set(e, ERR_USAGE, "norm into %s, wanted BF16 or F32", dtype_name(p->y_type));
+    if (p->add && p->add_type != DTYPE_BF16 && p->add_type != DTYPE_F32)
+        return err_set(e, ERR_USAGE, "norm after a sum with %s, wanted BF16 or F32",
+                       dtype_name(p->add_type));
     if (p->x_row % 8 || p->add_row % 8 || p->y_row % 8)
         return err_set(e, ERR_BUG, "norm: rows %lld, %lld, %lld apart, wanted multiples of 8",
                        (long long)p->x_row, (long long)p->add_row, (long long)p->y_row);
@@ -71,6 +74,9 @@ int cuda_rope_takes(const struct cuda_rope *p, struct err *e)
     if (p->tokens < 1 || p->turns < 1)
         return err_set(e, ERR_BUG, "%s: %d tokens, %d turns, wanted at least 1", what, p->tokens,
                        p->turns);
+    if (p->head_dim % 8 == 0 &&
+        (aligned(what, "cos_t", p->cos_t, e) < 0 || aligned(what, "sin_t", p->sin_t, e) < 0))
+        return -1;
     for (int i = 0; i < p->n_parts; i++) {
         if (!p->part[i].x || !p->part[i].y || (p->part[i].turn && (!p->cos_t || !p->sin_t)))
             return err_set(e, ERR_BUG, "%s: part %d lacks x, y or its angles", what, i);

@@ -116,6 +116,13 @@ static void failed(const char *fmt, ...)
     fputc('\n', stderr);
 }
 
+void verdict_note(double share, double error)
+{
+    struct verdict *v = &verdicts[n_verdicts - 1];
+    if (share > v->worst) v->worst = share;
+    if (error > v->largest) v->largest = error;
+}
+
 void verdict_that(bool ok, const char *what)
 {
     if (!ok) failed("%s", what);
@@ -206,9 +213,12 @@ int main(int argc, char **argv)
     check_numbers(&r, small);
     check_linear(&r, small);
     check_attention(&r, small);
+    check_table(&r, small);
     verdict_table();
     int n = verdict_failures();
-    printf("operations: %d checks of %d kinds, %d failed\n", n_verdicts ? verdicts[0].cases : 0,
-           n_verdicts, n);
+    int cases = 0;
+    for (int i = 0; i < n_verdicts; i++)
+        cases += verdicts[i].cases;
+    printf("operations: %d cases of %d kinds, %d checks failed\n", cases, n_verdicts, n);
     return n != 0;
 }

@@ -48,7 +48,9 @@ void verdict_case(const char *fmt, ...) PRINTF_LIKE(1, 2); /* the shape, for mes
 void verdict_check(struct numbers *y, int (*run)(void *ctx, struct err *e), void *ctx,
                    const double *want, const double *bound);
 void verdict_that(bool ok, const char *what); /* anything else about the case */
-void verdict_table(void); /* prints all; */
+/* Another share of a bound, and error, for the table. */
+void verdict_note(double share, double error);
+void verdict_table(void); /* prints all */
 int verdict_failures(void);
 
 /* the parts, each a file; small: shapes that compute-sanitizer gets through in seconds */
@@ -56,6 +58,7 @@ void check_rows(struct test_rng *r, bool small);
 void check_numbers(struct test_rng *r, bool small);
 void check_linear(struct test_rng *r, bool small);
 void check_attention(struct test_rng *r, bool small);
+void check_table(struct test_rng *r, bool small);
 int time_ops(void);
 
 #endif

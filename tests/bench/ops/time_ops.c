@@ -97,6 +97,7 @@ static void time_rows(int rows, int cols, int dim, int each)
                           .features = cols,
                           .type = DTYPE_BF16,
                           .y_type = DTYPE_BF16,
+                          .add_type = DTYPE_BF16,
                           .x = x,
                           .y = y,
                           .x_row = cols,
@@ -261,6 +262,7 @@ static void time_block(struct cuda_blas *blas, void *room, const char *what, int
                                 .scale = v,
                                 .shift = v,
                                 .mods = 1};
+    b.norm.add_type = DTYPE_BF16;
     b.gate_norm = b.norm, b.gate_norm.add = b.o.y, b.gate_norm.gate = v, b.gate_norm.y = b.o.x;
     b.add_norm = b.gate_norm, b.add_norm.gate = NULL;
     char *q = b.qkv.y;

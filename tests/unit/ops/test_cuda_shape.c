@@ -30,6 +30,7 @@ static struct cuda_norm norm_ok(void)
                               .features = 16,
                               .type = DTYPE_BF16,
                               .y_type = DTYPE_F32,
+                              .add_type = DTYPE_BF16,
                               .x = room,
                               .y = room + 32,
                               .x_row = 16,
@@ -47,6 +48,8 @@ static void norms(void)
     p = norm_ok(), p.rows = 0, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "0 rows");
     p = norm_ok(), p.type = DTYPE_F16, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "F16");
     p = norm_ok(), p.y_type = DTYPE_I8, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "I8");
+    p = norm_ok(), p.add = room, p.add_type = DTYPE_F16;
+    refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "sum with F16");
     p = norm_ok(), p.y = NULL, refused(cuda_norm_takes(&p, &e), &e, ERR_BUG, "nothing to do");
     p = norm_ok(), p.add = room, p.y = room,
     refused(cuda_norm_takes(&p, &e), &e, ERR_BUG, "y is x");

@@ -1,0 +1,369 @@
+/* Linear layers of a GPU: weights that went up once, products by plans that layers of one shape share.
+ *
+ * A layer of few fp32 rows (the time embedding's) reads its weight once without cuBLASLt. The middle of
+ * a feed-forward pair lies in scratch, so many rows at a time as MIDDLE holds. */
+#include "model/ops/cuda/rows_cuda.h"
+#include "model/ops/cuda/table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGN(bytes) (((bytes) + 255) / 256 * 256)
+/* of a feed-forward's middle: large against a product's own tiles, small against a card */
+#define MIDDLE ((size_t)256 << 20)
+#define FEW 4 /* rows that the products of few rows take better than cuBLASLt */
+
+struct cuda_layer { /* what struct op_linear is here */
+    struct device *d;
+    struct linear_params p;
+    enum dtype type; /* of the weight */
+    void *weight; /* [out, in], then the bias in fp32, then in bf16 */
+    float *bias;
+    void *bias_bf16;
+    bool biased;
+};
+
+static struct cuda_layer *own(const struct op_linear *l)
+{
+    return (struct cuda_layer *)(uintptr_t)l;
+}
+
+static enum dtype type_of(const struct linear_params *p)
+{
+    return p->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16;
+}
+
+static size_t weight_bytes(const struct linear_params *p)
+{
+    return ALIGN((size_t)p->in * (size_t)p->out * dtype_size(type_of(p)));
+}
+
+size_t cuda_linear_bytes(const struct linear_params *p)
+{
+    return weight_bytes(p) + ALIGN((size_t)p->out * 4) + ALIGN((size_t)p->out * 2);
+}
+
+/* --- weights up --- */
+
+/* n numbers of the host at `to` of the device in type `to_type`, by the way of `between` (of the
+ * device, n numbers of any type) when they have to be converted. */
+static int up(struct device *d, void *to, enum dtype to_type, const struct tensor *from, size_t n,
+              void *between, struct err *e)
+{
+    if (from->dtype == to_type) return device_upload(d, to, from->data, n * dtype_size(to_type), e);
+    struct cuda_map m = {
+        .x = between, .y = to, .from = from->dtype, .to = to_type, .n = n, .times = 1};
+    if (device_upload(d, between, from->data, n * dtype_size(from->dtype), e) < 0) return -1;
+    return cuda_map(&m, device_stream(d), e);
+}
+
+static int check_tensor(const struct tensor *t, size_t n, const char *what, struct err *e)
+{
+    bool taken = t->dtype == DTYPE_F32 || t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16 ||
+                 t->dtype == DTYPE_F64;
+    if (!taken)
+        return err_set(e, ERR_INPUT, "%s of a linear layer is %s, wanted F32, BF16, F16 or F64",
+                       what, dtype_name(t->dtype));
+    if (tensor_len(t) != n)
+        return err_set(e, ERR_BUG, "%s of a linear layer has %zu numbers, wanted %zu", what,
+                       tensor_len(t), n);
+    return 0;
+}
+
+static int fill(struct cuda_layer *l, const struct tensor *weight, const struct tensor *bias,
+                struct err *e)
+{
+    size_t n = (size_t)l->p.in * (size_t)l->p.out, out = (size_t)l->p.out, room = 0;
+    void *between = NULL;
+    int rc = -1;
+    if (check_tensor(weight, n, "weight", e) < 0) return -1;
+    if (bias && check_tensor(bias, out, "bias", e) < 0) return -1;
+    if (weight->dtype != l->type) room = n * dtype_size(weight->dtype);
+    if (bias && out * 8 > room) room = out * 8;
+    if (room && device_alloc(l->d, &between, room, e) < 0) return -1;
+    if (up(l->d, l->weight, l->type, weight, n, between, e) < 0) goto done;
+    if (bias) {
+        struct cuda_map m = {.from = DTYPE_F32, .n = out, .times = 1, .x = l->bias};
+        if (up(l->d, l->bias, DTYPE_F32, bias, out, between, e) < 0) goto done;
+        m.y = l->bias_bf16, m.to = DTYPE_BF16;
+        if (l->type == DTYPE_BF16 && cuda_map(&m, device_stream(l->d), e) < 0) goto done;
+        m.y = l->bias, m.to = DTYPE_F32, m.round = true; /* the reference holds it in bf16 */
+        if (l->type == DTYPE_BF16 && cuda_map(&m, device_stream(l->d), e) < 0) goto done;
+    }
+    l->biased = bias != NULL;
+    rc = 0;
+done:
+    device_free(l->d, between);
+    return rc;
+}
+
+int cuda_linear_open(struct op_linear **out, struct device *d, const struct linear_params *p,
+                     const struct tensor *weight, const struct tensor *bias,
+                     struct linear_stage *stage, struct err *e)
+{
+    struct cuda_table *t;
+    (void)stage; /* the card converts */
+    *out = NULL;
+    if (p->precision == PRECISION_BF16_EMULATED)
+        return err_set(e, ERR_DEVICE, "a GPU does not emulate bf16; use --precision bf16 or fp32");
+    if (cuda_table_of(&t, d, e) < 0) return -1; /* a card without the library is known early */
+    struct cuda_layer *l = calloc(1, sizeof *l);
+    if (!l) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
+    *l = (struct cuda_layer){.d = d, .p = *p, .type = type_of(p)};
+    if (device_alloc(d, &l->weight, cuda_linear_bytes(p), e) < 0) goto fail;
+    l->bias = (float *)(void *)((char *)l->weight + weight_bytes(p));
+    l->bias_bf16 = (char *)l->bias + ALIGN((size_t)p->out * 4);
+    if (weight && fill(l, weight, bias, e) < 0) goto fail;
+    *out = (struct op_linear *)(void *)l;
+    return 0;
+fail:
+    cuda_linear_close((struct op_linear *)(void *)l);
+    return -1;
+}
+
+void cuda_linear_close(struct op_linear *l)
+{
+    if (!l) return;
+    device_free(own(l)->d, own(l)->weight);
+    free(own(l));
+}
+
+/* In the order of work: earlier products have read the old weight by then. */
+int cuda_linear_rebind(struct op_linear *l, const struct tensor *weight, const struct tensor *bias,
+                       struct err *e)
+{
+    return fill(own(l), weight, bias, e);
+}
+
+/* --- products --- */
+
+static bool few(const struct cuda_layer *l, int rows, enum dtype x, enum dtype y)
+{
+    return rows <= FEW && l->p.in % 8 == 0 && x == DTYPE_F32 && y == DTYPE_F32;
+}
+
+static struct cuda_product product(const struct cuda_layer *l, int rows, enum dtype y_type)
+{
+    return (struct cuda_product){.rows = rows,
+                                 .in = l->p.in,
+                                 .out = l->p.out,
+                                 .type = l->type,
+                                 .y_type = y_type,
+                                 .act = l->p.act,
+                                 .bias = l->biased};
+}
+
+/* Plans are of shapes; what rows are like is told by the call, and is as here unless a view has gaps. */
+int cuda_linear_prepare(struct op_linear *op, int rows, size_t *scratch, struct err *e)
+{
+    struct cuda_layer *l = own(op);
+    struct cuda_table *t;
+    struct cuda_matmul *m;
+    struct cuda_product p = product(l, rows, l->type);
+    *scratch = CUDA_BLAS_ROOM;
+    if (rows < 1) return err_set(e, ERR_BUG, "a linear layer prepared for %d rows", rows);
+    if (few(l, rows, l->type, l->type)) return 0;
+    if (cuda_table_of(&t, l->d, e) < 0) return -1;
+    return cuda_table_plan(&m, t, &p, e);
+}
+
+size_t cuda_linear_scratch(const struct linear_params *p, int rows)
+{
+    (void)p, (void)rows;
+    return CUDA_BLAS_ROOM;
+}
+
+static int check_call(const struct cuda_layer *l, const struct rows *y, const struct rows *x,
+                      void *scratch, struct err *e)
+{
+    bool types = (x->type == l->type || (l->type == DTYPE_BF16 && x->type == DTYPE_F32)) &&
+                 (y->type == DTYPE_F32 || (y->type == DTYPE_BF16 && l->type == DTYPE_BF16));
+    if (!x->at || !y->at || !scratch || y->n != x->n || x->cols != l->p.in || y->cols != l->p.out ||
+        x->n < 1 || x->n > INT32_MAX / 4 || !types || x->where != PLACE_DEVICE ||
+        y->where != PLACE_DEVICE)
+        return err_set(
+            e, ERR_BUG, "linear: [%lld, %lld] %s from [%lld, %lld] %s by a layer %d -> %d of %s",
+            (long long)y->n, (long long)y->cols, dtype_name(y->type), (long long)x->n,
+            (long long)x->cols, dtype_name(x->type), l->p.in, l->p.out, dtype_name(l->type));
+    return 0;
+}
+
+/* A bf16 layer's result in fp32, narrowed as the reference stores it. */
+static int narrow(const struct cuda_layer *l, const struct rows *y, struct err *e)
+{
+    struct cuda_map m = {.x = y->at,
+                         .y = y->at,
+                         .from = y->type,
+                         .to = y->type,
+                         .n = (size_t)(y->n * y->cols),
+                         .times = 1,
+                         .round = true};
+    if (l->type != DTYPE_BF16 || y->type != DTYPE_F32 || !l->p.round_out) return 0;
+    if (y->stride != y->cols)
+        return err_set(e, ERR_BUG, "linear: rows with gaps that are to be rounded");
+    return cuda_map(&m, device_stream(l->d), e);
+}
+
+static int run_few(const struct cuda_layer *l, const struct rows *y, const struct rows *x,
+                   struct err *e)
+{
+    bool round = l->type == DTYPE_BF16;
+    struct cuda_few p = {.rows = (int)x->n,
+                         .in = l->p.in,
+                         .out = l->p.out,
+                         .x = x->at,
+                         .y = y->at,
+                         .weight = l->weight,
+                         .bias = l->biased ? l->bias : NULL,
+                         .weight_type = l->type,
+                         .act = l->p.act,
+                         .round_in = round,
+                         .round_out = round && l->p.round_out};
+    return cuda_few(&p, device_stream(l->d), e);
+}
+
+static const void *bias_of(const struct cuda_layer *l, enum dtype y_type)
+{
+    return !l->biased ? NULL : y_type == DTYPE_BF16 ? l->bias_bf16 : (const void *)l->bias;
+}
+
+static int run(struct cuda_layer *l, const struct rows *y, const struct rows *x, void *room,
+               struct err *e)
+{
+    struct cuda_table *t;
+    struct cuda_matmul *m;
+    if (few(l, (int)x->n, x->type, y->type) && x->stride == x->cols && y->stride == y->cols)
+        return run_few(l, y, x, e);
+    if (x->type != l->type)
+        return err_set(e, ERR_BUG, "linear: %lld rows of %s for a layer of %s", (long long)x->n,
+                       dtype_name(x->type), dtype_name(l->type));
+    struct cuda_product p = product(l, (int)x->n, y->type);
+    p.x_row = x->stride == x->cols ? 0 : x->stride;
+    p.y_row = y->stride == y->cols ? 0 : y->stride;
+    if (cuda_table_of(&t, l->d, e) < 0 || cuda_table_plan(&m, t, &p, e) < 0) return -1;
+    if (cuda_matmul_run(m, y->at, x->at, l->weight, bias_of(l, y->type), NULL, NULL, room,
+                        device_stream(l->d), e) < 0)
+        return -1;
+    return narrow(l, y, e);
+}
+
+int cuda_linear(struct op_linear *op, const struct rows *y, const struct rows *x, void *scratch,
+                struct err *e)
+{
+    struct cuda_layer *l = own(op);
+    if (check_call(l, y, x, scratch, e) < 0) return -1;
+    device_did(l->d, OP_LINEAR);
+    return run(l, y, x, scratch, e);
+}
+
+/* Elements between two addresses, when they are that far apart in whole elements. */
+static bool apart(int64_t *n, const void *a, const void *b, size_t element)
+{
+    intptr_t bytes = (intptr_t)b - (intptr_t)a;
+    *n = bytes / (intptr_t)element;
+    return bytes > 0 && bytes % (intptr_t)element == 0 && bytes % 16 == 0;
+}
+
+/* One product of all, when weights, biases and results lie evenly: q, k and v of a small model do not
+ * fill a card one by one. */
+static bool evenly(struct cuda_product *p, struct op_linear *const *ops, const struct rows *y,
+                   int n)
+{
+    const struct cuda_layer *first = own(ops[0]);
+    size_t element = dtype_size(first->type), y_element = dtype_size(y[0].type);
+    if (n < 2 || first->p.act != ACT_NONE) return false;
+    *p = product(first, (int)y[0].n, y[0].type);
+    p->batch = n;
+    if (!apart(&p->w_batch, first->weight, own(ops[1])->weight, element) ||
+        !apart(&p->y_batch, y[0].at, y[1].at, y_element) || p->y_batch < y[0].n * y[0].stride)
+        return false;
+    p->bias_batch = p->w_batch * (int64_t)element / (int64_t)y_element;
+    for (int i = 0; i < n; i++) {
+        const struct cuda_layer *l = own(ops[i]);
+        int64_t w, v;
+        if (l->type != first->type || l->p.act != ACT_NONE || l->biased != first->biased ||
+            l->p.in != first->p.in || l->p.out != first->p.out || y[i].type != y[0].type ||
+            y[i].stride != y[0].stride || y[i].stride != y[i].cols)
+            return false;
+        if (i && (!apart(&w, own(ops[i - 1])->weight, l->weight, element) || w != p->w_batch ||
+                  !apart(&v, y[i - 1].at, y[i].at, y_element) || v != p->y_batch))
+            return false;
+    }
+    return y[0].type == first->type;
+}
+
+int cuda_linear_several(struct op_linear *const *ops, const struct rows *y, int n,
+                        const struct rows *x, void *scratch, struct err *e)
+{
+    struct cuda_table *t;
+    struct cuda_matmul *m;
+    struct cuda_product p;
+    for (int i = 0; i < n; i++) {
+        if (check_call(own(ops[i]), &y[i], x, scratch, e) < 0) return -1;
+        device_did(own(ops[i])->d, OP_LINEAR);
+    }
+    if (n > 0 && x->type == own(ops[0])->type && evenly(&p, ops, y, n)) {
+        const struct cuda_layer *l = own(ops[0]);
+        p.x_row = x->stride == x->cols ? 0 : x->stride;
+        if (cuda_table_of(&t, l->d, e) < 0 || cuda_table_plan(&m, t, &p, e) < 0) return -1;
+        return cuda_matmul_run(m, y[0].at, x->at, l->weight, bias_of(l, y[0].type), NULL, NULL,
+                               scratch, device_stream(l->d), e);
+    }
+    for (int i = 0; i < n; i++)
+        if (run(own(ops[i]), &y[i], x, scratch, e) < 0) return -1;
+    return 0;
+}
+
+/* --- feed-forward --- */
+
+/* Rows at a time: equal shares, in whole tiles. */
+static int rows_at_once(const struct linear_params *up_params, int rows)
+{
+    size_t row = (size_t)up_params->out * dtype_size(type_of(up_params));
+    size_t most = MIDDLE / row > 128 ? MIDDLE / row : 128;
+    size_t parts = ((size_t)rows + most - 1) / most;
+    size_t each = (((size_t)rows + parts - 1) / parts + 127) / 128 * 128;
+    return each < (size_t)rows ? (int)each : rows;
+}
+
+size_t cuda_ffn_scratch(const struct linear_params *up_params, const struct linear_params *down,
+                        int rows)
+{
+    (void)down;
+    return CUDA_BLAS_ROOM + ALIGN((size_t)rows_at_once(up_params, rows) * (size_t)up_params->out *
+                                  dtype_size(type_of(up_params)));
+}
+
+int cuda_ffn_prepare(struct op_linear *up_op, struct op_linear *down, int rows, size_t *scratch,
+                     struct err *e)
+{
+    size_t ignored;
+    int each = rows_at_once(&own(up_op)->p, rows), last = rows % each ? rows % each : each;
+    *scratch = cuda_ffn_scratch(&own(up_op)->p, &own(down)->p, rows);
+    for (int i = 0; i < 2; i++)
+        if (cuda_linear_prepare(up_op, i ? last : each, &ignored, e) < 0 ||
+            cuda_linear_prepare(down, i ? last : each, &ignored, e) < 0)
+            return -1;
+    return 0;
+}
+
+int cuda_ffn(struct op_linear *up_op, struct op_linear *down, const struct rows *y,
+             const struct rows *x, void *scratch, struct err *e)
+{
+    struct cuda_layer *a = own(up_op), *b = own(down);
+    if (!scratch || x->n < 1 || x->n > INT32_MAX / 4 || a->p.out != b->p.in || a->type != b->type)
+        return err_set(e, ERR_BUG, "ffn: %lld rows by layers %d -> %d -> %d", (long long)x->n,
+                       a->p.in, a->p.out, b->p.out);
+    int each = rows_at_once(&a->p, (int)x->n);
+    struct rows middle = rows_of(a->d, (char *)scratch + CUDA_BLAS_ROOM, a->type, each, a->p.out);
+    device_did(a->d, OP_FFN);
+    for (int64_t at = 0; at < x->n; at += each) {
+        int64_t n = x->n - at < each ? x->n - at : each;
+        struct rows from = rows_part(x, at, n), to = rows_part(y, at, n),
+                    mid = rows_part(&middle, 0, n);
+        if (check_call(a, &mid, &from, scratch, e) < 0 || check_call(b, &to, &mid, scratch, e) < 0)
+            return -1;
+        if (run(a, &mid, &from, scratch, e) < 0 || run(b, &to, &mid, scratch, e) < 0) return -1;
+    }
+    return 0;
+}
