@@ -306,8 +306,14 @@ int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_a
     notice(a, &c);
     if (!ask || attn_is_exact(&a->stack.part[0], &c)) return 0;
     enum attn_ask said = ask->ask(attn_stack_by(&a->stack, ATTN_AXIS_ASK), &c);
+    struct pair *pair = &a->pair[pair_of(a, &c)];
+    struct attn_ctx missed = c; /* a step that was left out should have been computed: do it now */
+    for (missed.step = pair->last + 1; said == ATTN_ASK_COPY_STEP && missed.step < c.step;
+         missed.step++)
+        said = ask->ask(attn_stack_by(&a->stack, ATTN_AXIS_ASK), &missed);
     const uint16_t *from = source(a, &c, said);
     if (!from) return 0;
+    pair->last = c.step;
     cache_widen(out, from, out_len(a));
     if (a->branch_output && c.branch == 0) { /* the other branch may copy this copy */
         memcpy(a->branch_output, from, out_len(a) * sizeof *from);
@@ -366,6 +372,7 @@ static int run_call(struct attn *a, struct attn_turn *t, struct err *e)
     for (int i = 0; i < calls.n; i++)
         if (launch_run(a, t, &calls, i, e) < 0) return -1;
     if (observe(a, t, &calls, e) < 0) return -1;
+    a->pair[pair_of(a, &t->at)].last = t->at.step;
     meter_call(a, t, &calls, planned - begin, meter_clock() - planned);
     return 0;
 }

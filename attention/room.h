@@ -10,6 +10,7 @@
 struct pair {
     bool planned; /* its plan stands, and its residual if the stack has one */
     bool kept; /* its output of an earlier step is there */
+    int last; /* step of its last call, computed or copied: others may have left out steps since */
 };
 
 struct memory { /* of one part */

@@ -247,6 +247,19 @@ static int check(struct attn *a, const struct attn_calls *c, struct err *e)
     return 0;
 }
 
+/* A refresh that fell into a step which was left out (a step cache's) is made up for at the next one:
+ * attention-kernels.md 5.6. */
+static bool anew(const struct attn *a, const struct attn_turn *t, int last)
+{
+    const struct axis_reuse *reuse = a->stack.recipe.reuse;
+    struct attn_turn missed = *t;
+    if (reuse->anew(by(a, ATTN_AXIS_REUSE), t)) return true;
+    for (missed.at.step = last + 1; reuse->scheduled && missed.at.step < t->at.step;
+         missed.at.step++)
+        if (reuse->anew(by(a, ATTN_AXIS_REUSE), &missed)) return true;
+    return false;
+}
+
 int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e)
 {
     const struct attn_recipe *r = &a->stack.recipe;
@@ -257,7 +270,7 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
     t->exact = !a->sparse || attn_is_exact(&a->stack.part[0], &t->at) ||
                (residual && at >= a->residual_slots);
     if (t->exact) return turn_dense(a, c, e);
-    t->anew = !pair->planned || !r->reuse || r->reuse->anew(by(a, ATTN_AXIS_REUSE), t);
+    t->anew = !pair->planned || !r->reuse || anew(a, t, pair->last);
     c->n = 1;
     if (make_plan(a, t, &c->at[0], e) < 0) return -1;
     if (t->anew && r->reuse && r->reuse->made) r->reuse->made(by(a, ATTN_AXIS_REUSE), t);

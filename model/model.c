@@ -160,6 +160,23 @@ void model_attn_stats(const struct model *m, struct attn_stats *stats)
     if (m->dit) dit_attn_stats(m->dit, stats);
 }
 
+void model_cache_stats(const struct model *m, struct dit_cache_stats *stats)
+{
+    *stats = (struct dit_cache_stats){0};
+    if (m->dit) dit_cache_stats(m->dit, stats);
+}
+
+void model_cache_kept(struct model *m, struct dit_cache_kept *kept)
+{
+    *kept = (struct dit_cache_kept){0};
+    if (m->dit) dit_cache_kept(m->dit, kept);
+}
+
+void model_cache_resume(struct model *m, int step)
+{
+    if (m->dit) dit_cache_resume(m->dit, step);
+}
+
 void model_denoise_end(struct model *m, struct attn_stats *stats)
 {
     if (stats) *stats = (struct attn_stats){.density = 1};

@@ -49,6 +49,7 @@ struct model_params {
     enum precision precision;
     int threads;
     struct attn_params attn;
+    struct dit_cache_params cache; /* borrowed */
     bool collapse_pads; /* exact shortcut of the identical pad rows; false: the long form */
     bool fix_text; /* ftfy's cleaning of prompts */
     bool
@@ -73,6 +74,9 @@ struct dit_run_params model_run_params(const struct model_info *m, const struct 
  * and a kernel that does not exist or cannot run here. */
 int model_check_attention(struct attn_forecast *f, const struct model_info *m,
                           const struct model_params *p, const struct model_clip *c, struct err *e);
+/* What a step cache will compute and keep; refuses one that is not calibrated. */
+int model_check_cache(struct dit_cache_forecast *f, const struct model_info *m,
+                      const struct model_params *p, const struct model_clip *c, struct err *e);
 /* Peak bytes of each phase (text, denoise, decode) for text of text_rows tokens (MODEL_TEXT_LEN: the
  * most). Mapped weights do not count: each tensor's pages are given back when it was read. Refuses
  * what no process can address. */
@@ -127,6 +131,10 @@ int model_velocity(struct model *m, float *const *velocity, const float *latents
                    const struct model_ask *a, struct err *e);
 /* What self-attention did so far. */
 void model_attn_stats(const struct model *m, struct attn_stats *stats);
+/* What its step cache did so far, and remembers (dit.h); nothing outside of phase 2. */
+void model_cache_stats(const struct model *m, struct dit_cache_stats *stats);
+void model_cache_kept(struct model *m, struct dit_cache_kept *kept);
+void model_cache_resume(struct model *m, int step);
 void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may be NULL */
 
 /* Phase 3. */

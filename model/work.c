@@ -18,7 +18,8 @@ struct dit_run_params model_run_params(const struct model_info *m, const struct 
                                    .max_text_rows = text_rows,
                                    .text_len = MODEL_TEXT_LEN,
                                    .collapse_pads = p->collapse_pads,
-                                   .attn = &p->attn};
+                                   .attn = &p->attn,
+                                   .cache = p->cache};
 }
 
 int model_check_attention(struct attn_forecast *f, const struct model_info *m,
@@ -34,6 +35,13 @@ int model_check_attention(struct attn_forecast *f, const struct model_info *m,
 }
 
 #define ADDRESSES ((size_t)1 << 47) /* bytes that a process of a 64-bit system can have */
+
+int model_check_cache(struct dit_cache_forecast *f, const struct model_info *m,
+                      const struct model_params *p, const struct model_clip *c, struct err *e)
+{
+    struct dit_run_params r = model_run_params(m, p, c, MODEL_TEXT_LEN);
+    return dit_cache_forecast(f, &m->dit, &r, e);
+}
 
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
                      const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e)

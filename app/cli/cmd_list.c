@@ -23,22 +23,37 @@ static void list_solvers(bool talk)
     }
 }
 
+static void list_option(const char *of, const struct option *o)
+{
+    char def[64], row[96];
+    option_default_text(o, def, sizeof def);
+    snprintf(row, sizeof row, "%s:%s=%s", of, o->name, def);
+    printf("  %-12s %-26s %s", "", row, o->help);
+    if (o->type == OPTION_INT || o->type == OPTION_DOUBLE) printf(" [%g to %g]", o->lo, o->hi);
+    if (o->type == OPTION_ENUM) printf(" [%s]", o->choices);
+    putchar('\n');
+}
+
 static void list_methods(bool talk)
 {
     for (int i = 0; i < attn_methods(); i++) {
         struct attn_method_info m = attn_method_info(i);
         printf("  %-12s %s%s%s%s\n", m.name, m.summary, m.paper ? " (arXiv " : "",
                m.paper ? m.paper : "", m.paper ? ")" : "");
-        for (const struct option *o = m.options; talk && o && o->name; o++) {
-            char def[64], row[96];
-            option_default_text(o, def, sizeof def);
-            snprintf(row, sizeof row, "%s:%s=%s", m.name, o->name, def);
-            printf("  %-12s %-26s %s", "", row, o->help);
-            if (o->type == OPTION_INT || o->type == OPTION_DOUBLE)
-                printf(" [%g to %g]", o->lo, o->hi);
-            if (o->type == OPTION_ENUM) printf(" [%s]", o->choices);
-            putchar('\n');
-        }
+        for (const struct option *o = m.options; talk && o && o->name; o++)
+            list_option(m.name, o);
+    }
+}
+
+static void list_caches(bool talk)
+{
+    for (int i = 0; i < dit_caches(); i++) {
+        struct dit_cache_info c = dit_cache_info(i);
+        printf("  %-12s %s%s%s%s%s\n", c.name, c.summary, c.paper ? " (arXiv " : "",
+               c.paper ? c.paper : "", c.paper ? ")" : "",
+               c.calibrated ? " [calibrated: ditgen calibrate]" : "");
+        for (const struct option *o = c.options; talk && o->name; o++)
+            list_option(c.name, o);
     }
 }
 
@@ -118,6 +133,7 @@ static const struct what {
 } whats[] = {
     {"solvers", "solvers (--solver)", list_solvers},
     {"methods", "attention methods (--attention)", list_methods},
+    {"caches", "step caches (--step-cache)", list_caches},
     {"kernels", "attention kernels (--kernel), best first", list_kernels},
     {"devices", "devices", list_devices},
     {"writers", "writers (--output)", list_writers},
@@ -136,8 +152,9 @@ int cmd_list(int argc, char **argv, struct err *e)
     if (argc > 2)
         return err_set(e, ERR_USAGE, "list takes one word, '%.60s' is the second", argv[2]);
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        puts("ditgen list [-v] [solvers|methods|kernels|devices|writers|profiles]: what can be "
-             "named after a flag; -v: options of methods, with defaults and ranges");
+        puts("ditgen list [-v] [solvers|methods|caches|kernels|devices|writers|profiles]: what can "
+             "be "
+             "named after a flag; -v: options of methods and caches, with defaults and ranges");
         return 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(whats); i++) {
@@ -147,9 +164,10 @@ int cmd_list(int argc, char **argv, struct err *e)
         any = true;
     }
     if (!any)
-        return err_set(e, ERR_USAGE,
-                       "there is no list of '%.60s'; there are solvers, methods, kernels, devices, "
-                       "writers, profiles",
-                       argv[1]);
+        return err_set(
+            e, ERR_USAGE,
+            "there is no list of '%.60s'; there are solvers, methods, caches, kernels, devices, "
+            "writers, profiles",
+            argv[1]);
     return 0;
 }

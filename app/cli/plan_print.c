@@ -40,6 +40,9 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
             "\"cache_bytes\":%.0f,\"cache_wanted_bytes\":%.0f,\"cache_left_out\":%.0f",
             p->density[0], p->density[1], p->copied, p->denoise_seconds[0], p->denoise_seconds[1],
             p->cache_bytes, p->cache_wanted, p->cache_left_out);
+    if (p->computed_steps[1] > 0)
+        fprintf(to, ",\"computed_steps\":[%.0f,%.0f],\"step_cache_bytes\":%.0f",
+                p->computed_steps[0], p->computed_steps[1], p->step_cache_bytes);
     fprintf(to, ",\"peak_bytes\":%zu,\"available_bytes\":%zu,\"seconds\":%.3f,\"fits\":%s}\n",
             p->peak_bytes, p->available_bytes, p->seconds, p->fits ? "true" : "false");
 }
@@ -64,11 +67,29 @@ static void put_attention(FILE *to, const struct ditgen_plan *p)
                 p->cache_left_out, b);
     }
     fputc('\n', to);
+}
+
+static void put_spread(FILE *to, const struct ditgen_plan *p)
+{
+    char a[40], b[40];
     if (p->denoise_seconds[1] - p->denoise_seconds[0] < 0.02 * p->denoise_seconds[1]) return;
     seconds_text(a, sizeof a, p->denoise_seconds[0]);
     seconds_text(b, sizeof b, p->denoise_seconds[1]);
     fprintf(to, "           denoising takes %s to %s: what is computed is found at run time\n", a,
             b);
+}
+
+/* Whole steps that are left out. */
+static void put_cache(FILE *to, const struct ditgen_plan *p, const struct ditgen_settings *s)
+{
+    char a[40], least[24] = "";
+    if (p->computed_steps[1] == 0) return;
+    bytes_text(a, sizeof a, p->step_cache_bytes);
+    if (p->computed_steps[0] < p->computed_steps[1])
+        snprintf(least, sizeof least, "%.0f to ", p->computed_steps[0]);
+    fprintf(to, "step cache %s: computes %s%.0f of %d steps; keeps %s\n",
+            settings_text(s, SET_STEP_CACHE), least, p->computed_steps[1],
+            settings_int(s, SET_STEPS), a);
 }
 
 void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct ditgen_settings *s,
@@ -96,6 +117,8 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
     fprintf(to, "compute    %s, %d thread%s; %s; attention %s\n", p->precision, p->threads,
             p->threads > 1 ? "s" : "", p->linear, p->attention);
     put_attention(to, p);
+    put_cache(to, p, s);
+    put_spread(to, p);
     for (int i = 0; i < DITGEN_PHASES; i++) {
         seconds_text(a, sizeof a, p->phase_seconds[i]);
         bytes_text(b, sizeof b, (double)p->phase_bytes[i]);
@@ -146,14 +169,17 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const 
 
 void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
 {
-    char copied[48] = "", error[96] = "";
+    char copied[48] = "", error[96] = "", reused[48] = "";
     if (r->exact_method > 0) return;
+    if (r->reused_steps > 0)
+        snprintf(reused, sizeof reused, "; %.0f steps left out", r->reused_steps);
     if (p->form == PROGRESS_JSON) {
         fprintf(p->to,
                 "{\"event\":\"approximate\",\"computed\":%.4f,\"copied\":%.4f,\"sampled_rows\":%ld,"
-                "\"sampled_error\":%.4g,\"copied_error\":%.4g,\"steps\":%.0f,"
+                "\"sampled_error\":%.4g,\"copied_error\":%.4g,\"steps\":%.0f,\"reused_steps\":%.0f,"
                 "\"exact_steps_estimate\":%.1f}\n",
-                r->density, r->copied, r->sampled, r->error, r->drift, r->steps, r->exact_steps);
+                r->density, r->copied, r->sampled, r->error, r->drift, r->steps, r->reused_steps,
+                r->exact_steps);
         fflush(p->to);
         return;
     }
@@ -165,10 +191,11 @@ void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
     else if (r->copied > 0)
         snprintf(error, sizeof error, "; sampled change of what was copied %.2g (relative L1)",
                  r->drift);
-    progress_say(p,
-                 "approximate: computed %.2f of attention's pairs%s%s; %.0f step%s took as long as "
-                 "about %.0f exact ones (an estimate)",
-                 r->density, copied, error, r->steps, r->steps > 1 ? "s" : "", r->exact_steps);
+    progress_say(
+        p,
+        "approximate: computed %.2f of attention's pairs%s%s%s; %.0f step%s took as long as "
+        "about %.0f exact ones (an estimate)",
+        r->density, copied, error, reused, r->steps, r->steps > 1 ? "s" : "", r->exact_steps);
 }
 
 void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *s)

@@ -16,6 +16,7 @@ void ran_of(struct ran *r, const struct ditgen_ran *from)
     snprintf(r->kernel, sizeof r->kernel, "%s", from->kernel);
     if (from->sampled) r->error = from->error;
     if (from->copied > 0) r->copied_error = from->drift;
+    r->reused_steps = from->reused_steps;
 }
 
 static int take_word(char *to, size_t n, const char *key, const char *value, struct err *e)
@@ -35,7 +36,8 @@ static int take(void *ctx, const char *section, const char *key, const char *val
         double most;
     } numbers[] = {{"density", offsetof(struct ran, density), 1},
                    {"sampled-error", offsetof(struct ran, error), 1e6},
-                   {"copied-error", offsetof(struct ran, copied_error), 1e6}};
+                   {"copied-error", offsetof(struct ran, copied_error), 1e6},
+                   {"reused-steps", offsetof(struct ran, reused_steps), 1e6}};
     if (strcmp(section, "run") != 0 || !key) return 0;
     if (!r->known) *r = (struct ran){.known = true, .density = 1, .error = -1, .copied_error = -1};
     if (strcmp(key, "device") == 0) return take_word(r->device, sizeof r->device, key, value, e);
@@ -66,6 +68,7 @@ char *ran_text(const char *settings, const struct ran *r)
             r->kernel, r->density);
     if (r->error >= 0) fprintf(f, "sampled-error = %.3g\n", r->error);
     if (r->copied_error >= 0) fprintf(f, "copied-error = %.3g\n", r->copied_error);
+    if (r->reused_steps > 0) fprintf(f, "reused-steps = %.0f\n", r->reused_steps);
     if (fclose(f) == 0) return text;
     free(text);
     return NULL;
@@ -101,5 +104,8 @@ void ran_compare(char *buf, size_t n, const struct ran *clip, const struct ran *
             now->density);
     if (clip->error >= 0 && now->error >= 0 && !near(clip->error, now->error, 0.05))
         SAY("%ssampled error %.2g then, %.2g now", len ? "; " : "", clip->error, now->error);
+    if (!near(clip->reused_steps, now->reused_steps, 1e-9))
+        SAY("%sthe step cache left out %.0f steps then, %.0f now", len ? "; " : "",
+            clip->reused_steps, now->reused_steps);
 #undef SAY
 }

@@ -6,6 +6,7 @@
  *     density = 0.385         share of attention that was computed
  *     sampled-error = 0.041   relative L1 of sampled rows; absent where nothing was approximate
  *     copied-error = 0.13     relative L1 of copied outputs against those made next; absent likewise
+ *     reused-steps = 12       left out by the step cache; absent where there was none
  *
  * It asks for nothing: who reads settings passes over it, rerun says what is different this time.
  * Values, no heap. */
@@ -21,6 +22,7 @@ struct ran {
     bool known; /* the clip has the section */
     char device[32], kernel[32];
     double density, error, copied_error; /* errors: -1: the clip says none */
+    double reused_steps; /* 0: none */
 };
 
 void ran_of(struct ran *r, const struct ditgen_ran *from);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,21 @@ static bool note_number(const struct latents *l, const char *key, uint64_t most,
     return !*end && !errno && *v <= most;
 }
 
+/* "0x1p+0 ..." of a step cache, exactly as many; none when the note is not there. */
+static bool note_numbers(const struct latents *l, struct ditgen_state *at)
+{
+    const char *text = latents_note(l, "cache_numbers");
+    for (at->n_numbers = 0; text && *text; at->n_numbers++) {
+        char *end;
+        if (at->n_numbers == DITGEN_NUMBERS) return false;
+        double v = strtod(text, &end);
+        if (end == text || (*end && *end != ' ') || !isfinite(v)) return false;
+        at->numbers[at->n_numbers] = v;
+        text = end + (*end == ' ');
+    }
+    return true;
+}
+
 int state_read(struct state *s, const char *path, struct err *e)
 {
     uint64_t step, steps, model;
@@ -69,7 +85,13 @@ int state_read(struct state *s, const char *path, struct err *e)
         s->at.shape[i] = l->shape[i] < 1 << 24 ? (int)l->shape[i] : 0;
     for (int i = 0; i < l->n_blocks; i++)
         s->at.history[i] = l->blocks[i];
-    return 0;
+    s->at.n_kept = l->n_kept;
+    for (int i = 0; i < l->n_kept; i++)
+        s->at.kept[i] = l->kept[i], s->at.kept_len[i] = l->kept_len[i];
+    if (note_numbers(l, &s->at)) return 0;
+    state_fini(s);
+    return err_set(e, ERR_INPUT, "%s: its cache_numbers are no list of at most %d numbers", path,
+                   DITGEN_NUMBERS);
 }
 
 void state_fini(struct state *s)
@@ -102,10 +124,14 @@ static void remove_folder(const char *path)
 
 int state_write(const struct state_keep *k, const struct ditgen_state *s, struct err *e)
 {
-    char step[24], steps[24], model[24];
+    char step[24], steps[24], model[24], numbers[DITGEN_NUMBERS * 32] = "";
     snprintf(step, sizeof step, "%d", s->step);
     snprintf(steps, sizeof steps, "%d", s->steps);
     snprintf(model, sizeof model, "%" PRIu64, s->model);
+    for (int i = 0; i < s->n_numbers; i++) {
+        size_t at = strlen(numbers);
+        snprintf(numbers + at, sizeof numbers - at, "%s%a", i ? " " : "", s->numbers[i]);
+    }
     struct latents_note notes[] = {{LATENTS_SETTINGS, k->stored},
                                    {"used", k->used},
                                    {"output", k->output},
@@ -114,9 +140,10 @@ int state_write(const struct state_keep *k, const struct ditgen_state *s, struct
                                    {"steps", steps},
                                    {"model", model},
                                    {"model_dir", k->model_dir},
+                                   {"cache_numbers", numbers},
                                    {"save_latents", k->latents}};
-    char names[DITGEN_HISTORY][24]; /* room for any int */
-    struct latents_block blocks[DITGEN_HISTORY];
+    char names[DITGEN_HISTORY + DITGEN_KEPT][24]; /* room for any int */
+    struct latents_block blocks[DITGEN_HISTORY + DITGEN_KEPT];
     struct latents_file f = {.latents = s->latents, .notes = notes, .blocks = blocks};
     f.n_notes = (int)ARRAY_LEN(notes) - !k->latents;
     f.n_blocks = s->step < s->steps ? s->n_history : 0; /* decoding wants the latents alone */
@@ -127,6 +154,10 @@ int state_write(const struct state_keep *k, const struct ditgen_state *s, struct
     for (int i = 0; i < f.n_blocks; i++) {
         snprintf(names[i], sizeof names[i], "history.%d", i);
         blocks[i] = (struct latents_block){names[i], s->history[i], n};
+    }
+    for (int i = 0; s->step < s->steps && i < s->n_kept; i++, f.n_blocks++) {
+        snprintf(names[f.n_blocks], sizeof names[0], "kept.%d", i);
+        blocks[f.n_blocks] = (struct latents_block){names[f.n_blocks], s->kept[i], s->kept_len[i]};
     }
     if (make_folder(k->path, e) < 0) return -1;
     if (latents_write(&f, k->path, "state", true, e) == 0) return 0;

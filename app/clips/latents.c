@@ -8,17 +8,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The values of one tensor of l->n elements, heap. */
-static int read_values(float **values, const struct latents *l, const struct tensor *t,
-                       const char *path, struct err *e)
+/* The values of one tensor of n elements, heap. */
+static int read_values(float **values, size_t n, const struct tensor *t, const char *path,
+                       struct err *e)
 {
-    if (tensor_len(t) != l->n)
-        return err_set(e, ERR_INPUT, "%s: %zu values, wanted %zu", path, tensor_len(t), l->n);
-    *values = malloc(l->n * sizeof(float));
-    if (!*values) return err_set(e, ERR_RESOURCE, "%s: no memory for %zu latents", path, l->n);
-    if (dtype_to_f32(*values, t->data, t->dtype, l->n) < 0)
+    if (tensor_len(t) != n)
+        return err_set(e, ERR_INPUT, "%s: %zu values, wanted %zu", path, tensor_len(t), n);
+    *values = malloc(n * sizeof(float));
+    if (!*values) return err_set(e, ERR_RESOURCE, "%s: no memory for %zu latents", path, n);
+    if (dtype_to_f32(*values, t->data, t->dtype, n) < 0)
         return err_set(e, ERR_INPUT, "%s: its latents are %s, wanted F32, F16, BF16 or F64", path,
                        dtype_name(t->dtype));
+    return 0;
+}
+
+static int read_kept(struct latents *l, const struct safetensors *s, const char *path,
+                     struct err *e)
+{
+    for (; l->n_kept < LATENTS_KEPT; l->n_kept++) {
+        struct safetensors_entry entry;
+        char name[32];
+        snprintf(name, sizeof name, "kept.%d", l->n_kept);
+        const struct json *t = json_get(s->root, name);
+        if (!t) break;
+        if (safetensors_read(&entry, s, t, path, e) < 0) return -1;
+        size_t n = tensor_len(&entry.t);
+        if (!n) return err_set(e, ERR_INPUT, "%s: its %s is empty", path, name);
+        l->kept_len[l->n_kept] = n;
+        if (read_values(&l->kept[l->n_kept], n, &entry.t, path, e) < 0) {
+            l->n_kept++; /* may hold memory */
+            return err_wrap(e, "%s", name);
+        }
+    }
     return 0;
 }
 
@@ -32,19 +53,19 @@ static int read_all(struct latents *l, const struct safetensors *s, const char *
     memcpy(l->shape, entry.t.shape, sizeof l->shape);
     l->n = tensor_len(&entry.t);
     if (!l->n) return err_set(e, ERR_INPUT, "%s: its latents are empty", path);
-    if (read_values(&l->values, l, &entry.t, path, e) < 0) return -1;
+    if (read_values(&l->values, l->n, &entry.t, path, e) < 0) return -1;
     for (; l->n_blocks < LATENTS_BLOCKS; l->n_blocks++) {
         char name[32];
         snprintf(name, sizeof name, "history.%d", l->n_blocks);
         t = json_get(s->root, name);
         if (!t) break;
         if (safetensors_read(&entry, s, t, path, e) < 0) return -1;
-        if (read_values(&l->blocks[l->n_blocks], l, &entry.t, path, e) < 0) {
+        if (read_values(&l->blocks[l->n_blocks], l->n, &entry.t, path, e) < 0) {
             l->n_blocks++; /* may hold memory */
             return err_wrap(e, "%s", name);
         }
     }
-    return 0;
+    return read_kept(l, s, path, e);
 }
 
 int latents_parse(struct latents *l, const uint8_t *data, size_t size, const char *path,
@@ -79,6 +100,8 @@ void latents_fini(struct latents *l)
     free(l->values);
     for (int i = 0; i < l->n_blocks; i++)
         free(l->blocks[i]);
+    for (int i = 0; i < l->n_kept; i++)
+        free(l->kept[i]);
     json_close(l->header);
     memset(l, 0, sizeof *l);
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #define LATENTS_BLOCKS 8
+#define LATENTS_KEPT 2
 struct latents {
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];
@@ -20,6 +21,10 @@ struct latents {
     /* further tensors "history.0", "history.1" ... of as many elements */
     int n_blocks;
     float *blocks[LATENTS_BLOCKS];
+    /* further tensors "kept.0", "kept.1" of any length */
+    int n_kept;
+    float *kept[LATENTS_KEPT];
+    size_t kept_len[LATENTS_KEPT];
     struct json *header; /* for latents_note() */
 };
 

@@ -73,8 +73,10 @@ static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct r
     model_work(&w, &d->info, &r->clip, text_rows);
     p->phase_seconds[DITGEN_TEXT] =
         p->branches * w.text / linear + (double)d->info.weight_bytes[0] / RATE_READ;
+    double steps[2] = {r->clip.num_steps, r->clip.num_steps}; /* computed */
+    if (r->cache.name) steps[0] = r->cache.least, steps[1] = r->cache.most;
     for (int i = 0; i < 2; i++) /* least and most of what a method computes */
-        p->denoise_seconds[i] = (double)r->clip.num_steps * p->branches *
+        p->denoise_seconds[i] = steps[i] * p->branches *
                                 ((w.linear - r->forecast.copied * w.copied) / linear +
                                  (w.attn - (1 - r->forecast.density[i]) * w.self) / rate);
     p->phase_seconds[DITGEN_DENOISE] = (p->denoise_seconds[0] + p->denoise_seconds[1]) / 2;
@@ -159,6 +161,10 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     p->cache_bytes = (double)r->forecast.cache_bytes;
     p->cache_wanted = (double)r->forecast.cache_wanted;
     p->cache_left_out = r->forecast.pairs_left_out;
+    if (r->cache.name) {
+        p->computed_steps[0] = r->cache.least, p->computed_steps[1] = r->cache.most;
+        p->step_cache_bytes = (double)r->cache.bytes;
+    }
     if (phase_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
     size_t before = limit_resident();
     p->process_bytes = (double)before;

@@ -137,7 +137,9 @@ struct ditgen_plan {
     double cache_left_out; /* layers and branches that the cap makes exact */
     double process_bytes; /* held when the plan was made */
     double text_tokens; /* of the longer text; 32 where there is no prompt yet */
-    double reserved[6];
+    double computed_steps[2]; /* least and most that a step cache leaves to be computed; 0: none */
+    double step_cache_bytes; /* that it keeps */
+    double reserved[3];
 };
 /* Checks every setting and every part of the folder (names and shapes of all tensors) and predicts;
  * reads no weights. Needs no prompt. */
@@ -156,6 +158,8 @@ struct ditgen_progress {
 
 /* All that a run needs to go on from where another stopped: same settings, same bytes. */
 #define DITGEN_HISTORY 8
+#define DITGEN_KEPT 2
+#define DITGEN_NUMBERS 16
 struct ditgen_state {
     int step, steps; /* done, of all; equal: denoised, decoding is next */
     int shape[4]; /* channels, frames, height, width */
@@ -163,6 +167,11 @@ struct ditgen_state {
     int n_history;
     const float *history[DITGEN_HISTORY]; /* [shape] each: what the solver remembers */
     uint64_t model; /* a mark of the weights; 0 in a resume: not checked */
+    int n_kept; /* what a step cache remembers: arrays of any length, and numbers */
+    const float *kept[DITGEN_KEPT];
+    size_t kept_len[DITGEN_KEPT];
+    int n_numbers;
+    double numbers[DITGEN_NUMBERS];
 };
 
 struct ditgen_ran { /* what denoising did; strings live for the call */
@@ -174,8 +183,9 @@ struct ditgen_ran { /* what denoising did; strings live for the call */
     double drift; /* relative L1 of copied outputs against those made next; 0: no copies */
     double exact_method; /* 1: attention is exact by its definition */
     double steps; /* that this call made */
+    double reused_steps; /* of them, left out by the step cache */
     double exact_steps; /* about how many exact ones would have taken as long: an estimate */
-    double reserved[5];
+    double reserved[4];
 };
 
 /* Latents to colours, good enough to see what a clip will be: fitted to what a decoder made once. */

@@ -148,6 +148,14 @@ static int give_state(struct job *j, int step, int steps)
                              .n_history = r->solver->history,
                              .model = model_mark(j->info)};
     memcpy(s.shape, j->shape, sizeof s.shape);
+    struct dit_cache_kept kept;
+    model_cache_kept(j->model, &kept);
+    if (step < steps) {
+        s.n_kept = kept.n_blocks, s.n_numbers = kept.n_numbers;
+        for (int i = 0; i < kept.n_blocks; i++)
+            s.kept[i] = kept.blocks[i].at, s.kept_len[i] = kept.blocks[i].n;
+        memcpy(s.numbers, kept.numbers, (size_t)kept.n_numbers * sizeof *s.numbers);
+    }
     for (int i = 0; i < s.n_history; i++)
         s.history[i] = denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i);
     return j->calls->state(j->calls->ctx, &s);
@@ -156,7 +164,9 @@ static int give_state(struct job *j, int step, int steps)
 static void tell_ran(struct job *j)
 {
     struct attn_stats s;
+    struct dit_cache_stats cache;
     model_attn_stats(j->model, &s);
+    model_cache_stats(j->model, &cache);
     struct ditgen_ran ran = {.device = "cpu",
                              .kernel = s.kernel ? s.kernel : "none",
                              .density = s.density,
@@ -165,7 +175,8 @@ static void tell_ran(struct job *j)
                              .error = s.error,
                              .recall = s.recall,
                              .drift = s.drift,
-                             .exact_method = j->run.forecast.exact,
+                             .exact_method = j->run.forecast.exact && !j->run.cache.name,
+                             .reused_steps = cache.reused,
                              .steps = j->meter.n,
                              .exact_steps = step_meter_bought(&j->meter)};
     if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
@@ -193,6 +204,28 @@ static int take_state(struct job *j, const struct ditgen_state *s, struct err *e
         memcpy(denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i), s->history[i],
                j->n * sizeof(float));
     j->first_step = denoised ? r->clip.num_steps : s->step;
+    return 0;
+}
+
+/* What the step cache remembered, when the transformer is there to take it. */
+static int take_kept(struct job *j, const struct ditgen_state *s, struct err *e)
+{
+    struct dit_cache_kept kept;
+    model_cache_kept(j->model, &kept);
+    bool same = s->n_kept == kept.n_blocks && s->n_numbers == kept.n_numbers;
+    for (int i = 0; same && i < kept.n_blocks; i++)
+        same = s->kept_len[i] == kept.blocks[i].n;
+    if (!same)
+        return err_set(
+            e, ERR_INPUT,
+            "the state has %d arrays and %d numbers of a step cache, wanted %d and %d of "
+            "the lengths that these settings make",
+            s->n_kept, s->n_numbers, kept.n_blocks, kept.n_numbers);
+    for (int i = 0; i < kept.n_blocks; i++)
+        memcpy(kept.blocks[i].at, s->kept[i], kept.blocks[i].n * sizeof(float));
+    if (kept.n_numbers)
+        memcpy(kept.numbers, s->numbers, (size_t)kept.n_numbers * sizeof *s->numbers);
+    model_cache_resume(j->model, j->first_step);
     return 0;
 }
 
@@ -230,8 +263,10 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     j->progress.total = num_steps;
     j->progress.block = 0;
     struct attn_stats stats;
+    struct dit_cache_stats cache;
     model_attn_stats(j->model, &stats);
-    step_meter_step(&j->meter, step, num_steps, &stats, seconds_now());
+    model_cache_stats(j->model, &cache);
+    step_meter_step(&j->meter, step, num_steps, &stats, cache.reused, seconds_now());
     if (step + 1 == num_steps) tell_ran(j);
     return report(j) || give_state(j, step + 1, num_steps) || give_preview(j, step + 1, num_steps);
 }
@@ -340,6 +375,7 @@ static int make_latents(struct job *j, struct err *e)
     if (cost_check_limits(j->d, &j->run, &text, e) < 0) return -1;
     if (encode_texts(j, e) < 0) return -1;
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
+    if (j->calls->resume && take_kept(j, j->calls->resume, e) < 0) return -1;
     if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
@@ -366,7 +402,9 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
                        bytes + j->n * sizeof *j->latents);
     struct model_work work;
     model_work(&work, &d->info, clip, MODEL_TEXT_LEN);
-    if (step_meter_open(&j->meter, clip->num_steps, &work, j->run.params.log, e) < 0) return -1;
+    if (step_meter_open(&j->meter, clip->num_steps, d->info.dit.n_layers * (clip->guided ? 2 : 1),
+                        &work, j->run.params.log, e) < 0)
+        return -1;
     if (preview_open(&j->preview, shape, j->calls->preview ? j->calls->map : NULL,
                      j->calls->fitted != NULL, e) < 0)
         return -1;

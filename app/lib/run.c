@@ -72,17 +72,37 @@ static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
     return model_check_attention(&r->forecast, &d->info, &r->params, &r->clip, e);
 }
 
+static int choose_cache(struct run *r, const struct ditgen *d, struct err *e)
+{
+    struct dit_cache_params *c = &r->params.cache;
+    c->words = settings_text(r->settings, SET_STEP_CACHE);
+    if (!c->words) return 0;
+    if (calibration_of(&r->calibration, &d->info, r->params.turbo || r->params.lora, e) < 0)
+        return -1;
+    c->calibration = r->calibration.known ? &r->calibration.of : NULL;
+    c->why_not = r->calibration.why_not;
+    if (model_check_cache(&r->cache, &d->info, &r->params, &r->clip, e) < 0) return -1;
+    if (r->cache.name && r->forecast.remembers)
+        log_line(
+            r->params.log, 0,
+            "step cache %s leaves out steps in which attention %.200s would have learned: what "
+            "both keep grows older than either of them expects",
+            r->cache.name, r->params.attn.method);
+    return 0;
+}
+
 /* Nothing stands between four steps that could be carried: attention-sparse.md 17.4. */
 static void warn_turbo(const struct run *r)
 {
-    const char *eight_bit = "";
-    if (!settings_switch(r->settings, SET_TURBO) || !r->forecast.remembers) return;
+    const char *eight_bit = "", *carries = r->cache.name;
+    if (r->forecast.remembers) carries = r->params.attn.method;
+    if (!settings_switch(r->settings, SET_TURBO) || !carries) return;
     for (int i = 0; i < attn_methods(); i++)
         if (strcmp(attn_method_info(i).name, "sage") == 0) eight_bit = " or sage";
     log_line(r->params.log, 0,
-             "--turbo makes %d steps that differ too much for attention to be carried from one to "
-             "the next, as %.120s does: use --attention dense%s",
-             r->clip.num_steps, r->params.attn.method, eight_bit);
+             "--turbo makes %d steps that differ too much for anything to be carried from one to "
+             "the next, as %.120s does: use --attention dense%s and no step cache",
+             r->clip.num_steps, carries, eight_bit);
 }
 
 static int choose_threads(struct ditgen *d, int wanted)
@@ -113,6 +133,7 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
         r->params.lora_strength = 1;
     }
     if (choose_attention(r, d, e) < 0) goto fail;
+    if (choose_cache(r, d, e) < 0) goto fail;
     warn_turbo(r);
     return 0;
 fail:
@@ -123,6 +144,7 @@ fail:
 void run_fini(struct run *r)
 {
     settings_close(r->settings);
+    calibration_fini(&r->calibration);
     r->settings = NULL;
     r->params.attn.method = NULL;
 }

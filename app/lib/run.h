@@ -5,6 +5,7 @@
 #ifndef DITGEN_APP_RUN_H
 #define DITGEN_APP_RUN_H
 
+#include "app/lib/calibration.h"
 #include "app/lib/defaults.h"
 #include "app/lib/ditgen.h"
 #include "app/lib/settings.h"
@@ -30,6 +31,8 @@ struct run {
     struct ditgen_settings *settings; /* resolved; params borrows from it */
     struct model_params params;
     struct attn_forecast forecast;
+    struct dit_cache_forecast cache;
+    struct calibration calibration; /* what params.cache borrows from */
     const struct solver *solver;
     struct schedule schedule;
     double guidance_scale, flow_shift;

@@ -125,11 +125,14 @@ static int merge_methods(struct ditgen_settings *s, struct err *e)
     return 0;
 }
 
-/* Every option of the stack, so that a stored clip means the same when defaults change. */
-static int write_out(struct setting_value *v, struct err *e)
+/* Every option of a stack or a step cache, so that a stored clip means the same when defaults change. */
+static int write_out(struct setting_value *v,
+                     int (*check)(const char *text, char *canonical, size_t n, struct err *e),
+                     struct err *e)
 {
     char all[ATTENTION_TEXT];
-    if (attn_stack_check(v->is.text, all, sizeof all, e) < 0) return -1;
+    if (!v->is.text) return 0;
+    if (check(v->is.text, all, sizeof all, e) < 0) return -1;
     char *copy = strdup(all);
     if (!copy) return err_set(e, ERR_RESOURCE, "no memory for the settings");
     free(v->is.text);
@@ -143,7 +146,7 @@ static int fill_attention(struct ditgen_settings *s, struct err *e)
     if (!v->is.text && !(v->is.text = strdup(attn_method_info(0).name)))
         return err_set(e, ERR_RESOURCE, "no memory for the settings");
     if (merge_methods(s, e) < 0) return -1;
-    return write_out(v, e);
+    return write_out(v, attn_stack_check, e);
 }
 
 int settings_resolve(struct ditgen_settings **out, const struct ditgen_settings *given,
@@ -159,6 +162,7 @@ int settings_resolve(struct ditgen_settings **out, const struct ditgen_settings 
     frames_from_seconds(s, d, note);
     if (pick_by_size(s, tokens_of(s, d), e) < 0) goto fail;
     if (fill_attention(s, e) < 0) goto fail;
+    if (write_out(&s->values[SET_STEP_CACHE], dit_cache_check, e) < 0) goto fail;
     *out = s;
     return 0;
 fail:

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-int step_meter_open(struct step_meter *m, int most, const struct model_work *work,
+int step_meter_open(struct step_meter *m, int most, int calls, const struct model_work *work,
                     const struct log *log, struct err *e)
 {
-    *m = (struct step_meter){.work = *work, .log = log};
+    *m = (struct step_meter){.calls = calls, .work = *work, .log = log};
     m->exact = malloc((size_t)most * sizeof *m->exact);
     return m->exact ? 0 : err_set(e, ERR_RESOURCE, "no memory for the times of %d steps", most);
 }
@@ -22,10 +22,11 @@ void step_meter_close(struct step_meter *m)
 void step_meter_begin(struct step_meter *m, double clock) { m->begin = clock; }
 
 /* Operations of a step beside those of an exact one. */
-static double share_of(const struct model_work *w, const struct attn_stats *s)
+static double share_of(const struct model_work *w, long calls, const struct attn_stats *s)
 {
     double copied = s->calls ? (double)s->copies / (double)s->calls : 0;
-    return (w->linear + w->attn - (1 - s->density) * w->self - copied * w->copied) /
+    return (double)s->calls / (double)calls *
+           (w->linear + w->attn - (1 - s->density) * w->self - copied * w->copied) /
            (w->linear + w->attn);
 }
 
@@ -43,14 +44,19 @@ static void say(const struct step_meter *m, int step, int num_steps, double seco
 }
 
 void step_meter_step(struct step_meter *m, int step, int num_steps, const struct attn_stats *now,
-                     double clock)
+                     int reused, double clock)
 {
     double seconds = clock - m->begin;
     struct attn_stats s;
     attn_stats_between(&s, &m->before, now);
-    if (s.calls > 0 && s.sums.exact == s.calls) m->exact[m->n_exact++] = seconds;
-    m->shares += share_of(&m->work, &s);
-    say(m, step, num_steps, seconds, &s);
+    if (s.calls == m->calls && s.sums.exact == s.calls) m->exact[m->n_exact++] = seconds;
+    m->shares += share_of(&m->work, m->calls, &s);
+    if (reused > m->reused)
+        log_line(m->log, 2, "step %d of %d: %.2f s; left out by the step cache", step + 1,
+                 num_steps, seconds);
+    else
+        say(m, step, num_steps, seconds, &s);
+    m->reused = reused;
     m->n++;
     m->seconds += seconds;
     m->before = now->sums;

@@ -9,6 +9,7 @@
 #include "model/model.h"
 
 struct step_meter {
+    long calls, reused; /* of a whole step; steps left out so far */
     int n; /* steps so far, of this call */
     double begin, seconds; /* clock when the step under way began; of all steps that ended */
     double *exact; /* [most] seconds of the exact ones */
@@ -18,14 +19,15 @@ struct step_meter {
     const struct log *log;
     struct model_work work; /* of one branch of one step */
 };
-int step_meter_open(struct step_meter *m, int most, const struct model_work *work,
+/* most: steps; calls: of attention in a step that leaves out nothing. */
+int step_meter_open(struct step_meter *m, int most, int calls, const struct model_work *work,
                     const struct log *log, struct err *e);
 void step_meter_close(struct step_meter *m); /* takes zeroes */
 /* Before the first step; clock in seconds, here and below. */
 void step_meter_begin(struct step_meter *m, double clock);
-/* After each; now: what attention did so far. */
+/* After each; now: what attention did so far; reused: steps that the step cache left out so far. */
 void step_meter_step(struct step_meter *m, int step, int num_steps, const struct attn_stats *now,
-                     double clock);
+                     int reused, double clock);
 /* How many exact steps take as long as the steps so far; 0: there were none. Sorts. */
 double step_meter_bought(struct step_meter *m);
 

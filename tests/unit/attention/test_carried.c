@@ -269,6 +269,40 @@ static void chosen_threshold(void)
     }
 }
 
+/* A refresh in a step that somebody left out is made at the next one that is asked, once. */
+static void left_out(void)
+{
+    static const struct {
+        const char *stack;
+        int steps[6];
+        bool anew[6];
+    } cases[] = {
+        {"resid:every=3,first=1,last=0,density=.2", {0, 1, 2, 3, 5, 6}, {1, 1, 0, 0, 1, 0}},
+        {"resid:every=1/4/6,first=1,last=0,density=.2", {0, 1, 2, 5, 6, 9}, {1, 1, 0, 1, 1, 0}},
+        {"resid:every=3,first=1,last=0,density=0", {0, 1, 2, 3, 5, 6}, {1, 1, 0, 0, 1, 0}},
+    };
+    fill(51);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct planned p = open_on(cases[i].stack);
+        for (int k = 0; k < 6; k++) {
+            struct attn_ctx at = {.step = cases[i].steps[k]};
+            struct err e = {0};
+            enum attn_ask answer;
+            bool made = false;
+            CHECK_OK(attn_ask(p.a, &at, p.o, &answer, &e));
+            if (answer == ATTN_ASK_COMPUTE) {
+                const struct attn_plan *plan = call(&p, at.step);
+                CHECK_OK(attn_keep(p.a, &at, p.o, &e));
+                made = at.step == 0 || !p.a->stack.recipe.compensate ||
+                       plan->rule == ATTN_MAKE_RESIDUAL;
+            }
+            CHECK_MSG(made == cases[i].anew[k], "%s: step %d %s made anew", cases[i].stack, at.step,
+                      made ? "was" : "was not");
+        }
+        planned_close(&p);
+    }
+}
+
 int main(void)
 {
     threads_set(2);
@@ -284,5 +318,6 @@ int main(void)
     for (size_t i = 0; i < ARRAY_LEN(rules); i++)
         dead_tiles(&rules[i]);
     chosen_threshold();
+    left_out();
     return TEST_RESULT();
 }

@@ -68,6 +68,8 @@ static const char *meaningful(struct test_rng *r, int id)
                 {SET_SIZE, {"64x48", "16x16", "832X480", "32*32"}},
                 {SET_DEVICE, {"auto", "cpu", "cpu", "auto"}},
                 {SET_COMPAT, {"", "truncate", "diffusers-0.36", "truncate, diffusers-0.37"}},
+                {SET_STEP_CACHE,
+                 {"none", "easycache", "teacache:poly=1/2/3/4/5", "magcache:most=2,last=.5"}},
                 {SET_ATTENTION, {"dense", "window", "window:tiles=3", "window:tiles=999"}}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         if (rows[i].id == id) return rows[i].words[rng_int(r, 0, 3)];

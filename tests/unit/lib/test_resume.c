@@ -11,7 +11,7 @@ struct seen {
     int texts, steps; /* steps: asked for in this run */
     int last;
     struct ditgen_state kept[STEPS + 1]; /* by step */
-    float *memory[STEPS + 1][1 + DITGEN_HISTORY];
+    float *memory[STEPS + 1][1 + DITGEN_HISTORY + DITGEN_KEPT];
     size_t n;
 };
 
@@ -50,18 +50,24 @@ static int on_state(void *ctx, const struct ditgen_state *s)
         seen->memory[s->step][i] = copy;
         *(i ? &k->history[i - 1] : &k->latents) = copy;
     }
+    for (int i = 0; i < s->n_kept; i++) {
+        float *copy = malloc(s->kept_len[i] * sizeof *copy);
+        memcpy(copy, s->kept[i], s->kept_len[i] * sizeof *copy);
+        k->kept[i] = seen->memory[s->step][1 + DITGEN_HISTORY + i] = copy;
+    }
     return 0;
 }
 
 static struct ditgen_settings *settings(struct ditgen *d, const char *solver, const char *guidance,
-                                        const char *attention)
+                                        const char *attention, const char *cache)
 {
     struct ditgen_settings *s;
     struct ditgen_error e;
     const char *const all[][2] = {
         {"prompt", "a rocket"}, {"size", "32x32"},        {"frames", "5"},
         {"steps", "5"},         {"threads", "1"},         {"seed", "3"},
-        {"solver", solver},     {"attention", attention}, {"guidance-scale", guidance}};
+        {"solver", solver},     {"attention", attention}, {"guidance-scale", guidance},
+        {"step-cache", cache}};
     CHECK(ditgen_settings_open(&s, d, &e) == 0);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         CHECK_MSG(ditgen_set(s, all[i][0], all[i][1], &e) == 0, "%s", e.message);
@@ -69,10 +75,10 @@ static struct ditgen_settings *settings(struct ditgen *d, const char *solver, co
 }
 
 static void every_step(struct ditgen *d, const char *solver, const char *guidance,
-                       const char *attention)
+                       const char *attention, const char *cache)
 {
     struct ditgen_error e = {0};
-    struct ditgen_settings *s = settings(d, solver, guidance, attention);
+    struct ditgen_settings *s = settings(d, solver, guidance, attention, cache);
     struct seen whole = {.last = -1};
     struct ditgen_callbacks c = {
         .ctx = &whole, .frame = on_frame, .progress = on_progress, .state = on_state};
@@ -100,10 +106,17 @@ static void every_step(struct ditgen *d, const char *solver, const char *guidanc
     bad.model++;
     CHECK(ditgen_generate(d, s, &c, &e) < 0 && strstr(e.message, "other weights"));
     bad = whole.kept[2];
+    if (bad.n_kept)
+        bad.kept_len[0]--;
+    else
+        bad.n_kept = 1, bad.kept[0] = bad.latents, bad.kept_len[0] = 1;
+    CHECK(ditgen_generate(d, s, &c, &e) < 0 && e.code == DITGEN_INPUT &&
+          strstr(e.message, "step cache"));
+    bad = whole.kept[2];
     bad.steps++;
     CHECK(ditgen_generate(d, s, &c, &e) < 0 && e.code == DITGEN_INPUT);
     for (int i = 0; i <= STEPS; i++)
-        for (int k = 0; k <= DITGEN_HISTORY; k++)
+        for (int k = 0; k <= DITGEN_HISTORY + DITGEN_KEPT; k++)
             free(whole.memory[i][k]);
     ditgen_settings_close(s);
 }
@@ -113,9 +126,12 @@ int main(void)
     struct ditgen *d;
     struct ditgen_error e;
     CHECK(ditgen_open(&d, NULL, &e) == 0);
-    every_step(d, "unipc", "4", "dense");
-    every_step(d, "euler", "1", "window:tiles=1");
-    every_step(d, "dpmpp", "4", "dense");
+    every_step(d, "unipc", "4", "dense", "none");
+    every_step(d, "euler", "1", "window:tiles=1", "none");
+    every_step(d, "dpmpp", "4", "dense", "none");
+    every_step(d, "unipc", "4", "dense", "easycache:threshold=1,first=2");
+    every_step(d, "unipc", "4", "dense", "firstblock:threshold=.5");
+    every_step(d, "euler", "1", "window:tiles=1", "firstblock:threshold=2,last=0");
     ditgen_close(d);
     return TEST_RESULT();
 }

@@ -9,7 +9,7 @@ static double bought(const bool *exact, int n, double slow, double fast, double 
     struct step_meter m;
     struct attn_stats now = {0};
     struct err e;
-    CHECK_OK(step_meter_open(&m, n, &work, NULL, &e));
+    CHECK_OK(step_meter_open(&m, n, 8, &work, NULL, &e));
     CHECK(step_meter_bought(&m) == 0);
     double clock = 1000;
     step_meter_begin(&m, clock);
@@ -18,7 +18,7 @@ static double bought(const bool *exact, int n, double slow, double fast, double 
         now.sums.calls += 8;
         now.sums.exact += exact[i] ? 8 : 0;
         now.sums.density += 8 * (exact[i] ? 1 : density);
-        step_meter_step(&m, i, n, &now, clock);
+        step_meter_step(&m, i, n, &now, 0, clock);
     }
     double got = step_meter_bought(&m);
     step_meter_close(&m);
