@@ -13,7 +13,7 @@ static const struct verb {
 } verbs[] = {
     {"generate", cmd_generate}, {"list", cmd_list},       {"inspect", cmd_inspect},
     {"bench", cmd_bench},       {"compare", cmd_compare}, {"rerun", cmd_rerun},
-    {"resume", cmd_resume},     {"decode", cmd_decode},
+    {"resume", cmd_resume},     {"decode", cmd_decode},   {"calibrate", cmd_calibrate},
 };
 
 int main(int argc, char **argv)

@@ -75,6 +75,7 @@ static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
 static int choose_cache(struct run *r, const struct ditgen *d, struct err *e)
 {
     struct dit_cache_params *c = &r->params.cache;
+    c->watch = d->watch;
     c->words = settings_text(r->settings, SET_STEP_CACHE);
     if (!c->words) return 0;
     if (calibration_of(&r->calibration, &d->info, r->params.turbo || r->params.lora, e) < 0)

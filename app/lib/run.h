@@ -20,6 +20,7 @@ struct ditgen { /* the public handle */
     int probed_threads; /* 0: not probed yet */
     double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
     int probed_flops_threads;
+    const struct dit_watch *watch; /* who calibrates, or NULL */
     char *plan_attention; /* text of the last plan, heap */
 };
 

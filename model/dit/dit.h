@@ -70,8 +70,22 @@ struct dit_calibration { /* what was measured of a model; borrowed by a run */
     const float *ratio; /* [n_steps, n_branches] sizes of what the blocks add beside the step
                            before; NULL: not known */
 };
+struct dit_seen { /* of one branch of a computed step; all pointers live for the call */
+    int step, n_steps, branch, n_branches;
+    const float *added; /* [tokens, width] what the blocks added to the stream */
+    int tokens, width;
+    const float *velocity; /* [n] */
+    size_t n;
+    const float *temb, *time6; /* [n_time], [6 * n_time] embeddings of the step's time */
+    size_t n_time;
+};
+struct dit_watch { /* who calibrates */
+    void (*seen)(void *ctx, const struct dit_seen *s);
+    void *ctx;
+};
 struct dit_cache_params {
     const char *words; /* NULL: none */
+    const struct dit_watch *watch; /* told of every step that is computed; only without words */
     const struct dit_calibration *calibration; /* NULL: none */
     const char *why_not; /* there is none: half a sentence, or NULL */
 };

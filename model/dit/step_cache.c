@@ -70,6 +70,35 @@ double cache_change(const float *a, const float *b, size_t n)
     return size > 0 ? moved / size : moved > 0 ? DBL_MAX : 0;
 }
 
+/* Keeps what the blocks added for who watches, and leaves out nothing. */
+static bool never(const struct dit_cache_now *now)
+{
+    (void)now;
+    return false;
+}
+static const struct dit_cache watched = {.name = "watched", .keeps = KEEPS_BLOCKS, .decide = never};
+
+static void tell(const struct dit *d, const struct dit_call *c, int i, const float *velocity,
+                 const float *added)
+{
+    const struct dit_run *r = &d->run;
+    const struct dit_grid *g = &r->p.grid;
+    struct dit_seen seen = {.step = c->step,
+                            .n_steps = r->p.n_steps,
+                            .branch = c->branch + i,
+                            .n_branches = r->p.n_branches,
+                            .added = added,
+                            .tokens = r->tokens,
+                            .width = r->width,
+                            .velocity = velocity,
+                            .n = (size_t)d->config.out_channels * (size_t)g->frames *
+                                 (size_t)g->height * (size_t)g->width,
+                            .temb = r->temb,
+                            .time6 = r->time6,
+                            .n_time = (size_t)r->time_rows * (size_t)r->width};
+    r->p.cache.watch->seen(r->p.cache.watch->ctx, &seen);
+}
+
 /* --- memory ------------------------------------------------------------------------------------- */
 
 struct lengths { /* in floats */
@@ -102,9 +131,11 @@ int step_cache_carve(struct dit_run *r, const struct dit_config *c, struct arena
     struct step_cache *s = &r->cache;
     *s = (struct step_cache){.step = -1};
     if (step_cache_parse(&s->kind, &s->knobs, r->p.cache.words, e) < 0) return -1;
+    bool watch = !s->kind && r->p.cache.watch;
+    if (watch) s->kind = &watched;
     if (!s->kind) return 0;
     int rc = step_cache_poly(s->poly, s->kind, &s->knobs, &r->p.cache, c, r->tokens_a_frame, e);
-    option_free(s->kind->options, &s->knobs); /* texts; numbers stay */
+    if (!watch) option_free(s->kind->options, &s->knobs); /* texts; numbers stay */
     if (rc < 0) return -1;
     struct lengths n = lengths_of(s->kind, c, &r->p);
     step_cache_ends(&s->knobs, r->p.n_steps, &s->first, &s->last);
@@ -245,6 +276,7 @@ void step_cache_keep(struct dit *d, float *const *velocity, const float *latents
         else
             add(kept, r->x, -1, kept, s->kept_len, r->round);
         s->held[c->branch + i] = true;
+        if (s->kind == &watched) tell(d, c, i, velocity[i], kept);
     }
     if (!s->kind->computed || c->branch > 0) return;
     struct dit_cache_now now = now_of(d, c, latents);
