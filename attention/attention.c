@@ -211,6 +211,7 @@ int attn_open(struct attn **out, const struct attn_params *p, const struct attn_
     for (int i = 0; i < a->stack.n; i++)
         a->stack.part[i].room = a;
     a->log = p->log;
+    a->watch = p->watch;
     a->tensor = p->tensor;
     a->tensor_ctx = p->tensor_ctx;
     size_run(a, p, s);
@@ -389,7 +390,10 @@ int attn_run(struct attn *a, const struct attn_call *c, struct err *e)
     t.k.at = (void *)(uintptr_t)c->k;
     t.v.at = (void *)(uintptr_t)c->v;
     t.o.at = c->o;
-    if (run_call(a, &t, e) == 0) return 0;
+    if (run_call(a, &t, e) == 0) {
+        if (a->watch) a->watch->ran(a->watch->ctx, &a->shape, c);
+        return 0;
+    }
     char text[256];
     attn_stack_print(&a->stack, text, sizeof text);
     return err_wrap(e, "attention %s, step %d, layer %d", text, t.at.step, t.at.layer);

@@ -65,6 +65,13 @@ struct attn_kernel_info attn_kernel_at(int i);
 
 /* --- opening -------------------------------------------------------------------------------- */
 
+struct attn_shape;
+struct attn_call;
+struct attn_watch { /* who wants q, k, v and o of calls: after each, while they are there */
+    void (*ran)(void *ctx, const struct attn_shape *s, const struct attn_call *c);
+    void *ctx;
+};
+
 struct attn_params {
     const char *method; /* a stack as above; NULL: dense. Read at open */
     const char *kernel; /* NULL: best that runs here */
@@ -77,6 +84,7 @@ struct attn_params {
     /* A checkpoint's own attention tensors: "proj_l.weight" of a layer, fp32, or NULL. May be NULL */
     const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
     void *tensor_ctx;
+    const struct attn_watch *watch; /* may be NULL; lives as long as the run */
 };
 
 struct attn_shape { /* the self-attention of one model at one size */

@@ -62,6 +62,7 @@ struct attn {
     /* meters: meter.c */
     struct attn_sums sums;
     const struct log *log;
+    const struct attn_watch *watch;
 };
 
 static inline int pair_of(const struct attn *a, const struct attn_ctx *c)

@@ -4,6 +4,7 @@
  * Takes the flags of generate that choose a model and a clip; writes no clip. Memory of a phase is
  * the process's highest resident size in it, as the plan predicts it;
  * where the system cannot start that mark anew, only the whole run has one. */
+#include "app/cli/bench_attention.h"
 #include "app/cli/cli.h"
 #include "app/cli/cmd.h"
 #include "app/lib/cost.h"
@@ -29,6 +30,7 @@ static const char USAGE[] =
     "Of generate's flags: the prompt, -m, -n, -W -H --size --frames --seconds --steps --turbo -s\n"
     "--guidance-scale --flow-shift --solver -t --precision --attention --kernel --profile "
     "--config.\n"
+    "ditgen bench attention: every attention method beside fewer steps (--help tells more).\n"
     "Prints seconds of each phase (median, fastest, slowest), predicted and measured peak memory,\n"
     "and the floating-point peak of this machine, measured just before.\n";
 
@@ -366,6 +368,8 @@ int cmd_bench(int argc, char **argv, struct err *e)
 {
     struct bench b = {0};
     struct cli c = {0};
+    if (argc > 1 && strcmp(argv[1], "attention") == 0)
+        return bench_attention(argc - 1, argv + 1, e);
     int rc = take_own_flags(&b, &argc, argv, e);
     if (rc == 0 && b.help) {
         fputs(USAGE, stdout);

@@ -177,6 +177,7 @@ static void tell_ran(struct job *j)
                              .drift = s.drift,
                              .exact_method = j->run.forecast.exact && !j->run.cache.name,
                              .reused_steps = cache.reused,
+                             .planning = s.planning,
                              .steps = j->meter.n,
                              .exact_steps = step_meter_bought(&j->meter)};
     if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);

@@ -68,6 +68,7 @@ static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
     a->precision = r->params.precision;
     a->threads = r->params.threads;
     a->log = r->params.log;
+    a->watch = d->attn_watch;
 
     return model_check_attention(&r->forecast, &d->info, &r->params, &r->clip, e);
 }

@@ -21,6 +21,8 @@ struct ditgen { /* the public handle */
     double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
     int probed_flops_threads;
     const struct dit_watch *watch; /* who calibrates, or NULL */
+    const struct attn_watch
+        *attn_watch; /* who measures attention on a run's own q, k, v, or NULL */
     char *plan_attention; /* text of the last plan, heap */
 };
 
