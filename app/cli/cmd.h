@@ -13,6 +13,7 @@ int cmd_list(int argc, char **argv, struct err *e);
 int cmd_inspect(int argc, char **argv, struct err *e);
 int cmd_bench(int argc, char **argv, struct err *e);
 int cmd_calibrate(int argc, char **argv, struct err *e);
+int cmd_tune(int argc, char **argv, struct err *e);
 int cmd_compare(int argc, char **argv, struct err *e);
 int cmd_rerun(int argc, char **argv, struct err *e);
 int cmd_resume(int argc, char **argv, struct err *e);

@@ -114,7 +114,8 @@ void help_generate(FILE *to)
         "  inspect DIR|FILE          a model folder or a checkpoint\n"
         "  compare A B               PSNR and SSIM of two clips, PNG folders or latents\n"
         "  bench [flags]             seconds and memory of each phase\n"
-        "  calibrate [flags]         measure a model for --step-cache\n",
+        "  calibrate [flags]         measure a model for --step-cache\n"
+        "  tune [flags]              settings that save most at a wanted fidelity\n",
         to);
     put_all(to);
     fputs("\nWhat is not given comes from --config, then --profile, then the model's own defaults. "

@@ -14,6 +14,7 @@ static const struct verb {
     {"generate", cmd_generate}, {"list", cmd_list},       {"inspect", cmd_inspect},
     {"bench", cmd_bench},       {"compare", cmd_compare}, {"rerun", cmd_rerun},
     {"resume", cmd_resume},     {"decode", cmd_decode},   {"calibrate", cmd_calibrate},
+    {"tune", cmd_tune},
 };
 
 int main(int argc, char **argv)
