@@ -34,6 +34,7 @@ struct cuda_matmul {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t w, x, y;
     cublasLtMatmulAlgo_t algo;
+    size_t room; /* bytes of it that the kernel wants */
     bool act_after; /* by a launch of its own */
 };
 
@@ -221,6 +222,7 @@ static int choose(struct cuda_matmul *m, cublasStatus_t *s, struct err *e)
         return failed(&m->p, "no kernel for this product", *s, e);
     }
     m->algo = found.algo;
+    m->room = found.workspaceSize;
     return 0;
 }
 
@@ -284,7 +286,7 @@ int cuda_matmul_run(struct cuda_matmul *m, void *y, const void *x, const void *w
         return -1;
     cublasStatus_t s =
         m->b->matmul(m->b->handle, m->desc, &one, w, m->w, x, m->x, p->add ? &one : &zero, y, m->y,
-                     y, m->y, &m->algo, room, CUDA_BLAS_ROOM, stream);
+                     y, m->y, &m->algo, m->room ? room : NULL, m->room, stream);
     if (s != CUBLAS_STATUS_SUCCESS) return failed(p, "the run", s, e);
     if (!m->act_after) return 0;
     struct cuda_map act = {.x = y,

@@ -11,6 +11,8 @@
 #define ALIGN(bytes) (((bytes) + 255) / 256 * 256)
 /* of a feed-forward's middle: large against a product's own tiles, small against a card */
 #define MIDDLE ((size_t)256 << 20)
+/* cuBLASLt refuses room that is not a multiple of 256 bytes; scratch may be of any piece */
+#define ROOM (CUDA_BLAS_ROOM + 256)
 #define FEW 4 /* rows that the products of few rows take better than cuBLASLt */
 
 struct cuda_layer { /* what struct op_linear is here */
@@ -137,6 +139,11 @@ int cuda_linear_rebind(struct op_linear *l, const struct tensor *weight, const s
 
 /* --- products --- */
 
+static char *room_of(void *scratch)
+{
+    return (char *)(((uintptr_t)scratch + 255) & ~(uintptr_t)255);
+}
+
 static bool few(const struct cuda_layer *l, int rows, enum dtype x, enum dtype y)
 {
     return rows <= FEW && l->p.in % 8 == 0 && x == DTYPE_F32 && y == DTYPE_F32;
@@ -160,7 +167,7 @@ int cuda_linear_prepare(struct op_linear *op, int rows, size_t *scratch, struct 
     struct cuda_table *t;
     struct cuda_matmul *m;
     struct cuda_product p = product(l, rows, l->type);
-    *scratch = CUDA_BLAS_ROOM;
+    *scratch = ROOM;
     if (rows < 1) return err_set(e, ERR_BUG, "a linear layer prepared for %d rows", rows);
     if (few(l, rows, l->type, l->type)) return 0;
     if (cuda_table_of(&t, l->d, e) < 0) return -1;
@@ -170,7 +177,7 @@ int cuda_linear_prepare(struct op_linear *op, int rows, size_t *scratch, struct 
 size_t cuda_linear_scratch(const struct linear_params *p, int rows)
 {
     (void)p, (void)rows;
-    return CUDA_BLAS_ROOM;
+    return ROOM;
 }
 
 static int check_call(const struct cuda_layer *l, const struct rows *y, const struct rows *x,
@@ -241,7 +248,7 @@ static int run(struct cuda_layer *l, const struct rows *y, const struct rows *x,
     p.x_row = x->stride == x->cols ? 0 : x->stride;
     p.y_row = y->stride == y->cols ? 0 : y->stride;
     if (cuda_table_of(&t, l->d, e) < 0 || cuda_table_plan(&m, t, &p, e) < 0) return -1;
-    if (cuda_matmul_run(m, y->at, x->at, l->weight, bias_of(l, y->type), NULL, NULL, room,
+    if (cuda_matmul_run(m, y->at, x->at, l->weight, bias_of(l, y->type), NULL, NULL, room_of(room),
                         device_stream(l->d), e) < 0)
         return -1;
     return narrow(l, y, e);
@@ -307,7 +314,7 @@ int cuda_linear_several(struct op_linear *const *ops, const struct rows *y, int 
         p.x_row = x->stride == x->cols ? 0 : x->stride;
         if (cuda_table_of(&t, l->d, e) < 0 || cuda_table_plan(&m, t, &p, e) < 0) return -1;
         return cuda_matmul_run(m, y[0].at, x->at, l->weight, bias_of(l, y[0].type), NULL, NULL,
-                               scratch, device_stream(l->d), e);
+                               room_of(scratch), device_stream(l->d), e);
     }
     for (int i = 0; i < n; i++)
         if (run(own(ops[i]), &y[i], x, scratch, e) < 0) return -1;
@@ -330,8 +337,8 @@ size_t cuda_ffn_scratch(const struct linear_params *up_params, const struct line
                         int rows)
 {
     (void)down;
-    return CUDA_BLAS_ROOM + ALIGN((size_t)rows_at_once(up_params, rows) * (size_t)up_params->out *
-                                  dtype_size(type_of(up_params)));
+    return ROOM + ALIGN((size_t)rows_at_once(up_params, rows) * (size_t)up_params->out *
+                        dtype_size(type_of(up_params)));
 }
 
 int cuda_ffn_prepare(struct op_linear *up_op, struct op_linear *down, int rows, size_t *scratch,
@@ -355,7 +362,7 @@ int cuda_ffn(struct op_linear *up_op, struct op_linear *down, const struct rows 
         return err_set(e, ERR_BUG, "ffn: %lld rows by layers %d -> %d -> %d", (long long)x->n,
                        a->p.in, a->p.out, b->p.out);
     int each = rows_at_once(&a->p, (int)x->n);
-    struct rows middle = rows_of(a->d, (char *)scratch + CUDA_BLAS_ROOM, a->type, each, a->p.out);
+    struct rows middle = rows_of(a->d, room_of(scratch) + CUDA_BLAS_ROOM, a->type, each, a->p.out);
     device_did(a->d, OP_FFN);
     for (int64_t at = 0; at < x->n; at += each) {
         int64_t n = x->n - at < each ? x->n - at : each;

@@ -15,7 +15,7 @@ struct side { /* one table at work */
     enum precision precision;
     enum dtype type;
     struct op_linear *layer[7]; /* q k v up down time head */
-    void *scratch;
+    void *piece, *scratch; /* scratch lies within piece */
     float *latents, *velocity, *freqs, *times, *cos_t, *sin_t, *vectors, *table, *mods;
     void *x, *n, *q[3], *cols, *sinus, *time_h, *temb, *out;
 };
@@ -68,7 +68,9 @@ static int open_layers(struct side *s, const struct source *from, struct err *e)
         if (bytes > most) most = bytes;
     }
     if (s->o->ffn_prepare(s->layer[UP], s->layer[DOWN], ROWS, &bytes, e) < 0) return -1;
-    return take(s, &s->scratch, (bytes > most ? bytes : most) + 64, e);
+    if (take(s, &s->piece, (bytes > most ? bytes : most) + 64, e) < 0) return -1;
+    s->scratch = (char *)s->piece + 64; /* as an arena may place it */
+    return 0;
 }
 
 static int open_side(struct side *s, struct device *d, enum precision precision,
@@ -101,7 +103,7 @@ static int open_side(struct side *s, struct device *d, enum precision precision,
 
 static void close_side(struct side *s)
 {
-    void *all[] = {s->scratch, s->latents, s->velocity, s->freqs,  s->times, s->cos_t, s->sin_t,
+    void *all[] = {s->piece,   s->latents, s->velocity, s->freqs,  s->times, s->cos_t, s->sin_t,
                    s->vectors, s->table,   s->mods,     s->x,      s->n,     s->q[0],  s->q[1],
                    s->q[2],    s->cols,    s->sinus,    s->time_h, s->temb,  s->out};
     for (int i = 0; s->o && i < 7; i++)
