@@ -142,19 +142,31 @@ int parts_carve(struct attn *a, struct arena *arena, struct err *e)
                            p->method->name, a->n_pairs, m->size.state);
         if (m->size.state) m->state = arena_take(arena, m->size.state * (size_t)a->n_pairs);
         if (m->size.shared) m->shared = arena_take(arena, m->size.shared);
-        if (m->size.scratch) m->scratch = arena_take(arena, m->size.scratch);
     }
     return 0;
 }
 
-/* Everything the run keeps: the same code counts and places. */
+void parts_carve_scratch(struct attn *a, struct arena *arena)
+{
+    for (int i = 0; i < a->stack.n; i++) {
+        struct memory *m = &a->memory[i];
+        if (m->size.scratch) m->scratch = arena_take(arena, m->size.scratch);
+    }
+}
+
+/* Everything the run keeps: the same code counts and places. What is remembered over steps lies
+ * together. */
 static int carve(struct attn *a, const struct attn_params *p, struct arena *arena, struct err *e)
 {
     struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
+    turn_carve(a, arena);
+    a->recent = arena_take(arena, sizeof *a->recent);
     a->pair = arena_take(arena, (size_t)a->n_pairs * sizeof *a->pair);
     if (parts_carve(a, arena, e) < 0) return -1;
-    turn_carve(a, arena);
+    turn_carve_plans(a, arena);
     cache_carve(a, &cache, arena);
+    a->kept_bytes = a->recent ? (size_t)(arena->base + arena->used - (char *)a->recent) : 0;
+    parts_carve_scratch(a, arena);
     launch_carve(a, arena);
     return 0;
 }
@@ -241,7 +253,7 @@ void attn_close(struct attn *a)
 void attn_reset(struct attn *a)
 {
     memset(a->pair, 0, (size_t)a->n_pairs * sizeof *a->pair);
-    a->branch_step = a->branch_layer = a->last_step = a->last_expert = -1;
+    *a->recent = (struct recent){-1, -1, -1, -1};
     for (int i = 0; i < a->stack.n; i++) {
         struct memory *m = &a->memory[i];
         if (m->state) memset(m->state, 0, m->size.state * (size_t)a->n_pairs);
@@ -270,9 +282,11 @@ int room_ctx(struct attn_ctx *to, const struct attn *a, const struct attn_ctx *c
 /* A step before the last one is another prompt's; another expert is another model. */
 static void notice(struct attn *a, const struct attn_ctx *c)
 {
-    if (a->last_step >= 0 && (c->step < a->last_step || c->expert != a->last_expert)) attn_reset(a);
-    a->last_step = c->step;
-    a->last_expert = c->expert;
+    if (a->recent->last_step >= 0 &&
+        (c->step < a->recent->last_step || c->expert != a->recent->last_expert))
+        attn_reset(a);
+    a->recent->last_step = c->step;
+    a->recent->last_expert = c->expert;
 }
 
 static size_t out_len(const struct attn *a)
@@ -285,16 +299,16 @@ static const uint16_t *source(const struct attn *a, const struct attn_ctx *c, en
 {
     if (ask == ATTN_ASK_COPY_STEP)
         return a->pair[pair_of(a, c)].kept ? cache_output(a, pair_of(a, c)) : NULL;
-    if (ask == ATTN_ASK_COPY_BRANCH && c->branch > 0 && a->branch_step == c->step &&
-        a->branch_layer == c->layer)
+    if (ask == ATTN_ASK_COPY_BRANCH && c->branch > 0 && a->recent->branch_step == c->step &&
+        a->recent->branch_layer == c->layer)
         return a->branch_output;
     return NULL;
 }
 
 static void keep_branch(struct attn *a, const struct attn_ctx *c)
 {
-    a->branch_step = c->step;
-    a->branch_layer = c->layer;
+    a->recent->branch_step = c->step;
+    a->recent->branch_layer = c->layer;
 }
 
 int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_ask *answer,
@@ -397,58 +411,6 @@ int attn_run(struct attn *a, const struct attn_call *c, struct err *e)
     char text[256];
     attn_stack_print(&a->stack, text, sizeof text);
     return err_wrap(e, "attention %s, step %d, layer %d", text, t.at.step, t.at.layer);
-}
-
-/* --- what was learned --- */
-
-/* "method NAME BYTES\n", then so many bytes, for each part that saves. */
-int attn_save(struct attn *a, FILE *to, struct err *e)
-{
-    for (int i = 0; i < a->stack.n; i++) {
-        const struct attn_part *p = &a->stack.part[i];
-        char *text = NULL;
-        size_t n = 0;
-        if (!p->method->save) continue;
-        FILE *f = open_memstream(&text, &n);
-        if (!f) return err_set(e, ERR_RESOURCE, "no memory for what attention learned");
-        int rc = p->method->save(p, f, e);
-        if (fclose(f) != 0 && rc == 0)
-            rc = err_set(e, ERR_RESOURCE, "no memory for what attention learned");
-        if (rc == 0) {
-            fprintf(to, "method %s %zu\n", p->method->name, n);
-            fwrite(text, 1, n, to);
-        }
-        free(text);
-        if (rc < 0) return err_wrap(e, "attention %s", p->method->name);
-    }
-    return ferror(to) ? err_set(e, ERR_RESOURCE, "what attention learned cannot be written") : 0;
-}
-
-int attn_load(struct attn *a, const char *text, size_t n, struct err *e)
-{
-    const char *at = text, *end = text + n;
-    for (int i = 0; i < a->stack.n; i++) {
-        const struct attn_part *p = &a->stack.part[i];
-        if (!p->method->load) continue;
-        const char *line = memchr(at, '\n', (size_t)(end - at));
-        char name[64], head[128];
-        size_t bytes;
-        if (!line || line - at >= (int)sizeof head)
-            return err_set(e, ERR_INPUT, "no table of attention %s", p->method->name);
-        memcpy(head, at, (size_t)(line - at));
-        head[line - at] = 0;
-        if (sscanf(head, "method %63s %zu", name, &bytes) != 2 || bytes > (size_t)(end - line - 1))
-            return err_set(e, ERR_INPUT, "'%.60s' is not the head of a table of attention", head);
-        if (strcmp(name, p->method->name) != 0)
-            return err_set(e, ERR_INPUT, "a table of attention %s, wanted one of %s", name,
-                           p->method->name);
-        if (p->method->load(p, line + 1, bytes, e) < 0)
-            return err_wrap(e, "attention %s", p->method->name);
-        at = line + 1 + bytes;
-    }
-    return at == end ? 0
-                     : err_set(e, ERR_INPUT, "%zu bytes too many after the tables of attention",
-                               (size_t)(end - at));
 }
 
 /* --- before a run --- */

@@ -145,6 +145,17 @@ int attn_run(struct attn *a, const struct attn_call *c, struct err *e);
 /* out [L, N * D]: o behind the output layer. Does nothing unless someone will copy it. */
 int attn_keep(struct attn *a, const struct attn_ctx *c, const float *out, struct err *e);
 
+/* All that the stack remembers of earlier steps, in place: to be read between two steps, or written
+ * into another one opened alike, before the first step that it makes. What is written is looked at
+ * before it is used (attn_kept_check), but says what it says. bytes 0: there is nothing. */
+struct attn_kept {
+    void *at;
+    size_t bytes;
+};
+void attn_kept(const struct attn *a, struct attn_kept *k);
+/* After writing: ERR_INPUT when no run can have left this. */
+int attn_kept_check(struct attn *a, struct err *e);
+
 /* What was learned, as text: of every part of the stack that learns. load refuses what was saved
  * by another stack. */
 int attn_save(struct attn *a, FILE *to, struct err *e);

@@ -4,6 +4,15 @@
 
 #include "model/base/threads.h"
 
+static int carve_plan(struct attn *a, struct arena *arena, struct err *e)
+{
+    if (parts_carve(a, arena, e) < 0) return -1;
+    parts_carve_scratch(a, arena);
+    turn_carve(a, arena);
+    turn_carve_plans(a, arena);
+    return 0;
+}
+
 /* A plan that looks at no number is made here as it will be made in the run. */
 static int fixed_density(struct attn *a, double *share, struct err *e)
 {
@@ -11,11 +20,9 @@ static int fixed_density(struct attn *a, double *share, struct err *e)
     struct attn_plan plan;
     int rc = -1;
     if (a->size.threads < threads_count()) a->size.threads = threads_count(); /* scratch of each */
-    if (parts_carve(a, &arena, e) < 0) return -1;
-    turn_carve(a, &arena);
+    if (carve_plan(a, &arena, e) < 0) return -1;
     if (arena_open(&arena, arena.used, e) < 0) return -1;
-    if (parts_carve(a, &arena, e) < 0) goto out;
-    turn_carve(a, &arena);
+    if (carve_plan(a, &arena, e) < 0) goto out;
     if (turn_fixed(a, e) < 0 || turn_fixed_plan(a, &plan, e) < 0) goto out;
     *share = attn_plan_density(&plan, a->size.len_k);
     rc = 0;
@@ -106,6 +113,11 @@ static bool remembers(const struct attn *a)
             return true;
     }
     return false;
+}
+
+void forecast_remembers(struct attn_forecast *f, const struct attn *a)
+{
+    f->remembers = remembers(a);
 }
 
 int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_params *p,

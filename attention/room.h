@@ -13,6 +13,11 @@ struct pair {
     int last; /* step of its last call, computed or copied: others may have left out steps since */
 };
 
+struct recent { /* of the calls before; -1: none */
+    int branch_step, branch_layer; /* that branch_output is of */
+    int last_step, last_expert;
+};
+
 struct memory { /* of one part */
     struct attn_sizes size;
     char *state, *shared, *scratch;
@@ -34,6 +39,8 @@ struct attn {
     void *tensor_ctx;
     enum cpu_level level; /* what planning may use */
     int n_pairs;
+    struct recent *recent; /* from here to kept_bytes later: what is remembered */
+    size_t kept_bytes;
     struct pair *pair; /* [n_pairs] */
     struct memory memory[ATTN_MAX_PARTS];
     bool sparse; /* some axis, or a hook, says more than dense */
@@ -54,10 +61,8 @@ struct attn {
     int residual_slots, output_slots; /* pairs that have one: the first ones */
     uint16_t *residual, *output;
     uint16_t *branch_output; /* of branch 0 in this step and layer */
-    int branch_step, branch_layer;
 
     void *scratch; /* of the kernel */
-    int last_step, last_expert; /* of the call before; -1: none */
 
     /* meters: meter.c */
     struct attn_sums sums;
@@ -75,12 +80,16 @@ int room_ctx(struct attn_ctx *to, const struct attn *a, const struct attn_ctx *c
 /* --- turn.c: axes and hooks → launches --- */
 
 void turn_sizes(struct attn *a); /* plans, blocks, what is fixed: from the stack */
-void turn_carve(struct attn *a, struct arena *arena);
+void turn_carve(struct attn *a, struct arena *arena); /* before turn_carve_plans() */
+void turn_carve_plans(struct attn *a, struct arena *arena); /* what may stand over steps */
+/* Whether plans that were read back can be looked at. */
+int turn_check_plans(const struct attn *a, struct err *e);
 int turn_fixed(struct attn *a, struct err *e); /* makes what is made once; memory is there */
 /* The plan of all calls, of a stack whose plans are fixed. */
 int turn_fixed_plan(struct attn *a, struct attn_plan *p, struct err *e);
 /* State and scratch of every part (attention.c). */
 int parts_carve(struct attn *a, struct arena *arena, struct err *e);
+void parts_carve_scratch(struct attn *a, struct arena *arena);
 /* Fills *c for this call. */
 int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e);
 /* Plain dense attention as the one plan of a call. */
@@ -97,6 +106,7 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
 /* --- forecast.c --- */
 
 /* a: a stack and its shape, without memory; a fixed plan is made in memory that is given back. */
+void forecast_remembers(struct attn_forecast *f, const struct attn *a); /* that field alone */
 int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_params *p,
                  struct err *e);
 

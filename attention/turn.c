@@ -67,9 +67,11 @@ static int plan_layer(const struct attn *a, int layer)
     return r && r->layer ? r->layer(by(a, ATTN_AXIS_REUSE), layer) : layer;
 }
 
-static void carve_geometry(const struct attn *a, struct geometry *g, struct arena *arena)
+/* order: with tables of its own. */
+static void carve_geometry(const struct attn *a, struct geometry *g, bool own_order,
+                           struct arena *arena)
 {
-    const struct axis_order *order = a->stack.recipe.order;
+    const struct axis_order *order = own_order ? a->stack.recipe.order : NULL;
     size_t plans = (size_t)a->plans, tokens = plans * (size_t)a->size.len_q * sizeof(int32_t);
     size_t offsets = plans * ((size_t)a->most_q + 1) * sizeof(int32_t);
     struct geometry to = {0};
@@ -88,17 +90,18 @@ static void carve_geometry(const struct attn *a, struct geometry *g, struct aren
     if (g) *g = to;
 }
 
+static int plans_kept(const struct attn *a)
+{
+    return !a->plan_fixed && a->stack.recipe.reuse ? a->n_pairs : 1;
+}
+
 void turn_carve(struct attn *a, struct arena *arena)
 {
     const struct attn_recipe *r = &a->stack.recipe;
-    int n = !a->plan_fixed && r->reuse ? a->n_pairs : 1;
     size_t heads = (size_t)a->shape.n_heads, tokens = (size_t)a->size.len_q;
     size_t rows = heads * (size_t)a->most_q;
     a->launches = arena_take(arena, (heads + 1) * sizeof *a->launches);
-    a->geometry = arena_take(arena, (size_t)n * sizeof *a->geometry);
-    for (int i = 0; i < n; i++) /* a layer that uses another's plan has none */
-        if (n == 1 || plan_layer(a, i / a->shape.n_branches) == i / a->shape.n_branches)
-            carve_geometry(a, a->geometry ? &a->geometry[i] : NULL, arena);
+    a->geometry = arena_take(arena, (size_t)plans_kept(a) * sizeof *a->geometry);
     if (r->score)
         a->score = arena_take(arena, (size_t)a->plans * (size_t)a->most_q * (size_t)a->most_k *
                                          sizeof *a->score);
@@ -109,6 +112,29 @@ void turn_carve(struct attn *a, struct arena *arena)
         a->mass = arena_take(arena, rows * (size_t)a->most_k * sizeof *a->mass);
     if (a->wants & ATTN_NEED_ALIVE)
         a->alive = arena_take(arena, rows * (size_t)a->words * sizeof *a->alive);
+}
+
+void turn_carve_plans(struct attn *a, struct arena *arena)
+{
+    int n = plans_kept(a);
+    for (int i = 0; i < n; i++) /* a layer that uses another's plan has none */
+        if (n == 1 || plan_layer(a, i / a->shape.n_branches) == i / a->shape.n_branches)
+            carve_geometry(a, a->geometry ? &a->geometry[i] : NULL, i == 0 || !a->order_fixed,
+                           arena);
+}
+
+/* Counts say how far offsets are read; all else attn_plan_check() looks at before a plan is used. */
+int turn_check_plans(const struct attn *a, struct err *e)
+{
+    for (int i = 0; i < plans_kept(a); i++) {
+        const int *n = a->geometry[i].count;
+        if (!n || plans_kept(a) == 1 || !a->pair[i].planned) continue;
+        if (n[0] < 1 || n[0] > a->most_q || n[1] < 1 || n[1] > a->most_k)
+            return err_set(e, ERR_INPUT,
+                           "a plan that attention remembered has %d x %d blocks of %d x %d", n[0],
+                           n[1], a->most_q, a->most_k);
+    }
+    return 0;
 }
 
 /* --- making a plan --- */

@@ -113,7 +113,9 @@ static int list(const struct attn_part *p, const struct attn_turn *t, struct att
             const uint32_t *bits = bits_of(p, t, i);
             ptr[row++] = (uint32_t)n;
             for (int at = 0; at < plan->k.len; at++)
-                if (select_has(bits, attn_token(&plan->k_order, i, at))) columns[n++] = at;
+                if (n - ptr[row - 1] < (size_t)columns_of(p) && /* no more than there is room for */
+                    select_has(bits, attn_token(&plan->k_order, i, at)))
+                    columns[n++] = at;
         }
     ptr[row] = (uint32_t)n;
     plan->column_ptr = ptr;

@@ -67,12 +67,12 @@ static size_t floats_of(const struct attn_shape *s)
 /* A prompt: every step, layer and branch, with numbers that drift from step to step as latents do.
  * out: all outputs. */
 static void prompt(struct session *s, const struct attn_params *p, const struct attn_shape *shape,
-                   uint64_t seed, float *out)
+                   uint64_t seed, int first, int end, float *out)
 {
     struct err e = {0};
-    size_t n = floats_of(shape), calls = 0;
+    size_t n = floats_of(shape), calls = (size_t)first * LAYERS * BRANCHES, from = calls;
     float *qkv = malloc(3 * n * sizeof *qkv);
-    for (int step = 0; s->a && step < STEPS; step++) {
+    for (int step = first; s->a && step < end; step++) {
         for (int layer = 0; layer < LAYERS; layer++) {
             for (int branch = 0; branch < BRANCHES; branch++) {
                 struct test_rng base = {(uint64_t)(layer * BRANCHES + branch + 1) + seed},
@@ -96,7 +96,7 @@ static void prompt(struct session *s, const struct attn_params *p, const struct 
         }
     }
     size_t bad = 0;
-    for (size_t i = 0; i < calls * n; i++)
+    for (size_t i = from * n; i < calls * n; i++)
         bad += !isfinite(out[i]); /* an empty row would be 0, a lost one NaN */
     CHECK_MSG(bad == 0, "%s: %zu outputs are not finite", p->method, bad);
     free(qkv);
@@ -111,8 +111,8 @@ static float *whole_run(const struct attn_params *p, const struct attn_shape *sh
     size_t calls = STEPS * LAYERS * BRANCHES;
     float *out = malloc(calls * floats_of(shape) * sizeof *out);
     CHECK_OK(session_open(&s, p, shape, &e));
-    if (behind) prompt(&s, p, shape, 1000, out);
-    prompt(&s, p, shape, 0, out);
+    if (behind) prompt(&s, p, shape, 1000, 0, STEPS, out);
+    prompt(&s, p, shape, 0, 0, STEPS, out);
     struct attn_stats st;
     attn_stats(s.a, &st);
     CHECK(st.calls == (long)calls * (behind ? 2 : 1) && st.density >= 0 && st.density <= 1 &&
@@ -120,6 +120,36 @@ static float *whole_run(const struct attn_params *p, const struct attn_shape *sh
     *density = st.density;
     session_close(&s);
     return out;
+}
+
+/* Broken off before `step`, with what was remembered brought into another session: the bytes of an
+ * unbroken run. Also shows that a stack which says that it remembers nothing does not. */
+static void check_goes_on(const struct attn_params *p, const struct attn_shape *shape, int step,
+                          const float *wanted)
+{
+    struct session first, second;
+    struct err e = {0};
+    struct attn_kept from, to;
+    size_t bytes = STEPS * LAYERS * BRANCHES * floats_of(shape) * sizeof(float);
+    float *out = malloc(bytes);
+    CHECK_OK(session_open(&first, p, shape, &e));
+    prompt(&first, p, shape, 0, 0, step, out);
+    attn_kept(first.a, &from);
+    CHECK_OK(session_open(&second, p, shape, &e));
+    attn_kept(second.a, &to);
+    CHECK(from.bytes == to.bytes && (from.bytes > 0) == (to.at != NULL));
+    if (to.bytes) memcpy(to.at, from.at, to.bytes);
+    session_close(&first);
+    CHECK_OK(attn_kept_check(second.a, &e));
+    prompt(&second, p, shape, 0, step, STEPS, out);
+    CHECK_MSG(memcmp(out, wanted, bytes) == 0, "%s: goes on otherwise before step %d", p->method,
+              step);
+    if (to.bytes) { /* nothing that is read back may be believed */
+        memset(to.at, 0x5a, to.bytes);
+        CHECK_MSG(attn_kept_check(second.a, &e) < 0 && e.code == ERR_INPUT, "%s", p->method);
+    }
+    session_close(&second);
+    free(out);
 }
 
 /* One thread gives the bytes of two, and a prompt behind another those of a prompt alone. */
@@ -201,6 +231,8 @@ static unsigned check_setting(const struct attn_method *m, const char *stack, si
         if (p.cpu.level >= CPU_AVX2) /* a method that only the judge can do is of no use */
             CHECK_MSG(strcmp(f.kernel, "ref") != 0, "%s: no fast kernel can do it", stack);
         if (s == 1 || strcmp(stack, m->name) == 0) check_alone(p, &shapes[s], got);
+        for (int step = 1; s == 1 && step < STEPS; step++)
+            check_goes_on(&p, &shapes[s], step, got);
         CHECK_MSG(f.density[0] <= density + 0.02 && density <= f.density[1] + 0.02,
                   "%s: density %.3f, predicted %.3f to %.3f", stack, density, f.density[0],
                   f.density[1]);
