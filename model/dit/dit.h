@@ -165,5 +165,8 @@ void dit_cache_resume(struct dit *d, int step);
 
 /* What the self-attention of this run did so far; {.density = 1} before dit_prepare. */
 void dit_attn_stats(const struct dit *d, struct attn_stats *s);
+/* What it remembers of earlier steps, in place: attn_kept(). After writing, the check. */
+void dit_attn_kept(const struct dit *d, struct attn_kept *k);
+int dit_attn_kept_check(const struct dit *d, struct err *e);
 
 #endif

@@ -323,3 +323,14 @@ void dit_attn_stats(const struct dit *d, struct attn_stats *s)
     *s = (struct attn_stats){.density = 1};
     if (d->run.attn) attn_stats(d->run.attn, s);
 }
+
+void dit_attn_kept(const struct dit *d, struct attn_kept *k)
+{
+    *k = (struct attn_kept){0};
+    if (d->run.attn) attn_kept(d->run.attn, k);
+}
+
+int dit_attn_kept_check(const struct dit *d, struct err *e)
+{
+    return d->run.attn ? attn_kept_check(d->run.attn, e) : 0;
+}
