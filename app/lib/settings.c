@@ -50,9 +50,19 @@ int settings_put(struct setting_value *v, const struct setting *row, const char 
                  struct err *e)
 {
     char *list = NULL;
+    bool text = row->option.type == OPTION_STRING;
+    if (row->use & BY_SIZE && text && by_size_is_text(value)) {
+        if (by_size_text_check(row->option.name, value, row->check, e) < 0) return -1;
+        if (!(list = strdup(value))) return no_memory(e);
+        free(v->is.text);
+        v->is.text = NULL;
+        free(v->by_size);
+        v->by_size = list;
+        return 0;
+    }
     if (row->use & UTF8 && check_utf8(row, value, e) < 0) return -1;
     if (row->check && row->check(value, e) < 0) return -1;
-    if (row->use & BY_SIZE && strchr(value, '@')) {
+    if (row->use & BY_SIZE && !text && strchr(value, '@')) {
         if (by_size_check(&row->option, value, e) < 0) return -1;
         if (!(list = strdup(value))) return no_memory(e);
     } else if (option_parse(&row->option, &v->is, value, e) < 0) {

@@ -13,7 +13,7 @@ static bool has_value(const struct setting_value *v, const struct setting *row)
 {
     switch (row->option.type) {
     case OPTION_STRING:
-        return v->is.text != NULL;
+        return v->by_size || v->is.text;
     case OPTION_BOOL:
         return v->is.b;
     case OPTION_INT:

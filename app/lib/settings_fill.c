@@ -81,7 +81,11 @@ static int pick_by_size(struct ditgen_settings *s, double tokens, struct err *e)
     for (int i = 0; i < setting_count(); i++) {
         struct setting_value *v = &s->values[i];
         if (!v->by_size) continue;
-        if (by_size_pick(&setting_at(i)->option, v->by_size, tokens, &v->is, e) < 0) return -1;
+        const struct option *o = &setting_at(i)->option;
+        int rc = o->type == OPTION_STRING
+                     ? by_size_text_pick(&v->is.text, o->name, v->by_size, tokens, e)
+                     : by_size_pick(o, v->by_size, tokens, &v->is, e);
+        if (rc < 0) return -1;
         free(v->by_size);
         v->by_size = NULL;
     }

@@ -136,6 +136,56 @@ static void methods(void)
     }
 }
 
+/* Texts by the size of the clip, as profiles say them; 64x64x9 are 48 tokens, 256x256x33 2304. */
+static void texts_by_size(void)
+{
+    static const struct {
+        const char *name, *list, *small, *large; /* small NULL: refused */
+    } rows[] = {
+        {"attention", "dense | window:tiles=3@2304", "attention = \"dense\"\n",
+         "attention = \"window:tiles=3\"\n"},
+        {"attention", "window:tiles=2|resid:density=.5,every=1/2@2305|dense@9000",
+         "attention = \"window:tiles=2\"\n", "attention = \"window:tiles=2\"\n"},
+        {"step-cache", " none | easycache:threshold=.2@50 ", "step-cache = \"none\"\n",
+         "step-cache = \"easycache:threshold=0.2,first=0.2,last=1\"\n"},
+        {"attention", "dense@1 | window@2", NULL, "by size"},
+        {"attention", "dense | window@2 | dense@2", NULL, "by size"},
+        {"attention", "dense | window@", NULL, "by size"},
+        {"attention", "dense | @5", NULL, "by size"},
+        {"attention", "dense |", NULL, "by size"},
+        {"attention", "dense | nothing@5", NULL, "no attention method"},
+        {"step-cache", "none | easycache:x=1@5", NULL, "no option 'x'"},
+        {"solver", "unipc | euler@5", NULL, "solver"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct ditgen_settings *s = NULL, *copy = NULL;
+        struct err e = {0};
+        CHECK_OK(settings_open(&s, &e));
+        int rc = settings_set(s, LAYER_PROFILE, rows[i].name, rows[i].list, &e);
+        if (!rows[i].small) {
+            CHECK_MSG(rc < 0 && e.code == ERR_USAGE && strstr(e.msg, rows[i].large), "%s: %s",
+                      rows[i].list, e.msg);
+            settings_close(s);
+            continue;
+        }
+        CHECK_OK(rc);
+        CHECK_OK(
+            settings_copy(&copy, s, &e)); /* before a size is known it is kept as it was said */
+        char *text = settings_print(copy, setting_find(rows[i].name), &e);
+        CHECK_MSG(text && strcmp(text, rows[i].list) == 0, "%s became %s", rows[i].list, text);
+        free(text);
+        check_resolved(copy, rows[i].large);
+        CHECK_OK(settings_set(copy, LAYER_FLAG, "size", "64x64", &e));
+        CHECK_OK(settings_set(copy, LAYER_FLAG, "frames", "9", &e));
+        check_resolved(copy, rows[i].small);
+        /* a higher layer's plain text stands above the list */
+        CHECK_OK(settings_set(copy, LAYER_FLAG, "attention", "window:tiles=7", &e));
+        check_resolved(copy, "attention = \"window:tiles=7\"\n");
+        settings_close(copy);
+        settings_close(s);
+    }
+}
+
 int main(void)
 {
     struct ditgen_error e;
@@ -143,6 +193,7 @@ int main(void)
     layers();
     stored_text();
     methods();
+    texts_by_size();
     ditgen_close(model);
     return TEST_RESULT();
 }
