@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/cli/bench_growth.h"
 #include "app/cli/bench_replay.h"
 #include "app/cli/bench_table.h"
 #include "app/cli/cli.h"
@@ -14,7 +15,7 @@
 
 #define SEED 9001 /* of the first prompt of the list that verifies */
 #define BEST 8 /* rows that go to the second size */
-#define REPLAY_SIZES 3
+#define REPLAY_SIZES BENCH_SIZES
 
 static const char USAGE[] =
     "ditgen bench attention [--quick] [--resume] [--log FILE] [--clock wall|cpu] [--json] [flags "
@@ -178,51 +179,6 @@ static int make_all(struct bench *b, struct err *e)
 
 /* --- what is printed ---------------------------------------------------------------------------- */
 
-/* How attention's seconds grow with tokens: the power, by the first and the last size. */
-static void print_replays(FILE *to, const struct bench *b)
-{
-    bool head = false;
-    for (int i = 0; i < b->rows.n; i++) {
-        const struct bench_row *row = &b->rows.at[i];
-        struct trial r[REPLAY_SIZES];
-        int tokens[REPLAY_SIZES], n = 0;
-        for (int k = 0; k < b->n_sizes && row->kind == ROW_METHOD; k++) {
-            tokens[n] = bench_replay_tokens(&b->t, &b->size[k]);
-            n += bench_replay_known(&b->t, row, tokens[n], b->replay_steps, &r[n]);
-        }
-        if (!n) continue;
-        if (!head)
-            fprintf(to,
-                    b->json
-                        ? ", \"replays\": ["
-                        : "attention alone, %d exact steps of the model, the middle layer: "
-                          "share of dense's seconds / relative L1 / recall, by tokens\n"
-                          "| row | by tokens | seconds grow as tokens to the |\n|---|---|---|\n",
-                    b->replay_steps);
-        double power = n > 1 && r[0].wall > 0
-                           ? log(r[n - 1].wall / r[0].wall) / log((double)tokens[n - 1] / tokens[0])
-                           : (double)NAN;
-        fprintf(to, b->json ? "%s\n  {\"row\": " : "%s| `%s` | ", b->json && head ? "," : "",
-                row->text);
-        if (b->json) json_put_string(to, row->text), fputs(", \"sizes\": [", to);
-        for (int k = 0; k < n; k++)
-            fprintf(to,
-                    b->json ? "%s{\"tokens\": %d, \"share\": %.6g, \"error\": %.6g, \"recall\": "
-                              "%.6g, \"computed\": %.6g, \"planning\": %.6g}"
-                            : "%s%d: %.2f / %.3f / %.2f",
-                    k ? ", " : "", tokens[k], r[k].share, r[k].error, r[k].recall, r[k].computed,
-                    r[k].planning);
-        if (b->json)
-            fputs("]}", to);
-        else if (n > 1)
-            fprintf(to, " | %.2f |\n", power);
-        else
-            fputs(" | |\n", to);
-        head = true;
-    }
-    if (head) fputs(b->json ? "]" : "\n", to);
-}
-
 static int print_all(const struct bench *b, struct err *e)
 {
     const struct bench_rows *rows[2] = {&b->rows, &b->best};
@@ -238,7 +194,15 @@ static int print_all(const struct bench *b, struct err *e)
         bench_table_free(&table);
     }
     if (b->json) putchar(']');
-    print_replays(stdout, b);
+    struct bench_growth g = {.t = &b->t,
+                             .rows = &b->rows,
+                             .size = b->size,
+                             .n_sizes = b->n_sizes,
+                             .steps = b->replay_steps};
+    if (b->json)
+        bench_growth_json(stdout, &g);
+    else
+        bench_growth_print(stdout, &g);
     if (b->json) puts("}");
     return 0;
 }

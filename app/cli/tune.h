@@ -14,6 +14,24 @@ struct tune_target { /* of the mean over prompts, against exact */
     double share; /* of exact's seconds, at most; 0: not asked */
 };
 
+/* --- tune_flags.c --- */
+
+struct tune { /* the command under way */
+    bool quick, resume, json, cpu, help;
+    const char *log, *svg, *check;
+    int n_search, n_verify;
+    double minutes;
+    struct tune_target target;
+    struct progress progress;
+    struct trials t;
+    struct prompts search, verify;
+    struct bench_rows rows, last; /* all that was looked at; those that are verified */
+    double begin;
+};
+extern const char tune_usage[];
+/* Takes its own flags out of argv; the rest is generate's. */
+int tune_flags(struct tune *t, int *argc, char **argv, struct err *e);
+
 /* --- tune_space.c: which rows are looked at --- */
 
 /* What stands alone: fewer steps, other solvers, step caches, methods, schedules of carried attention. */

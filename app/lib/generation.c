@@ -1,5 +1,5 @@
 /* One generation from settings to frames, over the doors of model and sched; or the rest of one. */
-#include "app/lib/ditgen.h"
+#include "app/lib/job.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -8,32 +8,8 @@
 #include <time.h>
 
 #include "app/lib/cost.h"
-#include "app/lib/preview.h"
-#include "app/lib/run.h"
-#include "app/lib/step_meter.h"
 #include "model/model.h"
 #include "sched/sched.h"
-
-struct job { /* what the callbacks of the rooms below need */
-    const struct ditgen_callbacks *calls;
-    struct ditgen *d;
-    struct model *model;
-    struct run run;
-    struct ditgen_progress progress;
-    double begin; /* of the phase */
-    int layers_done, n_layers;
-    int frame; /* next index */
-    uint8_t *rgb; /* [H, W, 3] */
-    uint8_t least[3], most[3]; /* of each channel over the clip so far */
-    float *latents; /* [n] */
-    void *scratch;
-    size_t n;
-    const struct model_info *info;
-    int shape[4]; /* of the latents */
-    int first_step; /* what an earlier run did */
-    struct preview preview;
-    struct step_meter meter;
-};
 
 static double seconds_now(void)
 {
@@ -125,42 +101,6 @@ static int ask_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
     return model_velocity(j->model, a->velocity, a->latents, &m, e);
 }
 
-/* Weights that were replaced under the same name are other weights. */
-static uint64_t model_mark(const struct model_info *m)
-{
-    uint64_t h = 14695981039346656037u;
-    const size_t facts[] = {m->weight_bytes[0], m->weight_bytes[1], m->weight_bytes[2],
-                            (size_t)m->dit.n_layers, (size_t)m->dit.ffn_dim};
-    for (size_t i = 0; i < ARRAY_LEN(facts); i++)
-        h = (h ^ facts[i]) * 1099511628211u;
-    return h ? h : 1;
-}
-
-/* Nonzero: the caller wants to stop. */
-static int give_state(struct job *j, int step, int steps)
-{
-    const struct run *r = &j->run;
-    bool whole = step == steps || !r->forecast.remembers;
-    if (!j->calls->state || !whole) return 0;
-    struct ditgen_state s = {.step = step,
-                             .steps = steps,
-                             .latents = j->latents,
-                             .n_history = r->solver->history,
-                             .model = model_mark(j->info)};
-    memcpy(s.shape, j->shape, sizeof s.shape);
-    struct dit_cache_kept kept;
-    model_cache_kept(j->model, &kept);
-    if (step < steps) {
-        s.n_kept = kept.n_blocks, s.n_numbers = kept.n_numbers;
-        for (int i = 0; i < kept.n_blocks; i++)
-            s.kept[i] = kept.blocks[i].at, s.kept_len[i] = kept.blocks[i].n;
-        memcpy(s.numbers, kept.numbers, (size_t)kept.n_numbers * sizeof *s.numbers);
-    }
-    for (int i = 0; i < s.n_history; i++)
-        s.history[i] = denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i);
-    return j->calls->state(j->calls->ctx, &s);
-}
-
 static void tell_ran(struct job *j)
 {
     struct attn_stats s;
@@ -181,53 +121,6 @@ static void tell_ran(struct job *j)
                              .steps = j->meter.n,
                              .exact_steps = step_meter_bought(&j->meter)};
     if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
-}
-
-static int take_state(struct job *j, const struct ditgen_state *s, struct err *e)
-{
-    const struct run *r = &j->run;
-    if (memcmp(s->shape, j->shape, sizeof s->shape) != 0)
-        return err_set(e, ERR_INPUT,
-                       "latents of %dx%dx%dx%d cannot go on; these settings make %dx%dx%dx%d",
-                       s->shape[0], s->shape[1], s->shape[2], s->shape[3], j->shape[0], j->shape[1],
-                       j->shape[2], j->shape[3]);
-    if (s->model && s->model != model_mark(j->info))
-        return err_set(e, ERR_INPUT, "the state is of other weights than those of this model");
-    bool denoised = s->step == s->steps;
-    if (!denoised && (s->step < 1 || s->step > s->steps || s->steps != r->clip.num_steps ||
-                      s->n_history != r->solver->history))
-        return err_set(
-            e, ERR_INPUT,
-            "the state is of step %d of %d with %d tensors, wanted one of %d steps and %d", s->step,
-            s->steps, s->n_history, r->clip.num_steps, r->solver->history);
-    memcpy(j->latents, s->latents, j->n * sizeof(float));
-    for (int i = 0; !denoised && i < s->n_history; i++)
-        memcpy(denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i), s->history[i],
-               j->n * sizeof(float));
-    j->first_step = denoised ? r->clip.num_steps : s->step;
-    return 0;
-}
-
-/* What the step cache remembered, when the transformer is there to take it. */
-static int take_kept(struct job *j, const struct ditgen_state *s, struct err *e)
-{
-    struct dit_cache_kept kept;
-    model_cache_kept(j->model, &kept);
-    bool same = s->n_kept == kept.n_blocks && s->n_numbers == kept.n_numbers;
-    for (int i = 0; same && i < kept.n_blocks; i++)
-        same = s->kept_len[i] == kept.blocks[i].n;
-    if (!same)
-        return err_set(
-            e, ERR_INPUT,
-            "the state has %d arrays and %d numbers of a step cache, wanted %d and %d of "
-            "the lengths that these settings make",
-            s->n_kept, s->n_numbers, kept.n_blocks, kept.n_numbers);
-    for (int i = 0; i < kept.n_blocks; i++)
-        memcpy(kept.blocks[i].at, s->kept[i], kept.blocks[i].n * sizeof(float));
-    if (kept.n_numbers)
-        memcpy(kept.numbers, s->numbers, (size_t)kept.n_numbers * sizeof *s->numbers);
-    model_cache_resume(j->model, j->first_step);
-    return 0;
 }
 
 /* Nonzero: the caller wants to stop. */
@@ -269,7 +162,8 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     model_cache_stats(j->model, &cache);
     step_meter_step(&j->meter, step, num_steps, &stats, cache.reused, seconds_now());
     if (step + 1 == num_steps) tell_ran(j);
-    return report(j) || give_state(j, step + 1, num_steps) || give_preview(j, step + 1, num_steps);
+    return report(j) || job_give_state(j, step + 1, num_steps) ||
+           give_preview(j, step + 1, num_steps);
 }
 
 static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
@@ -376,7 +270,7 @@ static int make_latents(struct job *j, struct err *e)
     if (cost_check_limits(j->d, &j->run, &text, e) < 0) return -1;
     if (encode_texts(j, e) < 0) return -1;
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
-    if (j->calls->resume && take_kept(j, j->calls->resume, e) < 0) return -1;
+    if (j->calls->resume && job_take_kept(j, j->calls->resume, e) < 0) return -1;
     if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
@@ -409,7 +303,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (preview_open(&j->preview, shape, j->calls->preview ? j->calls->map : NULL,
                      j->calls->fitted != NULL, e) < 0)
         return -1;
-    if (j->calls->resume && take_state(j, j->calls->resume, e) < 0) return -1;
+    if (j->calls->resume && job_take_state(j, j->calls->resume, e) < 0) return -1;
     if (j->first_step < clip->num_steps && make_latents(j, e) < 0) return -1;
     free(j->scratch);
     j->scratch = NULL;

@@ -1,5 +1,6 @@
 /* The log of trials: what is written is read back, a line that was cut off is made again, anything else
  * is refused with its line; and which number of fewer steps a row is held against. */
+#include "app/cli/bench_growth.h"
 #include "app/cli/bench_table.h"
 #include "app/cli/trial_log.h"
 #include "tests/check.h"
@@ -83,10 +84,27 @@ static void rivals(void)
     CHECK(bench_rival(&b, .81) == TRIAL_EQUAL); /* only all steps take as long */
 }
 
+static void growth(void)
+{
+    const double recall[] = {.95, .7, .85}, seconds[] = {4, 1, 2};
+    const int tokens[] = {1000, 2000, 4000};
+    const double square[] = {3, 12, 48}, some[] = {3, (double)NAN, 24};
+    /* half-way between 2 and 4 seconds, by their logarithms */
+    CHECK(fabs(bench_at_recall(recall, seconds, 3, .9) - sqrt(8)) < 1e-12);
+    CHECK(bench_at_recall(recall, seconds, 3, .7) == 1);
+    CHECK(isnan(bench_at_recall(recall, seconds, 3, .96)) &&
+          isnan(bench_at_recall(recall, seconds, 3, .6)) &&
+          isnan(bench_at_recall(recall, seconds, 0, .9)));
+    CHECK(fabs(bench_power(tokens, square, 3) - 2) < 1e-12);
+    CHECK(fabs(bench_power(tokens, some, 3) - 1.5) < 1e-12);
+    CHECK(isnan(bench_power(tokens, square, 1)));
+}
+
 int main(void)
 {
     log_of();
     hostile();
     rivals();
+    growth();
     return TEST_RESULT();
 }

@@ -1,0 +1,85 @@
+/* Where a run can be broken off and gone on from; see job.h. */
+#include "app/lib/job.h"
+
+#include <string.h>
+
+/* Weights that were replaced under the same name are other weights. */
+static uint64_t model_mark(const struct model_info *m)
+{
+    uint64_t h = 14695981039346656037u;
+    const size_t facts[] = {m->weight_bytes[0], m->weight_bytes[1], m->weight_bytes[2],
+                            (size_t)m->dit.n_layers, (size_t)m->dit.ffn_dim};
+    for (size_t i = 0; i < ARRAY_LEN(facts); i++)
+        h = (h ^ facts[i]) * 1099511628211u;
+    return h ? h : 1;
+}
+
+int job_give_state(struct job *j, int step, int steps)
+{
+    const struct run *r = &j->run;
+    bool whole = step == steps || !r->forecast.remembers;
+    if (!j->calls->state || !whole) return 0;
+    struct ditgen_state s = {.step = step,
+                             .steps = steps,
+                             .latents = j->latents,
+                             .n_history = r->solver->history,
+                             .model = model_mark(j->info)};
+    memcpy(s.shape, j->shape, sizeof s.shape);
+    struct dit_cache_kept kept;
+    model_cache_kept(j->model, &kept);
+    if (step < steps) {
+        s.n_kept = kept.n_blocks, s.n_numbers = kept.n_numbers;
+        for (int i = 0; i < kept.n_blocks; i++)
+            s.kept[i] = kept.blocks[i].at, s.kept_len[i] = kept.blocks[i].n;
+        memcpy(s.numbers, kept.numbers, (size_t)kept.n_numbers * sizeof *s.numbers);
+    }
+    for (int i = 0; i < s.n_history; i++)
+        s.history[i] = denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i);
+    return j->calls->state(j->calls->ctx, &s);
+}
+
+int job_take_state(struct job *j, const struct ditgen_state *s, struct err *e)
+{
+    const struct run *r = &j->run;
+    if (memcmp(s->shape, j->shape, sizeof s->shape) != 0)
+        return err_set(e, ERR_INPUT,
+                       "latents of %dx%dx%dx%d cannot go on; these settings make %dx%dx%dx%d",
+                       s->shape[0], s->shape[1], s->shape[2], s->shape[3], j->shape[0], j->shape[1],
+                       j->shape[2], j->shape[3]);
+    if (s->model && s->model != model_mark(j->info))
+        return err_set(e, ERR_INPUT, "the state is of other weights than those of this model");
+    bool denoised = s->step == s->steps;
+    if (!denoised && (s->step < 1 || s->step > s->steps || s->steps != r->clip.num_steps ||
+                      s->n_history != r->solver->history))
+        return err_set(
+            e, ERR_INPUT,
+            "the state is of step %d of %d with %d tensors, wanted one of %d steps and %d", s->step,
+            s->steps, s->n_history, r->clip.num_steps, r->solver->history);
+    memcpy(j->latents, s->latents, j->n * sizeof(float));
+    for (int i = 0; !denoised && i < s->n_history; i++)
+        memcpy(denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i), s->history[i],
+               j->n * sizeof(float));
+    j->first_step = denoised ? r->clip.num_steps : s->step;
+    return 0;
+}
+
+int job_take_kept(struct job *j, const struct ditgen_state *s, struct err *e)
+{
+    struct dit_cache_kept kept;
+    model_cache_kept(j->model, &kept);
+    bool same = s->n_kept == kept.n_blocks && s->n_numbers == kept.n_numbers;
+    for (int i = 0; same && i < kept.n_blocks; i++)
+        same = s->kept_len[i] == kept.blocks[i].n;
+    if (!same)
+        return err_set(
+            e, ERR_INPUT,
+            "the state has %d arrays and %d numbers of a step cache, wanted %d and %d of "
+            "the lengths that these settings make",
+            s->n_kept, s->n_numbers, kept.n_blocks, kept.n_numbers);
+    for (int i = 0; i < kept.n_blocks; i++)
+        memcpy(kept.blocks[i].at, s->kept[i], kept.blocks[i].n * sizeof(float));
+    if (kept.n_numbers)
+        memcpy(kept.numbers, s->numbers, (size_t)kept.n_numbers * sizeof *s->numbers);
+    model_cache_resume(j->model, j->first_step);
+    return 0;
+}

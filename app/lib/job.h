@@ -1,0 +1,39 @@
+/* One generation under way: what generation.c and generation_state.c share, nobody else. */
+#ifndef DITGEN_APP_LIB_JOB_H
+#define DITGEN_APP_LIB_JOB_H
+
+#include "app/lib/preview.h"
+#include "app/lib/run.h"
+#include "app/lib/step_meter.h"
+
+struct job { /* what the callbacks of the rooms below need */
+    const struct ditgen_callbacks *calls;
+    struct ditgen *d;
+    struct model *model;
+    struct run run;
+    struct ditgen_progress progress;
+    double begin; /* of the phase */
+    int layers_done, n_layers;
+    int frame; /* next index */
+    uint8_t *rgb; /* [H, W, 3] */
+    uint8_t least[3], most[3]; /* of each channel over the clip so far */
+    float *latents; /* [n] */
+    void *scratch;
+    size_t n;
+    const struct model_info *info;
+    int shape[4]; /* of the latents */
+    int first_step; /* what an earlier run did */
+    struct preview preview;
+    struct step_meter meter;
+};
+
+/* --- generation_state.c --- */
+
+/* Hands the state after a step to who wants it. Nonzero: the caller wants to stop. */
+int job_give_state(struct job *j, int step, int steps);
+/* Latents and the solver's history of an earlier run; refuses what does not fit. */
+int job_take_state(struct job *j, const struct ditgen_state *s, struct err *e);
+/* What its step cache remembered, when the transformer is there to take it. */
+int job_take_kept(struct job *j, const struct ditgen_state *s, struct err *e);
+
+#endif
