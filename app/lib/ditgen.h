@@ -45,7 +45,7 @@ struct ditgen_error {
 const char *ditgen_version(void); /* "0.2.0" */
 
 /* How much of the processor this process uses: "cpu" (all), "cpu:ref", "cpu:avx2", "cpu:avx512",
- * "cpu:avx512bf16", "cpu:amx". Before the first model is opened: later, DITGEN_USAGE. */
+ * "cpu:avx512vnni", "cpu:avx512bf16", "cpu:amx". Before the first model is opened: later, DITGEN_USAGE. */
 int ditgen_device(const char *device, struct ditgen_error *e);
 
 /* --- a model ------------------------------------------------------------------------------------ */

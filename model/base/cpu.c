@@ -33,9 +33,11 @@ static enum cpu_level detect_level(void)
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return CPU_REF;
     if (!(b >> 5 & 1)) return CPU_REF;
     bool avx512 = b >> 16 & 1 && b >> 17 & 1 && b >> 30 & 1 && b >> 31 & 1; /* F DQ BW VL */
-    bool amx = d >> 24 & 1 && d >> 22 & 1; /* TILE, BF16 */
+    bool amx = d >> 24 & 1 && d >> 22 & 1 && d >> 25 & 1; /* TILE, BF16, INT8 */
+    bool vnni = c >> 11 & 1;
     if (!avx512 || (xcr & 0xe6) != 0xe6) return CPU_AVX2;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return CPU_AVX512;
+    if (!vnni) return CPU_AVX512;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return CPU_AVX512_VNNI;
     if (!amx || (xcr & 3u << 17) != 3u << 17) return CPU_AVX512_BF16;
     if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
         return CPU_AVX512_BF16;
@@ -93,7 +95,7 @@ static int count_cores(const cpu_set_t *set)
     return n;
 }
 
-static const char *const names[] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
+static const char *const names[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"};
 
 const char *cpu_level_name(enum cpu_level l) { return names[l]; }
 
@@ -138,8 +140,8 @@ int cpu_cap(const char *device, struct err *e)
             wanted++;
         if (wanted == (int)ARRAY_LEN(names))
             return err_set(e, ERR_USAGE,
-                           "'%.40s' is no processor level; use ref, avx2, avx512, avx512bf16 or "
-                           "amx",
+                           "'%.40s' is no processor level; use ref, avx2, avx512, avx512vnni, "
+                           "avx512bf16 or amx",
                            device + 4);
         int most = (int)detect_level();
         if (wanted > most)

@@ -12,8 +12,9 @@ enum cpu_level { /* each includes those before it */
                  CPU_REF,
                  CPU_AVX2, /* AVX2 + FMA */
                  CPU_AVX512, /* F, BW, DQ, VL */
+                 CPU_AVX512_VNNI, /* + VNNI */
                  CPU_AVX512_BF16, /* + BF16 */
-                 CPU_AMX, /* + AMX-TILE, AMX-BF16, permission granted */
+                 CPU_AMX, /* + AMX-TILE, AMX-BF16, AMX-INT8, permission granted */
 };
 
 struct cpu {
@@ -27,7 +28,7 @@ struct cpu {
  * thread. */
 void cpu_detect(struct cpu *c);
 enum cpu_level cpu_level(void); /* the same level, without the rest */
-const char *cpu_level_name(enum cpu_level l); /* "ref", "avx2", "avx512", "avx512bf16", "amx" */
+const char *cpu_level_name(enum cpu_level l); /* "ref", "avx2", "avx512", "avx512vnni", ... */
 
 /* Caps the process: "cpu" (all that it can) or "cpu:LEVEL". Before anything asked what the processor
  * is, and so before the first model is opened; later only the cap that stands is accepted.

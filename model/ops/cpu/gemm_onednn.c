@@ -107,6 +107,7 @@ static void set_cap(void)
     static const dnnl_cpu_isa_t most[] = {[CPU_REF] = dnnl_cpu_isa_sse41,
                                           [CPU_AVX2] = dnnl_cpu_isa_avx2,
                                           [CPU_AVX512] = dnnl_cpu_isa_avx512_core,
+                                          [CPU_AVX512_VNNI] = dnnl_cpu_isa_avx512_core_vnni,
                                           [CPU_AVX512_BF16] = dnnl_cpu_isa_avx512_core_bf16,
                                           [CPU_AMX] = dnnl_cpu_isa_avx512_core_amx};
     enum cpu_level level = cpu_level();
