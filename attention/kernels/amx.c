@@ -32,15 +32,18 @@ _Static_assert(VLEN == 16, "panels are two tiles of 16 columns");
 
 #define TILE_PAIRS (16 * 32) /* elements of one tile of pairs */
 
-static void flash_pack_q(const struct flash *f, packed *dst, const float *q, size_t stride,
-                         int rows)
+static void flash_pack_q(const struct flash *f, struct flash_worker *w, int nth, int at,
+                         const float *q, size_t stride, int rows)
 {
+    packed *dst = w->q + (size_t)at * (size_t)f->dk;
+    (void)nth;
     pack_narrow(dst, f->dk, FLASH_MR, q, stride, rows, f->d);
 }
 
-static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
+static void flash_pack_k(const struct flash *f, int nth, packed *dst, const float *k, size_t stride,
                          int keys)
 {
+    (void)nth;
     packed row[FLASH_NR * FLASH_MAX_PAD];
     pack_narrow(row, f->dk, FLASH_NR, k, stride, keys, f->d);
     for (int half = 0; half < 2; half++)
@@ -48,9 +51,10 @@ static void flash_pack_k(const struct flash *f, packed *dst, const float *k, siz
                      f->dk / 2);
 }
 
-static void flash_pack_v(const struct flash *f, packed *dst, size_t len, const float *v,
+static void flash_pack_v(const struct flash *f, int nth, packed_v *dst, size_t len, const float *v,
                          size_t stride, int at, int keys)
 {
+    (void)nth;
     packed row[FLASH_NR * FLASH_MAX_PAD];
     pack_narrow(row, f->dv, FLASH_NR, v, stride, keys, f->d);
     for (int c0 = 0; c0 < f->dv; c0 += 16)
@@ -103,7 +107,7 @@ static void flash_scores(const struct flash *f, struct flash_worker *w, const st
     }
 }
 
-static void value_block(float *o, int dv, const packed *p, const packed *v, size_t len,
+static void value_block(float *o, int dv, const packed_v *p, const packed_v *v, size_t len,
                         const struct flash_chunk *c)
 {
     size_t row = (size_t)dv * sizeof *o;
@@ -112,7 +116,7 @@ static void value_block(float *o, int dv, const packed *p, const packed *v, size
     tile_load(2, o + 16 * dv, row);
     tile_load(3, o + 16 * dv + 16, row);
     for (int i = 0; i < c->n; i++) {
-        const packed *pairs = v + c->panel[i].key * 16;
+        const packed_v *pairs = v + c->panel[i].key * 16;
         tile_load(4, p + i * FLASH_NR, FLASH_KB * sizeof *p);
         tile_load(5, p + 16 * FLASH_KB + i * FLASH_NR, FLASH_KB * sizeof *p);
         tile_load(6, pairs, 64);
@@ -129,7 +133,7 @@ static void value_block(float *o, int dv, const packed *p, const packed *v, size
 }
 
 static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
-                         const packed *v, size_t len, int at, int rows)
+                         const packed_v *v, size_t len, int at, int rows)
 {
     for (int r = 0; r < rows; r++) {
         if (w->alpha[r] == 1.0f) continue; /* NaN goes on */

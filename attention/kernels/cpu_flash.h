@@ -5,9 +5,13 @@
  *   FLASH_SUB  rows whose scores stay in L1     FLASH_DB  rows of a task of a dense plan
  *   FLASH_KB   keys of a chunk (whole panels)   FLASH_QB  rows of any task, at most
  *   FLASH_P    1: probabilities are stored apart, packed
- *   packed     element of packed q, k, v        flash_pad_k(d), flash_pad_v(d): padded head_dim
+ *   packed     element of packed q and k        packed_v  of packed v and probabilities
+ *   flash_pad_k(d), flash_pad_v(d): padded head_dim
  *   FLASH_FETCH_V  channels of a panel of packed v
  *   FLASH_ENTER, FLASH_LEAVE  optional: what a thread does round a task
+ *   FLASH_CODES  optional, 1: q and k become codes (cpu_codes.h)
+ *   flash_key(d)  optional: elements of packed k a key takes, more than flash_pad_k(d) where
+ *                 something stands behind each panel
  * and then defines the six static functions declared below.
  *
  * K and V of a few heads are packed once (flash_group), then a task is (head, some queries of one
@@ -35,9 +39,13 @@
 #define FLASH_ENTER() ((void)0)
 #define FLASH_LEAVE() ((void)0)
 #endif
-#define FLASH_CAN                                                                                  \
-    (((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC | ATTN_NEED_SKIP |   \
-                                            ATTN_NEED_SOL | ATTN_NEED_BF16))
+#if !defined(FLASH_CODES)
+#define FLASH_CODES 0
+#endif
+#if !defined(flash_key)
+#define flash_key(d) flash_pad_k(d)
+#endif
+#define FLASH_CAN ATTN_FLASH_CAN
 
 struct flash_panel { /* NR keys of a chunk, of which [lo, hi) are kept */
     const packed *k;
@@ -61,16 +69,20 @@ struct flash_chunk {
 struct flash_worker {
     packed *q; /* [QB, pad_k] as flash_pack_q() lays it */
     float *s; /* [SUB, KB] scores, then probabilities */
-    packed *p; /* FLASH_P: [SUB, KB] */
+    packed_v *p; /* FLASH_P: [SUB, KB] */
     float *o; /* [QB, pad_v] */
     float *m; /* [QB] running maximum, log2 units */
     float *l; /* [QB, VLEN] running sum, a lane each */
     float *rowmax; /* [SUB, VLEN] of this chunk, a lane each */
     float *alpha; /* [SUB] */
+    float *weight; /* [SUB] FLASH_CODES: of the products of this chunk */
+    float *q_scale, *shift; /* [QB] FLASH_CODES: of a row's codes; what smoothing took from lse */
+    int32_t *q_sum; /* [QB] FLASH_CODES: -128 times the sum of a row's codes */
     float *bias[2]; /* [KB] of one chunk each */
     float *rows; /* [max(MR, NR), d] gathered by an order */
     /* when a job may need them: */
-    packed *k, *v; /* panels of keys that a row names, [KB, pad_k] and [KB, pad_v] */
+    packed *k; /* panels of keys that a row names, [KB, key] */
+    packed_v *v; /* [KB, pad_v] */
     int32_t *pick; /* [KB] their positions */
     float *part, *o_then, *m_then, *l_then; /* MAKE_RESIDUAL: the plan's o; sums before means */
     float *mass; /* [KB] of each key of a chunk */
@@ -85,7 +97,7 @@ struct flash_task { /* queries of one row of the plan: positions [q0, q0 + n) */
 struct flash {
     const struct attn_job *j;
     const struct attn_plan *p;
-    int d, dk, dv; /* head_dim; padded for q·k; padded for p·v */
+    int d, dk, dv, key; /* head_dim; padded for q·k; padded for p·v; elements a packed key */
     int panels, means; /* of one head's keys, and of its mean keys behind them */
     int group, heads; /* heads packed together at once at most; now */
     int first; /* of the plan's heads */
@@ -93,7 +105,9 @@ struct flash {
     bool gather; /* each task packs the keys that its row names */
     int n_tasks;
     float scale; /* log2(e) / sqrt(d) */
-    packed *k, *v; /* [group][(panels + means) * NR * dk], the same by dv */
+    packed *k; /* [group][(panels + means) * NR * key] */
+    packed_v *v; /* the same by dv */
+    float *k_less, *v_scale; /* [group, d] FLASH_CODES: what is taken off keys; of values' codes */
     char *workers; /* one carved region each */
     size_t worker_bytes;
     struct flash_task *tasks;
@@ -101,13 +115,13 @@ struct flash {
 };
 
 /* What an instruction set provides. Row 0 is row `at` of the task, rows up to the next multiple of
- * MR may be computed as well; len: keys of a panel of channels of packed v. */
-static void flash_pack_q(const struct flash *f, packed *dst, const float *q, size_t stride,
-                         int rows);
-static void flash_pack_k(const struct flash *f, packed *dst, const float *k, size_t stride,
+ * MR may be computed as well; len: keys of a panel of channels of packed v; nth: head of the group. */
+static void flash_pack_q(const struct flash *f, struct flash_worker *w, int nth, int at,
+                         const float *q, size_t stride, int rows);
+static void flash_pack_k(const struct flash *f, int nth, packed *dst, const float *k, size_t stride,
                          int keys);
 /* keys of panel `at / NR`, channels in whatever panels flash_values() wants; zeros past keys, d */
-static void flash_pack_v(const struct flash *f, packed *dst, size_t len, const float *v,
+static void flash_pack_v(const struct flash *f, int nth, packed_v *dst, size_t len, const float *v,
                          size_t stride, int at, int keys);
 /* w->s, w->rowmax */
 static void flash_scores(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
@@ -116,7 +130,12 @@ static void flash_scores(const struct flash *f, struct flash_worker *w, const st
 static void flash_probs(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
                         int at, int rows);
 static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
-                         const packed *v, size_t len, int at, int rows);
+                         const packed_v *v, size_t len, int at, int rows);
+
+#if FLASH_CODES
+/* k_less and v_scale of the nth head of the group: cpu_flash_codes.h */
+static void flash_codes_task(void *ctx, int nth, int worker);
+#endif
 
 ALWAYS_INLINE int flash_min(int a, int b) { return a < b ? a : b; }
 ALWAYS_INLINE int flash_up(int a, int to) { return (a + to - 1) / to * to; }
@@ -147,8 +166,8 @@ ALWAYS_INLINE float flash_new_max(struct flash_worker *w, int at, int i, int deg
 static int flash_group(const struct attn_size *s)
 {
     size_t keys = (size_t)flash_up(s->len_k, FLASH_NR);
-    size_t head =
-        keys * (size_t)(flash_pad_k(s->head_dim) + flash_pad_v(s->head_dim)) * sizeof(packed);
+    size_t head = keys * ((size_t)flash_key(s->head_dim) * sizeof(packed) +
+                          (size_t)flash_pad_v(s->head_dim) * sizeof(packed_v));
     int blocks = (s->len_q + FLASH_DB - 1) / FLASH_DB;
     size_t fit = ((size_t)32 << 20) / head,
            busy = ((size_t)s->threads * 8 + (size_t)blocks - 1) / (size_t)blocks;
@@ -171,11 +190,15 @@ static void flash_carve_worker(const struct flash *f, struct flash_worker *w, un
     w->l = arena_take(a, qb * VLEN * sizeof *w->l);
     w->rowmax = arena_take(a, sub * VLEN * sizeof *w->rowmax);
     w->alpha = arena_take(a, sub * sizeof *w->alpha);
+    w->weight = arena_take(a, FLASH_CODES ? sub * sizeof *w->weight : 0);
+    w->q_scale = arena_take(a, FLASH_CODES ? qb * sizeof *w->q_scale : 0);
+    w->shift = arena_take(a, FLASH_CODES ? qb * sizeof *w->shift : 0);
+    w->q_sum = arena_take(a, FLASH_CODES ? qb * sizeof *w->q_sum : 0);
     w->bias[0] = arena_take(a, kb * sizeof(float));
     w->bias[1] = arena_take(a, kb * sizeof(float));
     w->rows = arena_take(a, rows * d * sizeof *w->rows);
     size_t picked = needs & (ATTN_NEED_COLUMNS | ATTN_NEED_BLOCKS) ? kb : 0;
-    w->k = arena_take(a, picked * (size_t)f->dk * sizeof *w->k);
+    w->k = arena_take(a, picked * (size_t)f->key * sizeof *w->k);
     w->v = arena_take(a, picked * dv * sizeof *w->v);
     w->pick = arena_take(a, picked * sizeof *w->pick);
     size_t part = needs & ATTN_NEED_MAKE_RESIDUAL ? qb : 0;
@@ -194,12 +217,16 @@ static void flash_carve(struct flash *f, const struct attn_size *s, struct arena
     f->d = s->head_dim;
     f->dk = flash_pad_k(f->d);
     f->dv = flash_pad_v(f->d);
+    f->key = flash_key(f->d);
     f->group = flash_group(s);
     f->scale = (float)(FLASH_LOG2E / sqrt((double)f->d));
     size_t head = (size_t)flash_up(s->len_k, FLASH_NR);
     if (s->needs & ATTN_NEED_MEAN) head += (size_t)flash_up(s->cols, FLASH_NR);
-    f->k = arena_take(a, (size_t)f->group * head * (size_t)f->dk * sizeof *f->k);
+    f->k = arena_take(a, (size_t)f->group * head * (size_t)f->key * sizeof *f->k);
     f->v = arena_take(a, (size_t)f->group * head * (size_t)f->dv * sizeof *f->v);
+    size_t channels = FLASH_CODES ? (size_t)f->group * (size_t)f->d : 0;
+    f->k_less = arena_take(a, channels * sizeof *f->k_less);
+    f->v_scale = arena_take(a, channels * sizeof *f->v_scale);
     flash_carve_worker(f, &w, s->needs, &one);
     f->worker_bytes = one.used;
     f->workers = arena_take(a, one.used * (size_t)s->threads);

@@ -33,15 +33,16 @@ static void flash_pack_keys(const struct flash *f, struct flash_worker *w, int h
     size_t len = (size_t)(f->panels + f->means) * FLASH_NR, keys = (size_t)head * len, stride;
     int key = panel * FLASH_NR, n = flash_min(FLASH_NR, f->p->k.len - key);
     int plan = flash_plan(f, head), h = attn_head(f->p, f->first + head);
-    packed *k = f->k + (keys + (size_t)key) * (size_t)f->dk, *v = f->v + keys * (size_t)f->dv;
+    packed *k = f->k + (keys + (size_t)key) * (size_t)f->key;
+    packed_v *v = f->v + keys * (size_t)f->dv;
     const float *x = flash_rows(&j->k, h, &f->p->k_order, plan, key, n, w->rows, &stride);
     int ahead = flash_min(FLASH_NR, f->p->k.len - key - n);
     flash_fetch_rows(&j->k, h, &f->p->k_order, plan, key + n, ahead);
     if (j->o.at) flash_fetch_rows(&j->v, h, &f->p->k_order, plan, key + n, ahead);
-    flash_pack_k(f, k, x, stride, n);
+    flash_pack_k(f, head, k, x, stride, n);
     if (!j->o.at) return; /* the mass alone */
     x = flash_rows(&j->v, h, &f->p->k_order, plan, key, n, w->rows, &stride);
-    flash_pack_v(f, v, len, x, stride, key, n);
+    flash_pack_v(f, head, v, len, x, stride, key, n);
 }
 
 /* Means stand behind the keys; those of blocks that hold nothing are not looked at. */
@@ -54,7 +55,8 @@ static void flash_pack_means(const struct flash *f, struct flash_worker *w, int 
     int tile = panel * FLASH_NR, n = flash_min(FLASH_NR, b->n - tile),
         key = f->panels * FLASH_NR + tile;
     int plan = flash_plan(f, head), h = attn_head(f->p, f->first + head);
-    packed *k = f->k + (keys + (size_t)key) * (size_t)f->dk, *v = f->v + keys * (size_t)f->dv;
+    packed *k = f->k + (keys + (size_t)key) * (size_t)f->key;
+    packed_v *v = f->v + keys * (size_t)f->dv;
     for (int turn = 0; turn < 2; turn++) {
         const float *x =
             flash_rows(turn ? &j->v_mean : &j->k_mean, h, &as_is, 0, tile, n, NULL, &stride);
@@ -66,9 +68,9 @@ static void flash_pack_means(const struct flash *f, struct flash_worker *w, int 
                 memcpy(w->rows + i * f->d, x + (size_t)i * stride, bytes);
         }
         if (turn)
-            flash_pack_v(f, v, len, w->rows, (size_t)f->d, key, n);
+            flash_pack_v(f, head, v, len, w->rows, (size_t)f->d, key, n);
         else
-            flash_pack_k(f, k, w->rows, (size_t)f->d, n);
+            flash_pack_k(f, head, k, w->rows, (size_t)f->d, n);
     }
 }
 
@@ -98,9 +100,9 @@ static void flash_bias(const struct flash *f, float *b, int position, int lo, in
     }
 }
 
-/* Picked positions become the panels of the chunk. */
+/* Picked positions become the panels of the chunk. head: of the tensors; nth: of the group. */
 static void flash_pack_picked(const struct flash *f, struct flash_worker *w, struct flash_chunk *c,
-                              int plan, int head)
+                              int plan, int head, int nth)
 {
     const struct attn_job *j = f->j;
     c->runs = 1;
@@ -108,17 +110,17 @@ static void flash_pack_picked(const struct flash *f, struct flash_worker *w, str
     for (int at = 0; at < c->picked; at += FLASH_NR) {
         int n = flash_min(FLASH_NR, c->picked - at);
         const int32_t *pick = w->pick + at;
-        packed *k = w->k + (size_t)at * (size_t)f->dk;
+        packed *k = w->k + (size_t)at * (size_t)f->key;
         for (int i = 0; i < n; i++)
             memcpy(w->rows + i * f->d,
                    heads_at(&j->k, attn_token(&f->p->k_order, plan, pick[i]), head),
                    (size_t)f->d * sizeof *w->rows);
-        flash_pack_k(f, k, w->rows, (size_t)f->d, n);
+        flash_pack_k(f, nth, k, w->rows, (size_t)f->d, n);
         for (int i = 0; i < n; i++)
             memcpy(w->rows + i * f->d,
                    heads_at(&j->v, attn_token(&f->p->k_order, plan, pick[i]), head),
                    (size_t)f->d * sizeof *w->rows);
-        flash_pack_v(f, w->v, FLASH_KB, w->rows, (size_t)f->d, at, n);
+        flash_pack_v(f, nth, w->v, FLASH_KB, w->rows, (size_t)f->d, at, n);
         struct flash_panel *p = &c->panel[c->n++];
         *p = (struct flash_panel){.k = k, .key = (size_t)at, .hi = n};
         if (!f->p->key_bias && n == FLASH_NR) continue;

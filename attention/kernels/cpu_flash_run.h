@@ -86,7 +86,7 @@ static void flash_part_mass(struct flash_now *t, float *mass, float share)
         float *b = c->biases + c->n * FLASH_NR;
         flash_bias(f, b, key, 0, hi);
         c->panel[c->n++] = (struct flash_panel){
-            .k = t->k + (size_t)key * (size_t)f->dk, .key = (size_t)key, .bias = b, .hi = hi};
+            .k = t->k + (size_t)key * (size_t)f->key, .key = (size_t)key, .bias = b, .hi = hi};
         if (c->n < FLASH_PANELS && key + FLASH_NR < f->p->k.len) continue;
         for (int i = 0; i < FLASH_KB; i++)
             t->w.mass[i] = 0;
@@ -125,6 +125,7 @@ static void flash_mass_task(void *ctx, int task, int worker)
         for (int i = 0; i < all.n; i++) {
             int token = attn_token(&p->q_order, plan, all.q0 + i);
             double lse = (double)j->lse[(size_t)head * (size_t)j->q.len + (size_t)token];
+            if (FLASH_CODES) lse -= (double)t.w.shift[i];
             /* a query without a sum has no weights */
             t.w.m[i] = lse == -HUGE_VAL ? INFINITY : (float)(lse * FLASH_LOG2E);
         }
@@ -149,6 +150,9 @@ static void flash_run(const struct attn_job *j)
         (p->n_heads + groups - 1) / groups; /* of equal size, or the last one idles threads */
     for (f.first = 0; f.first < p->n_heads; f.first += group) {
         f.heads = flash_min(group, p->n_heads - f.first);
+#if FLASH_CODES
+        threads_run(f.heads, flash_codes_task, &f);
+#endif
         int panels = f.gather && !j->mass ? f.means : f.panels + f.means;
         if (panels)
             threads_run(f.heads * ((f.panels + f.means + FLASH_PACK - 1) / FLASH_PACK),

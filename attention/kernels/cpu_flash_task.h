@@ -5,8 +5,9 @@ struct flash_now { /* a task under way */
     struct flash_worker w;
     struct flash_chunk c,
         before; /* being filled; full, to be computed while the next one's keys come */
-    const packed *k, *v; /* of this head */
-    int head, plan, row, rows; /* head: of the tensors */
+    const packed *k; /* of this head */
+    const packed_v *v;
+    int head, nth, plan, row, rows; /* head: of the tensors; nth: of the group */
     bool record, alive; /* whether a chunk's largest scores matter, and did */
 };
 
@@ -25,13 +26,14 @@ static bool flash_near(const struct flash_now *t, int at, int rows)
 static void flash_fetch(const struct flash_now *t, const struct flash_chunk *c, int from, int to)
 {
     const struct flash *f = t->f;
-    size_t len = (size_t)(f->panels + f->means) * FLASH_NR, line = 64 / sizeof(packed);
+    size_t len = (size_t)(f->panels + f->means) * FLASH_NR;
+    size_t line = 64 / sizeof(packed), line_v = 64 / sizeof(packed_v);
     for (int i = from; i < to; i++) {
-        for (size_t x = 0; x < (size_t)f->dk * FLASH_NR; x += line)
+        for (size_t x = 0; x < (size_t)f->key * FLASH_NR; x += line)
             __builtin_prefetch(c->panel[i].k + x, 0, 2);
         for (int c0 = 0; c0 < f->dv; c0 += FLASH_FETCH_V) {
-            const packed *v = t->v + (size_t)c0 * len + c->panel[i].key * FLASH_FETCH_V;
-            for (size_t x = 0; x < (size_t)FLASH_FETCH_V * FLASH_NR; x += line)
+            const packed_v *v = t->v + (size_t)c0 * len + c->panel[i].key * FLASH_FETCH_V;
+            for (size_t x = 0; x < (size_t)FLASH_FETCH_V * FLASH_NR; x += line_v)
                 __builtin_prefetch(v + x, 0, 2);
         }
     }
@@ -42,10 +44,10 @@ static void flash_compute(struct flash_now *t, struct flash_chunk *c,
                           const struct flash_chunk *next)
 {
     const struct flash *f = t->f;
-    const packed *v = t->v;
+    const packed_v *v = t->v;
     size_t len = (size_t)(f->panels + f->means) * FLASH_NR;
     if (c->picked) {
-        flash_pack_picked(f, &t->w, c, t->plan, t->head);
+        flash_pack_picked(f, &t->w, c, t->plan, t->head, t->nth);
         v = t->w.v;
         len = FLASH_KB;
     }
@@ -86,7 +88,7 @@ static void flash_push(struct flash_now *t, size_t key, int lo, int hi, const fl
 {
     struct flash_chunk *c = &t->c;
     c->panel[c->n] = (struct flash_panel){
-        .k = t->k + key * (size_t)t->f->dk, .key = key, .bias = bias, .lo = lo, .hi = hi};
+        .k = t->k + key * (size_t)t->f->key, .key = key, .bias = bias, .lo = lo, .hi = hi};
     struct flash_keys *last = c->runs ? &c->run[c->runs - 1] : NULL;
     int column = c->n * FLASH_NR + lo;
     if (last && last->key + (size_t)last->n == key + (size_t)lo && last->column + last->n == column)
@@ -199,6 +201,17 @@ static void flash_copy_sums(const struct flash *f, float *to[3], float *from[3],
     memcpy(to[2], from[2], (size_t)rows * VLEN * sizeof(float));
 }
 
+/* Sums over codes of values become sums over values. */
+ALWAYS_INLINE void flash_unscale(const struct flash_now *t, float *o)
+{
+    const struct flash *f = t->f;
+    if (!FLASH_CODES || f->p->pv == ATTN_PREC_RUN) return;
+    const float *scale = f->v_scale + (size_t)t->nth * (size_t)f->d;
+    float most = f->p->pv == ATTN_PREC_FP8 ? 1 / 448.0f : 1.0f; /* probabilities were 448ths */
+    for (int c = 0; c < f->d; c++)
+        o[c] *= scale[c] * most;
+}
+
 /* The plan's o beside the sums, which then go on without its means. */
 static void flash_part(struct flash_now *t)
 {
@@ -211,6 +224,7 @@ static void flash_part(struct flash_now *t)
         float l = v_hsum(v_load(w->l + i * VLEN)), inv = l == 0 ? 0 : 1 / l;
         for (int c = 0; c < f->dv; c++)
             w->part[i * f->dv + c] = w->o[i * f->dv + c] * inv;
+        flash_unscale(t, w->part + i * f->dv);
     }
     if (f->means) flash_copy_sums(f, sums, then, t->rows);
 }
@@ -279,12 +293,14 @@ static void flash_finish(const struct flash_now *t, int q0)
     for (int i = 0; i < t->rows; i++) {
         int token = attn_token(&t->f->p->q_order, t->plan, q0 + i);
         float l = v_hsum(v_load(t->w.l + i * VLEN)), inv = l == 0 ? 0 : 1 / l;
+        flash_unscale(t, t->w.o + (size_t)i * (size_t)t->f->dv);
         if (rule == ATTN_COMPUTE)
             flash_write(t, i, token, inv);
         else
             flash_write_residual(t, i, token, inv);
         if (!j->lse) continue;
         double lse = l == 0 ? -HUGE_VAL : ((double)t->w.m[i] + log2((double)l)) / FLASH_LOG2E;
+        if (FLASH_CODES) lse += (double)t->w.shift[i];
         j->lse[(size_t)t->head * (size_t)j->q.len + (size_t)token] = (float)lse;
     }
 }
@@ -293,10 +309,10 @@ static void flash_begin(struct flash_now *t, const struct flash *f, const struct
                         int worker)
 {
     size_t keys = (size_t)task->head * (size_t)(f->panels + f->means) * FLASH_NR, stride;
-    *t = (struct flash_now){.f = f, .row = task->row, .rows = task->n};
+    *t = (struct flash_now){.f = f, .nth = task->head, .row = task->row, .rows = task->n};
     t->plan = flash_plan(f, task->head);
     t->head = attn_head(f->p, f->first + task->head);
-    t->k = f->k + keys * (size_t)f->dk;
+    t->k = f->k + keys * (size_t)f->key;
     t->v = f->v + keys * (size_t)f->dv;
     flash_worker_of(f, &t->w, worker);
     t->c.biases = t->w.bias[0];
@@ -305,7 +321,7 @@ static void flash_begin(struct flash_now *t, const struct flash *f, const struct
         int n = flash_min(FLASH_MR, task->n - i);
         const float *q = flash_rows(&f->j->q, t->head, &f->p->q_order, t->plan, task->q0 + i, n,
                                     t->w.rows, &stride);
-        flash_pack_q(f, t->w.q + (size_t)i * (size_t)f->dk, q, stride, n);
+        flash_pack_q(f, &t->w, t->nth, i, q, stride, n);
     }
 }
 

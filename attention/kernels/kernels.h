@@ -30,10 +30,22 @@ struct attn_kernel {
     const char *name, *summary; /* after --kernel; one line of help */
     enum cpu_level needs;
     unsigned can; /* enum attn_need */
+    /* Of kernels over codes: keys whose 8-bit weights share a maximum. A chunk is chunk / panel
+     * panels, each `panel` positions of one run of a row from a multiple of `panel` on; or `chunk`
+     * keys where a row names them one by one: columns, and blocks by offsets. It ends where the
+     * row's tiles, its columns, its means end, and each tile where alive is asked for. */
+    int panel, chunk;
+    /* Bits of ATTN_NEED_LOW by which a run of this size is faster here than without; NULL: none. */
+    unsigned (*pays)(const struct attn_size *s);
     bool (*fits)(const struct attn_size *s);
     size_t (*scratch)(const struct attn_size *s); /* bytes; linear in tokens */
     void (*run)(const struct attn_job *j); /* COMPUTE and the residual rules */
 };
+
+/* What the fast kernels of a CPU do beside products of codes. */
+#define ATTN_FLASH_CAN                                                                             \
+    (((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC | ATTN_NEED_LOW |    \
+                                            ATTN_NEED_SKIP | ATTN_NEED_SOL | ATTN_NEED_BF16))
 
 int attn_kernel_rows(void);
 const struct attn_kernel *attn_kernel_row(int i); /* best first */
@@ -55,6 +67,7 @@ struct attn_judge { /* outputs beside the job's, each may be NULL */
      * the queries of the row; -inf for tiles that are not computed */
     float *margin;
     int only_row; /* one row of every head, or -1: all */
+    int panel, chunk; /* of the kernel that is judged, for plans over codes; 0: ref's */
 };
 /* Outputs of the job as well, where it has places for them; j->size and j->scratch play no part. */
 int attn_judge(const struct attn_job *j, const struct attn_judge *out, struct err *e);

@@ -1,38 +1,14 @@
 /* The judge: plain C, every field of a plan and a job, sums in double, one query at a time. Slow on
  * purpose. Tensors are fp32 or bf16, in any strides. */
-#include "attention/kernels/kernels.h"
+#include "attention/kernels/ref.h"
 #include "model/base/threads.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LOG2E 1.4426950408889634
+#define PANEL 32 /* keys of 8-bit weights that share a maximum: kernels.h */
+#define CHUNK 128
 #define PIECE 32 /* queries of a task where rows need not stay whole */
-
-struct judging {
-    const struct attn_job *j;
-    const struct attn_judge *out;
-    bool round; /* o to bf16 */
-    bool whole; /* a task is a row: something of it belongs to all of its queries */
-    double *scratch; /* [workers, each] */
-    size_t each;
-};
-
-struct query { /* the softmax of one query */
-    const struct judging *g;
-    int head, plan, row, token;
-    double *score; /* [k.len + k.n] of positions, then of means */
-    enum attn_fate *fate; /* [k.n] of this row, when the kernel's own rule decides; else NULL */
-    double most;
-};
-
-static double element(const struct heads *h, int token, int head, int c)
-{
-    const void *at = heads_at(h, token, head);
-    if (h->type == DTYPE_BF16) return (double)bf16_to_f32(((const uint16_t *)at)[c]);
-    return (double)((const float *)at)[c];
-}
 
 static double dot(const struct heads *a, int i, const struct heads *b, int j, int head)
 {
@@ -71,14 +47,21 @@ static int tile_size(const struct query *q, int tile)
     return attn_block_at(k, q->plan, tile + 1) - attn_block_at(k, q->plan, tile);
 }
 
+static void set_token(struct query *q, int position)
+{
+    q->token = attn_token(&q->g->j->plan->q_order, q->plan, position);
+    if (q->g->low.on) low_query(q);
+}
+
 /* Score of a position; keeps the largest. */
 static double score_key(struct query *q, int position)
 {
     const struct attn_job *j = q->g->j;
     const struct attn_plan *p = j->plan;
-    double s = dot(&j->q, q->token, &j->k, attn_token(&p->k_order, q->plan, position), q->head) *
-                   scale_of(j) +
-               (p->key_bias ? (double)p->key_bias[position] : 0);
+    int key = attn_token(&p->k_order, q->plan, position);
+    double s =
+        q->g->low.on ? low_score(q, key) : dot(&j->q, q->token, &j->k, key, q->head) * scale_of(j);
+    if (p->key_bias) s += (double)p->key_bias[position];
     q->score[position] = s;
     return s;
 }
@@ -100,8 +83,9 @@ static double score_tile(struct query *q, int tile)
 static void score_mean(struct query *q, int tile)
 {
     const struct attn_job *j = q->g->j;
-    double s = dot(&j->q, q->token, &j->k_mean, tile, q->head) * scale_of(j) +
-               log((double)tile_size(q, tile));
+    double s = q->g->low.on ? low_score_mean(q, tile)
+                            : dot(&j->q, q->token, &j->k_mean, tile, q->head) * scale_of(j);
+    s += log((double)tile_size(q, tile));
     q->score[j->plan->k.len + tile] = s;
     if (s > q->most) q->most = s;
 }
@@ -201,11 +185,13 @@ static double judge_query(struct query *q, double *rise)
     const struct attn_plan *p = j->plan;
     double acc[ATTN_MAX_HEAD_DIM], part[ATTN_MAX_HEAD_DIM] = {0};
     double sum = plan_sums(q, acc, rise);
-    bool make = p->rule == ATTN_MAKE_RESIDUAL;
+    bool make = p->rule == ATTN_MAKE_RESIDUAL, low = q->g->low.on && p->pv != ATTN_PREC_RUN;
+    if (low) sum = low_sums(q, acc);
     if (make) {
         for (int c = 0; c < j->q.dim; c++)
             part[c] = sum == 0 ? 0 : acc[c] / sum;
         sum = exact_sums(q, acc);
+        if (low) sum = low_all_sums(q, acc);
     }
     for (int c = 0; c < j->q.dim; c++) {
         double x = sum == 0 ? 0 : acc[c] / sum;
@@ -235,38 +221,6 @@ static void add_mass(struct query *q, double *mass, double lse, int queries)
             mass[t] += exp(score_key(q, i) - lse) / queries;
 }
 
-/* sol_tau: a tile is computed where its mean key scores above mu + tau * sqrt(var + 1e-6) on average
- * over the row's queries, beside the diagonal, or forced; variance by channel (attention-sparse.md
- * 12.1, `diag`). */
-static void sol_fates(enum attn_fate *fate, const struct attn_job *j, int head, int plan, int row)
-{
-    const struct attn_plan *p = j->plan;
-    int q0 = attn_block_at(&p->q, plan, row), q1 = attn_block_at(&p->q, plan, row + 1), n = p->k.n;
-    double mean[ATTN_MAX_HEAD_DIM] = {0}, beta = LOG2E * scale_of(j), mu = 0, var = 0;
-    for (int i = q0; i < q1; i++)
-        for (int c = 0; c < j->q.dim; c++)
-            mean[c] += element(&j->q, attn_token(&p->q_order, plan, i), head, c) / (q1 - q0);
-    for (int c = 0; c < j->q.dim; c++) {
-        double sum = 0, squares = 0;
-        for (int t = 0; t < n; t++) {
-            double x = element(&j->k_mean, t, head, c);
-            sum += x / n;
-            squares += x * x / n;
-        }
-        mu += beta * mean[c] * sum;
-        var += beta * beta * mean[c] * mean[c] * (squares - sum * sum);
-    }
-    for (int t = 0; t < n; t++) {
-        double z = 0;
-        for (int c = 0; c < j->q.dim; c++)
-            z += beta * mean[c] * element(&j->k_mean, t, head, c);
-        bool computed =
-            z > mu + (double)p->sol_tau * sqrt(var + 1e-6) || abs(t - row) <= 1 ||
-            attn_bit(p->forced, (size_t)plan * (size_t)p->q.n + (size_t)row, attn_words(n), t);
-        fate[t] = computed ? ATTN_COMPUTED : ATTN_BY_MEAN;
-    }
-}
-
 /* One row of blocks of one head. */
 static void judge_row(const struct judging *g, struct query *q, double *rise)
 {
@@ -285,7 +239,7 @@ static void judge_row(const struct judging *g, struct query *q, double *rise)
     if (p->skip_log2 < 0) { /* which tiles no query of the row would miss */
         double acc[ATTN_MAX_HEAD_DIM];
         for (int i = q0; i < q1; i++) {
-            q->token = attn_token(&p->q_order, q->plan, i);
+            set_token(q, i);
             (void)plan_sums(q, acc, rise);
         }
         for (int t = 0; t < p->k.n; t++) {
@@ -296,7 +250,7 @@ static void judge_row(const struct judging *g, struct query *q, double *rise)
         q->fate = fate;
     }
     for (int i = q0; i < q1; i++) {
-        q->token = attn_token(&p->q_order, q->plan, i);
+        set_token(q, i);
         size_t at = (size_t)q->head * (size_t)j->q.len + (size_t)q->token;
         double lse = j->o.at || g->out->o ? judge_query(q, rise) : (double)j->lse[at];
         if (j->mass) add_mass(q, mass, lse, q1 - q0);
@@ -335,7 +289,7 @@ static void judge_task(void *ctx, int task, int worker)
     int first = task % per_head * PIECE;
     for (int n = first; n < p->q.len && n < first + PIECE; n++) {
         q.row = attn_block_of(&p->q, q.plan, n);
-        q.token = attn_token(&p->q_order, q.plan, n);
+        set_token(&q, n);
         if (g->out->only_row < 0 || q.row == g->out->only_row) (void)judge_query(&q, NULL);
     }
 }
@@ -352,17 +306,24 @@ static void judge_all(struct judging *g)
     const struct attn_plan *p = j->plan;
     g->whole = j->mass || j->alive || g->out->margin || p->skip_log2 < 0 || p->sol_tau != 0;
     int per_head = g->whole ? p->q.n : (p->q.len + PIECE - 1) / PIECE;
+    if (g->low.on) low_make(g);
     threads_run(p->n_heads * per_head, judge_task, g);
 }
 
 int attn_judge(const struct attn_job *j, const struct attn_judge *out, struct err *e)
 {
-    struct judging g = {.j = j, .out = out, .each = each_of(j->plan->k.len, j->plan->k.n)};
-    if (j->plan->rule == ATTN_ZERO || j->plan->rule == ATTN_COPY)
+    const struct attn_plan *p = j->plan;
+    struct judging g = {.j = j, .out = out, .each = each_of(p->k.len, p->k.n)};
+    if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY)
         return err_set(e, ERR_BUG, "there is nothing to judge where nothing is computed");
-    g.scratch = malloc((size_t)threads_count() * g.each * sizeof *g.scratch);
+    size_t doubles = (size_t)threads_count() * g.each;
+    g.low = (struct low){.on = p->qk != ATTN_PREC_RUN, .panel = PANEL, .chunk = CHUNK};
+    if (out->panel) g.low.panel = out->panel, g.low.chunk = out->chunk;
+    size_t codes = g.low.on ? low_carve(&g.low, j->k.len, p->k.n, j->q.n, j->q.dim, NULL) : 0;
+    g.scratch = malloc(doubles * sizeof *g.scratch + codes);
     if (!g.scratch)
         return err_set(e, ERR_RESOURCE, "no memory to judge attention over %d keys", j->k.len);
+    if (codes) (void)low_carve(&g.low, j->k.len, p->k.n, j->q.n, j->q.dim, g.scratch + doubles);
     judge_all(&g);
     free(g.scratch);
     return 0;
@@ -370,21 +331,33 @@ int attn_judge(const struct attn_job *j, const struct attn_judge *out, struct er
 
 static bool ref_fits(const struct attn_size *s) { return s->head_dim <= ATTN_MAX_HEAD_DIM; }
 
+static int ref_cols(const struct attn_size *s) { return s->cols > 0 ? s->cols : 1; }
+
 static size_t ref_scratch(const struct attn_size *s)
 {
-    return each_of(s->len_k, s->cols > 0 ? s->cols : 1) * sizeof(double) * (size_t)s->threads;
+    struct low none = {0};
+    size_t doubles = each_of(s->len_k, ref_cols(s)) * (size_t)s->threads;
+    return doubles * sizeof(double) +
+           (s->needs & ATTN_NEED_LOW
+                ? low_carve(&none, s->len_k, ref_cols(s), s->n_heads, s->head_dim, NULL)
+                : 0);
 }
 
 static void ref_run(const struct attn_job *j)
 {
     static const struct attn_judge nothing = {.only_row = -1};
+    const struct attn_size *s = j->size;
     struct judging g = {
         .j = j,
         .out = &nothing,
-        .round = j->size->precision != PRECISION_FP32,
+        .round = s->precision != PRECISION_FP32,
         .scratch = j->scratch,
-        .each = each_of(j->size->len_k, j->size->cols > 0 ? j->size->cols : 1),
+        .each = each_of(s->len_k, ref_cols(s)),
+        .low = {.on = j->plan->qk != ATTN_PREC_RUN, .panel = PANEL, .chunk = CHUNK},
     };
+    if (g.low.on)
+        (void)low_carve(&g.low, s->len_k, ref_cols(s), s->n_heads, s->head_dim,
+                        g.scratch + g.each * (size_t)s->threads);
     judge_all(&g);
 }
 
@@ -392,7 +365,10 @@ const struct attn_kernel attn_ref = {
     .name = "ref",
     .summary = "plain C, sums in double: any machine, any size; slow",
     .needs = CPU_REF,
-    .can = ((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC),
+    .can = ((1u << ATTN_NEEDS) - 1) &
+           ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC | ATTN_NEED_SMOOTH_Q),
+    .panel = PANEL,
+    .chunk = CHUNK,
     .fits = ref_fits,
     .scratch = ref_scratch,
     .run = ref_run,

@@ -6,12 +6,13 @@
 
 extern const struct attn_kernel attn_ref;
 #ifdef ATTENTION_X86 /* set by CMake together with the sources of these rows */
-extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_amx;
+extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_amx, attn_vnni;
 #endif
 
 static const struct attn_kernel *const kernels[] = {
 #ifdef ATTENTION_X86
-    &attn_amx, &attn_avx512bf16, &attn_avx512, &attn_avx2,
+    &attn_amx,  &attn_avx512bf16, &attn_avx512,
+    &attn_avx2, &attn_vnni, /* behind what is faster without codes */
 #endif
     &attn_ref,
 };
@@ -19,7 +20,7 @@ static const struct attn_kernel *const kernels[] = {
 /* What scratch is larger for. */
 #define NEEDS_SCRATCH                                                                              \
     (ATTN_NEED_MEAN | ATTN_NEED_BLOCKS | ATTN_NEED_COLUMNS | ATTN_NEED_MAKE_RESIDUAL |             \
-     ATTN_NEED_MASS)
+     ATTN_NEED_MASS | ATTN_NEED_LOW)
 
 int attn_kernel_rows(void) { return (int)ARRAY_LEN(kernels); }
 

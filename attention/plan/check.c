@@ -172,6 +172,11 @@ static const char *const fields[ATTN_NEEDS] = {
     "accumulate",
     "plan.where",
     "tensors of bf16",
+    "plan.qk int8",
+    "plan.qk int4",
+    "plan.pv int8",
+    "plan.pv fp8",
+    "plan.codes.smooth_q",
 };
 
 const char *attn_needs_text(unsigned needs, char *buf, size_t size)
@@ -184,6 +189,21 @@ const char *attn_needs_text(unsigned needs, char *buf, size_t size)
         at += n > 0 ? (size_t)n : 0;
     }
     return buf;
+}
+
+static unsigned precision_needs(const struct attn_plan *p)
+{
+    static const unsigned qk[] = {[ATTN_PREC_INT8] = ATTN_NEED_QK_INT8,
+                                  [ATTN_PREC_INT4] = ATTN_NEED_QK_INT4,
+                                  [ATTN_PREC_FP8] = ATTN_NEED_PREC,
+                                  [ATTN_PREC_FP4] = ATTN_NEED_PREC},
+                          pv[] = {[ATTN_PREC_INT8] = ATTN_NEED_PV_INT8,
+                                  [ATTN_PREC_INT4] = ATTN_NEED_PREC,
+                                  [ATTN_PREC_FP8] = ATTN_NEED_PV_FP8,
+                                  [ATTN_PREC_FP4] = ATTN_NEED_PREC};
+    unsigned n = qk[p->qk] | pv[p->pv];
+    if (p->qk == ATTN_PREC_RUN) return p->pv == ATTN_PREC_RUN ? 0 : ATTN_NEED_PREC;
+    return p->codes.smooth_q ? n | ATTN_NEED_SMOOTH_Q : n;
 }
 
 unsigned attn_plan_needs(const struct attn_plan *p)
@@ -210,8 +230,7 @@ unsigned attn_plan_needs(const struct attn_plan *p)
     if (p->skip_log2 < 0) n |= ATTN_NEED_SKIP;
     if (p->sol_tau != 0) n |= ATTN_NEED_SOL;
     if (p->walk != ATTN_WALK_UP) n |= ATTN_NEED_WALK;
-    if (p->qk != ATTN_PREC_RUN || p->pv != ATTN_PREC_RUN) n |= ATTN_NEED_PREC;
-    return n;
+    return n | precision_needs(p);
 }
 
 unsigned attn_job_needs(const struct attn_job *j)
@@ -283,6 +302,10 @@ int attn_job_check(const struct attn_job *j, struct err *e)
                            "attention: sol_tau chooses tiles; only forced may stand "
                            "beside it");
     }
+    if (p->qk != ATTN_PREC_RUN && p->codes.rotate && (j->q.dim & (j->q.dim - 1)))
+        return err_set(e, ERR_BUG,
+                       "attention: plan.codes.rotate wants a power of 2 of channels, not %d",
+                       j->q.dim);
     if (j->mass && !j->lse) return err_set(e, ERR_BUG, "attention: mass without lse");
     if (j->alive && !(j->alive_log2 < 0))
         return err_set(e, ERR_BUG, "attention: tiles stay alive under a bound of %g, wanted < 0",

@@ -73,6 +73,14 @@ enum attn_prec { /* of one of the two products */
                  ATTN_PREC_FP4,
 };
 
+/* How codes of 8 or 4 bits are made (attention-kernels.md 1.2, 1.3). */
+struct attn_codes {
+    bool smooth_k; /* of k less its mean over all keys: a row's scores move by one constant */
+    bool smooth_q; /* of q less its mean over ATTN_CODE_BLOCK positions, which is added again */
+    bool rotate; /* of rows turned by a Hadamard matrix; head_dim must be a power of 2 */
+};
+#define ATTN_CODE_BLOCK 128
+
 struct attn_plan {
     enum place where; /* whose memory the arrays are; the struct itself is the host's */
     const uint8_t *heads; /* [n_heads] which heads, in any order; NULL: 0 .. n_heads - 1 */
@@ -96,7 +104,11 @@ struct attn_plan {
     float skip_log2;
     float sol_tau; /* the kernel chooses tiles by block means (attention-sparse.md 12.1); 0: off */
     enum attn_walk walk;
+    /* Codes: of q and k a scale a row, of v a scale a channel, all keys alike. Weights of a chunk of
+     * keys (kernels/kernels.h) are 255ths of its largest under INT8, e4m3 of 448ths of the largest
+     * so far under FP8. pv other than the run's wants qk other than the run's. */
     enum attn_prec qk, pv;
+    struct attn_codes codes;
     bool may_be_empty; /* a row that keeps nothing is meant, else the planner's bug, and refused */
 };
 
@@ -198,14 +210,21 @@ enum attn_need {
     ATTN_NEED_SKIP = 1 << 12, /* plan.skip_log2 */
     ATTN_NEED_SOL = 1 << 13, /* plan.sol_tau */
     ATTN_NEED_WALK = 1 << 14, /* other than rising */
-    ATTN_NEED_PREC = 1 << 15, /* plan.qk, plan.pv other than the run's */
+    ATTN_NEED_PREC = 1 << 15, /* plan.qk, plan.pv other than the run's and those below */
     ATTN_NEED_LSE = 1 << 16,
     ATTN_NEED_MASS = 1 << 17,
     ATTN_NEED_ALIVE = 1 << 18,
     ATTN_NEED_ACCUMULATE = 1 << 19,
     ATTN_NEED_DEVICE = 1 << 20, /* plan.where */
     ATTN_NEED_BF16 = 1 << 21, /* tensors of bf16 instead of fp32, residual apart */
-    ATTN_NEEDS = 22, /* bits */
+    ATTN_NEED_QK_INT8 = 1 << 22,
+    ATTN_NEED_QK_INT4 = 1 << 23,
+    ATTN_NEED_PV_INT8 = 1 << 24,
+    ATTN_NEED_PV_FP8 = 1 << 25,
+    ATTN_NEED_SMOOTH_Q = 1 << 26, /* plan.codes.smooth_q */
+    ATTN_NEEDS = 27, /* bits */
+    ATTN_NEED_LOW = ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4 | ATTN_NEED_PV_INT8 | ATTN_NEED_PV_FP8 |
+                    ATTN_NEED_SMOOTH_Q,
 };
 unsigned attn_plan_needs(const struct attn_plan *p); /* of the plan alone */
 unsigned attn_job_needs(const struct attn_job *j);

@@ -3,7 +3,7 @@
 #ifndef DITGEN_TESTS_KERNELS_ATTENTION_CHECKS_H
 #define DITGEN_TESTS_KERNELS_ATTENTION_CHECKS_H
 
-#include "tests/kernels/attention_by_hand.h"
+#include "tests/kernels/attention_judged.h"
 
 #define GUARD 64 /* floats before and after what is written */
 
@@ -86,6 +86,14 @@ static struct output problem_run(const struct attn_kernel *kernel, struct proble
     return out;
 }
 
+/* Second products over pairs of bf16, which narrow weights: of a row of parts, those of such runs. */
+static bool narrows(const struct problem *x, const struct attn_kernel *kernel)
+{
+    if (x->plan.pv == ATTN_PREC_INT8) return false;
+    return kernel->needs >= CPU_AVX512_BF16 ||
+           (kernel->needs >= CPU_AVX512_VNNI && x->size.precision == PRECISION_BF16);
+}
+
 /* Relative error of a weight. eps32 = 2^-24. A score of n products is off by about
  * eps32 * (2 + sqrt n) * sum|q||k|, a weight by as much relatively plus its exp2 (2.1e-7 or
  * 7.5e-5), a sum of len_k terms by eps32 * sqrt(len_k). */
@@ -93,10 +101,17 @@ static double weight_tolerance(const struct problem *x, const struct attn_kernel
                                const struct answer *a)
 {
     double eps32 = 0x1p-24, weight = 2.1e-7;
-    if (kernel->needs >= CPU_AVX512_BF16) weight = 7.5e-5;
+    if (narrows(x, kernel)) weight = 7.5e-5;
     if (kernel->needs == CPU_REF) weight = 0, eps32 = 0x1p-53;
     return weight +
            eps32 * ((2 + sqrt(x->size.head_dim)) * (a->most_abs + 8) + sqrt(x->size.len_k) + 4);
+}
+
+/* Weights that lie between two codes may go either way: that of 255ths of the largest, that of e4m3
+ * relatively. */
+static double code_step(const struct problem *x)
+{
+    return x->plan.pv == ATTN_PREC_INT8 ? 1 / 255.0 : x->plan.pv == ATTN_PREC_FP8 ? 0x1p-4 : 0;
 }
 
 /* Largest difference allowed in one output: numerator and denominator are off by a weight's error
@@ -105,8 +120,9 @@ static double problem_tolerance(const struct problem *x, const struct attn_kerne
                                 const struct answer *a)
 {
     double weight = weight_tolerance(x, kernel, a);
-    bool native = kernel->needs >= CPU_AVX512_BF16;
-    return 2 * a->most_v * (2 * weight + (native ? 0x1p-9 : 0) + 0x1p-24) + 1e-37;
+    return 2 * a->most_v *
+               (2 * weight + code_step(x) + (narrows(x, kernel) ? 0x1p-9 : 0) + 0x1p-24) +
+           1e-37;
 }
 
 static float hand_output(const struct problem *x, double o, double residual, double before)
@@ -157,7 +173,9 @@ static void compare_outputs(const struct problem *x, const struct attn_kernel *k
     CHECK_MSG(most <= 1, "%s: off by %.2f x the tolerance: %s", kernel->name, most, x->what);
     CHECK_MSG(!touched, "%s: %d values of other heads: %s", kernel->name, touched, x->what);
     double typical = 0;
-    if (s->precision == PRECISION_FP32 && x->logits != LOGITS_HUGE)
+    if (x->plan.pv != ATTN_PREC_RUN)
+        typical = x->logits == LOGITS_NORMAL && s->len_q * s->head_dim >= 1000 ? .003 : 0;
+    else if (s->precision == PRECISION_FP32 && x->logits != LOGITS_HUGE)
         /* errors of single products add up as a random walk: far below the worst case above */
         typical = 4 * (2.1e-7 + 0x1p-24 * (4 + sqrt(s->head_dim) / 2));
     else if (x->logits == LOGITS_NORMAL && !x->accumulate && s->len_q * s->head_dim >= 1000)
@@ -171,9 +189,10 @@ static void compare_extras(const struct problem *x, const struct attn_kernel *ke
                            const struct output *got, const struct answer *want)
 {
     const struct attn_plan *p = &x->plan;
-    double weight = weight_tolerance(x, kernel, want), lse_most = 0, mass_most = 0;
+    double weight = weight_tolerance(x, kernel, want), lse_most = 0, mass_most = 0, exact = weight;
     size_t cols = (size_t)p->k.n, words = (size_t)attn_words(p->k.n);
     int wrong = 0;
+    if (p->pv == ATTN_PREC_INT8) weight += code_step(x); /* their sum is of codes */
     for (int i = 0; i < p->n_heads; i++) {
         size_t head = (size_t)attn_head(p, i);
         for (int t = 0; x->lse && t < x->size.len_q; t++) {
@@ -192,7 +211,7 @@ static void compare_extras(const struct problem *x, const struct attn_kernel *ke
                 if (!(fabs(g - w) / room <= mass_most)) mass_most = fabs(g - w) / room;
                 if (!x->alive) continue;
                 bool on = got->alive[r * words + t / 32] >> (t % 32) & 1;
-                if (fabs(m + 3) > 1e-4 + 4 * weight * (1 + want->most_abs)) wrong += on != (m > -3);
+                if (fabs(m + 3) > 1e-4 + 4 * exact * (1 + want->most_abs)) wrong += on != (m > -3);
             }
     }
     CHECK_MSG(lse_most <= 1, "%s: lse off by %.3g x the tolerance: %s", kernel->name, lse_most,
@@ -207,7 +226,7 @@ static void problem_check(struct problem *x, const struct attn_kernel *kernel)
 {
     if (!kernel->fits(&x->size)) return;
     if (x->plan.heads) x->plan.heads = x->heads; /* the problem has moved */
-    struct answer want = by_hand(x);
+    struct answer want = x->plan.qk == ATTN_PREC_RUN ? by_hand(x) : by_judge(x, kernel);
     threads_set(1);
     struct output got = problem_run(kernel, x);
     compare_outputs(x, kernel, &got, &want);
@@ -294,7 +313,7 @@ static void check_exact(const struct attn_kernel *kernel, struct test_rng *r,
     }
 }
 
-static void check_kernel(const struct attn_kernel *kernel, struct test_rng *r, int problems)
+static inline void check_kernel(const struct attn_kernel *kernel, struct test_rng *r, int problems)
 {
     static const enum precision all[] = {PRECISION_FP32, PRECISION_BF16, PRECISION_BF16_EMULATED};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {

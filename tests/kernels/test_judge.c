@@ -58,7 +58,8 @@ static void judge(struct setting *s, float *o, struct attn_plan *p)
 {
     struct err e = {0};
     s->job.plan = p;
-    CHECK_OK(attn_judge(&s->job, &(struct attn_judge){o, s->margin, -1}, &e));
+    CHECK_OK(
+        attn_judge(&s->job, &(struct attn_judge){.o = o, .margin = s->margin, .only_row = -1}, &e));
 }
 
 /* Every tile weighs something, and all together 1; the same from lse alone. */
@@ -215,8 +216,15 @@ static void test_doors(struct setting *s)
         CHECK(attn_kernel_run(k, &j, &e) < 0 && strstr(e.msg, "left out"));
         j.lse = NULL;
         p.rule = ATTN_COMPUTE;
+        p.qk = ATTN_PREC_FP4;
+        CHECK(attn_kernel_run(k, &j, &e) < 0 && e.code == ERR_DEVICE && strstr(e.msg, "plan.qk, "));
         p.qk = ATTN_PREC_INT8;
-        CHECK(attn_kernel_run(k, &j, &e) < 0 && e.code == ERR_DEVICE && strstr(e.msg, "plan.qk"));
+        p.pv = ATTN_PREC_INT8;
+        bool low = k->can & ATTN_NEED_QK_INT8;
+        CHECK(attn_kernel_run(k, &j, &e) < 0 &&
+              strstr(e.msg, low ? "not opened for plan.qk int8" : "cannot do plan.qk int8"));
+        CHECK(low || strstr(e.msg, "plan.pv int8"));
+        p.pv = ATTN_PREC_RUN;
         p.qk = ATTN_PREC_RUN;
         p.rule = ATTN_MAKE_RESIDUAL; /* scratch was not asked to hold it */
         CHECK(attn_kernel_run(k, &j, &e) < 0 && strstr(e.msg, "not opened for plan.rule make"));

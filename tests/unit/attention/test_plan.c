@@ -316,13 +316,19 @@ static void test_jobs(void)
     CHECK_STR(attn_needs_text(attn_job_needs(&j), text, sizeof text), "plan.rule make residual");
     uint32_t kept[1] = {1};
     p = (struct attn_plan){.n_heads = 1, .q = p.q, .k = p.k, .kept = kept, .mean = kept};
-    p.sol_tau = 1, p.skip_log2 = -4, p.walk = ATTN_WALK_DOWN, p.qk = ATTN_PREC_INT8;
+    p.sol_tau = 1, p.skip_log2 = -4, p.walk = ATTN_WALK_DOWN, p.qk = ATTN_PREC_FP4;
     j = good, refused(&j, "without k_mean");
     j.lse = j.mass = x;
     CHECK_STR(attn_needs_text(attn_job_needs(&j), text, sizeof text),
               "plan.kept, plan.mean, plan.heads, plan.skip_log2, plan.sol_tau, plan.walk, "
               "plan.qk, plan.pv, lse, mass");
     CHECK(strlen(attn_needs_text(~0u, text, 30)) == 29);
+    p = (struct attn_plan){.n_heads = 2, .q = p.q, .k = p.k, .all = true};
+    p.qk = ATTN_PREC_INT4, p.pv = ATTN_PREC_FP8, p.codes.smooth_q = true;
+    CHECK_STR(attn_needs_text(attn_plan_needs(&p), text, sizeof text),
+              "plan.qk int4, plan.pv fp8, plan.codes.smooth_q");
+    p.qk = ATTN_PREC_RUN; /* values by codes stand on q and k by codes */
+    CHECK_STR(attn_needs_text(attn_plan_needs(&p), text, sizeof text), "plan.qk, plan.pv");
     p = (struct attn_plan){.n_heads = 2, .q = p.q, .k = p.k, .rule = ATTN_COPY};
     j = good, refused(&j, "without residual");
     p.heads = (const uint8_t[]){0, 2};

@@ -1,0 +1,26 @@
+/* Codes of q and k by vpdpbusd, values in fp32: runs in fp32, and those that emulate bf16. */
+#if !defined(FLASH_EMULATE) && !defined(__AVX512VNNI__)
+#error "vnni_f32.c needs -mavx512vnni"
+#endif
+#include "attention/kernels/cpu_vec.h"
+#define FLASH_P 0
+#define FLASH_NV 2
+typedef float packed_v;
+#include "attention/kernels/cpu_vnni.h"
+#include "attention/kernels/cpu_f32_values.h"
+
+static bool flash_fits(const struct attn_size *s)
+{
+    return s->precision != PRECISION_BF16 && s->head_dim <= ATTN_MAX_HEAD_DIM;
+}
+
+const struct attn_kernel attn_vnni_f32 = {
+    .name = "avx512vnni, fp32 values",
+    .needs = CPU_AVX512_VNNI,
+    .can = VNNI_CAN | ATTN_NEED_PV_FP8,
+    .panel = FLASH_NR,
+    .chunk = FLASH_KB,
+    .fits = flash_fits,
+    .scratch = flash_scratch,
+    .run = flash_run,
+};
