@@ -62,6 +62,8 @@ int attn_exact_layers(const struct attn_part *p)
     return most;
 }
 
+unsigned attn_granted(const struct attn_part *p) { return p->room->granted; }
+
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c)
 {
     return c->step < p->first || c->step >= p->last || c->layer < attn_exact_layers(p);
@@ -191,6 +193,12 @@ static void say_open(const struct attn *a, const struct attn_params *p)
         const char *note = part->method->note ? part->method->note(part) : NULL;
         if (note) log_line(p->log, 1, "attention %s: %s", part->method->name, note);
     }
+    if (a->declined)
+        log_line(
+            p->log, 1,
+            "attention: products over codes are not faster on this processor by kernel %s: all "
+            "are as the run (sage:qk=int8,pv=int8 asks for them all the same)",
+            a->kernel->name);
     if (c.left_out)
         log_line(p->log, 1,
                  "attention: --cache-mem leaves %d of %d layers and branches without a cache: they "

@@ -182,13 +182,14 @@ int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void
 
 struct attn_sums { /* what stats are made of: differences of two are those of what lies between */
     long calls, exact, copies, sampled, recalled; /* exact: dense calls */
-    double density, error, error_of, recall, drift, drift_of, plan_seconds, run_seconds;
+    double density, low, error, error_of, recall, drift, drift_of, plan_seconds, run_seconds;
 };
 
 struct attn_stats { /* so far; of approximate stacks a few rows of each call are sampled */
     struct attn_sums sums;
     const char *kernel; /* name of the kernel that self-attention runs on */
     double density; /* mean computed share of pairs over all calls, copies 0; 1 before the first */
+    double low; /* share of products over codes of 8 or 4 bits, of calls that were computed */
     long calls, copies; /* all of them; those answered before q, k and v existed */
     long sampled; /* rows; 0: what follows is not known */
     double error; /* relative L1 of sampled rows of o against exact attention of the same q, k, v */

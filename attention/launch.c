@@ -14,7 +14,6 @@ static unsigned needs_of(const struct attn *a)
     if (r->compensate) needs |= r->compensate->needs;
     if (r->compensate && r->compensate->residual)
         needs |= ATTN_NEED_MAKE_RESIDUAL | ATTN_NEED_ADD_RESIDUAL;
-    if (r->precision) needs |= ATTN_NEED_PREC;
     for (int i = 0; i < a->stack.n; i++)
         needs |= a->stack.part[i].method->needs;
     return needs;
@@ -22,10 +21,26 @@ static unsigned needs_of(const struct attn *a)
 
 int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
 {
-    a->size.needs = needs_of(a);
+    const struct axis_precision *precision = a->stack.recipe.precision;
+    struct attn_needed low = {0};
+    if (precision) low = precision->needs(attn_stack_by(&a->stack, ATTN_AXIS_PRECISION));
+    a->size.needs = needs_of(a) | low.must;
     if (a->sparse || a->wants) {
         a->size.rows = a->most_q;
         a->size.cols = a->most_k;
+    }
+    a->granted = low.must;
+    if (low.gladly) {
+        struct attn_size more = a->size;
+        struct err none;
+        more.needs |= low.gladly;
+        a->kernel = attn_kernel_pick(&more, &p->cpu, p->kernel, &none);
+        if (a->kernel && a->kernel->pays && !(low.gladly & ~a->kernel->pays(&more))) {
+            a->size = more;
+            a->granted |= low.gladly;
+            return 0;
+        }
+        a->declined = low.gladly;
     }
     a->kernel = attn_kernel_pick(&a->size, &p->cpu, p->kernel, e);
     return a->kernel ? 0 : -1;

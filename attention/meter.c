@@ -31,6 +31,22 @@ double meter_density(const struct attn *a, const struct attn_calls *c)
     return sum / a->shape.n_heads;
 }
 
+/* Share of the two products that went over codes, of what was computed. */
+static double low_share(const struct attn *a, const struct attn_calls *c)
+{
+    double sum = 0, all = 0;
+    for (int i = 0; i < c->n; i++) {
+        const struct attn_plan *p = &c->at[i].plan;
+        if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) continue;
+        double work =
+            p->n_heads *
+            (p->rule == ATTN_MAKE_RESIDUAL || p->all ? 1 : attn_plan_density(p, a->size.len_k));
+        sum += work * ((p->qk != ATTN_PREC_RUN) + (p->pv != ATTN_PREC_RUN)) / 2;
+        all += work;
+    }
+    return all > 0 ? sum / all : 0;
+}
+
 void meter_copy(struct attn *a, const struct attn_ctx *c)
 {
     a->sums.calls++;
@@ -148,13 +164,15 @@ void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_cal
                 double plan_seconds, double run_seconds)
 {
     struct attn_sums before = a->sums;
-    bool exact = t->exact || a->stack.exact, made = c->at[0].plan.rule == ATTN_MAKE_RESIDUAL;
+    bool exact = t->exact || a->stack.exact, made = c->at[0].plan.rule == ATTN_MAKE_RESIDUAL,
+         low = c->at[0].plan.qk != ATTN_PREC_RUN;
     a->sums.calls++;
     a->sums.exact += exact;
     a->sums.density += meter_density(a, c);
+    a->sums.low += low_share(a, c);
     a->sums.plan_seconds += plan_seconds;
     a->sums.run_seconds += run_seconds;
-    for (int n = 0; !exact && !made && n < ROWS; n++)
+    for (int n = 0; !exact && (!made || low) && n < ROWS; n++)
         sample(a, t, c, n);
     say_call(a, t, &before, made, plan_seconds + run_seconds);
 }
@@ -178,6 +196,7 @@ static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
         .sums = s->sums,
         .kernel = s->kernel,
         .density = sums->calls ? sums->density / (double)sums->calls : 1,
+        .low = sums->calls > sums->copies ? sums->low / (double)(sums->calls - sums->copies) : 0,
         .calls = sums->calls,
         .copies = sums->copies,
         .sampled = sums->sampled,
@@ -200,7 +219,8 @@ void attn_stats_between(struct attn_stats *to, const struct attn_sums *before,
     struct attn_sums d = now->sums;
     d.calls -= before->calls, d.exact -= before->exact, d.copies -= before->copies;
     d.sampled -= before->sampled, d.recalled -= before->recalled;
-    d.density -= before->density, d.error -= before->error, d.error_of -= before->error_of;
+    d.density -= before->density, d.low -= before->low, d.error -= before->error,
+        d.error_of -= before->error_of;
     d.recall -= before->recall, d.drift -= before->drift, d.drift_of -= before->drift_of;
     d.plan_seconds -= before->plan_seconds, d.run_seconds -= before->run_seconds;
     *to = (struct attn_stats){.sums = d, .kernel = now->kernel};

@@ -92,6 +92,8 @@ struct attn_limits {
 struct attn_limits attn_limits(const struct attn_part *p);
 /* Layers at the start that are exact, by all parts of the stack. */
 int attn_exact_layers(const struct attn_part *p);
+/* Bits of ATTN_NEED_LOW that calls of this run may ask for. */
+unsigned attn_granted(const struct attn_part *p);
 /* A step that is exact whatever the stack: first, last and layers of all its parts. */
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c);
 
@@ -204,10 +206,18 @@ struct axis_compensate {
     attn_sizes_fn *sizes;
 };
 
+struct attn_needed { /* of ATTN_NEED_LOW */
+    unsigned must; /* the run is refused without them */
+    unsigned gladly; /* left to the room: granted where its kernel is faster by them */
+};
+
 struct axis_precision {
     const char *name, *summary;
+    /* What choose() may ask for in some call; asked before the kernel is picked. */
+    struct attn_needed (*needs)(const struct attn_part *p);
+    /* Sets l->plan.qk, pv and codes, by what attn_granted() allows. */
     int (*choose)(const struct attn_part *p, const struct attn_turn *t, struct attn_launch *l,
-                  struct err *e); /* sets l->plan.qk and pv; needs ATTN_NEED_PREC of the kernel */
+                  struct err *e);
 };
 
 struct attn_recipe { /* NULL: no opinion */

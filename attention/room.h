@@ -35,6 +35,7 @@ struct attn {
     struct attn_shape shape;
     struct attn_size size;
     const struct attn_kernel *kernel;
+    unsigned granted, declined; /* of ATTN_NEED_LOW: what was asked for gladly as well; what not */
     const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
     void *tensor_ctx;
     enum cpu_level level; /* what planning may use */

@@ -169,7 +169,7 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const 
 
 void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
 {
-    char copied[48] = "", error[96] = "", reused[48] = "";
+    char copied[48] = "", error[96] = "", reused[48] = "", codes[64] = "";
     if (r->exact_method > 0) return;
     if (r->reused_steps > 0)
         snprintf(reused, sizeof reused, "; %.0f steps left out", r->reused_steps);
@@ -177,14 +177,17 @@ void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
         fprintf(p->to,
                 "{\"event\":\"approximate\",\"computed\":%.4f,\"copied\":%.4f,\"sampled_rows\":%ld,"
                 "\"sampled_error\":%.4g,\"copied_error\":%.4g,\"steps\":%.0f,\"reused_steps\":%.0f,"
-                "\"exact_steps_estimate\":%.1f}\n",
+                "\"codes\":%.4f,\"exact_steps_estimate\":%.1f}\n",
                 r->density, r->copied, r->sampled, r->error, r->drift, r->steps, r->reused_steps,
-                r->exact_steps);
+                r->codes, r->exact_steps);
         fflush(p->to);
         return;
     }
     if (r->copied > 0)
         snprintf(copied, sizeof copied, ", %.0f %% of calls copies", 100 * r->copied);
+    if (r->codes > 0)
+        snprintf(codes, sizeof codes, ", %.0f %% of its products over codes of 8 bits or fewer",
+                 100 * r->codes);
     if (r->sampled)
         snprintf(error, sizeof error, "; sampled error %.2g (relative L1 of %ld rows)", r->error,
                  r->sampled);
@@ -193,9 +196,10 @@ void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
                  r->drift);
     progress_say(
         p,
-        "approximate: computed %.2f of attention's pairs%s%s%s; %.0f step%s took as long as "
+        "approximate: computed %.2f of attention's pairs%s%s%s%s; %.0f step%s took as long as "
         "about %.0f exact ones (an estimate)",
-        r->density, copied, error, reused, r->steps, r->steps > 1 ? "s" : "", r->exact_steps);
+        r->density, codes, copied, error, reused, r->steps, r->steps > 1 ? "s" : "",
+        r->exact_steps);
 }
 
 void plan_print_done(struct progress *p, const char *path, const struct ditgen_settings *s)

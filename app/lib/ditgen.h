@@ -186,7 +186,8 @@ struct ditgen_ran { /* what denoising did; strings live for the call */
     double reused_steps; /* of them, left out by the step cache */
     double exact_steps; /* about how many exact ones would have taken as long: an estimate */
     double planning; /* share of attention's seconds that planning took */
-    double reserved[3];
+    double codes; /* share of attention's products over codes of 8 or 4 bits */
+    double reserved[2];
 };
 
 /* Latents to colours, good enough to see what a clip will be: fitted to what a decoder made once. */

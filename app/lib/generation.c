@@ -115,6 +115,7 @@ static void tell_ran(struct job *j)
                              .error = s.error,
                              .recall = s.recall,
                              .drift = s.drift,
+                             .codes = s.low,
                              .exact_method = j->run.forecast.exact && !j->run.cache.name,
                              .reused_steps = cache.reused,
                              .planning = s.planning,
@@ -248,6 +249,9 @@ static void log_attention(const struct job *j, const struct attn_stats *s)
     const struct log *log = j->run.params.log;
     log_line(log, 1, "attention: %s, kernel %s, density %.3f", j->run.params.attn.method,
              s->kernel ? s->kernel : "none", s->density);
+    if (s->low > 0)
+        log_line(log, 1, "attention: %.0f %% of products over codes of 8 bits or fewer",
+                 100 * s->low);
     if (s->copies)
         log_line(log, 1,
                  "attention: %ld of %ld calls were copies; made anew, outputs differed by %.2g "

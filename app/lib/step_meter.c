@@ -21,26 +21,27 @@ void step_meter_close(struct step_meter *m)
 
 void step_meter_begin(struct step_meter *m, double clock) { m->begin = clock; }
 
-/* Operations of a step beside those of an exact one. */
+/* Operations of a step beside those of an exact one; a product over codes of 8 bits counts half. */
 static double share_of(const struct model_work *w, long calls, const struct attn_stats *s)
 {
     double copied = s->calls ? (double)s->copies / (double)s->calls : 0;
+    double self = s->density * (1 - s->low / 2) * w->self;
     return (double)s->calls / (double)calls *
-           (w->linear + w->attn - (1 - s->density) * w->self - copied * w->copied) /
-           (w->linear + w->attn);
+           (w->linear + w->attn - w->self + self - copied * w->copied) / (w->linear + w->attn);
 }
 
 static void say(const struct step_meter *m, int step, int num_steps, double seconds,
                 const struct attn_stats *s)
 {
-    char error[96] = "", copies[48] = "";
+    char error[96] = "", copies[48] = "", low[48] = "";
     if (s->sampled)
         snprintf(error, sizeof error, ", relative L1 %.2g of %ld sampled rows, recall %.2f",
                  s->error, s->sampled, s->recall);
     if (s->copies)
         snprintf(copies, sizeof copies, ", %ld of %ld calls copies", s->copies, s->calls);
-    log_line(m->log, 2, "step %d of %d: %.2f s; attention computed %.3f of its pairs%s%s", step + 1,
-             num_steps, seconds, s->density, copies, error);
+    if (s->low > 0) snprintf(low, sizeof low, ", %.0f %% of products over codes", 100 * s->low);
+    log_line(m->log, 2, "step %d of %d: %.2f s; attention computed %.3f of its pairs%s%s%s",
+             step + 1, num_steps, seconds, s->density, low, copies, error);
 }
 
 void step_meter_step(struct step_meter *m, int step, int num_steps, const struct attn_stats *now,

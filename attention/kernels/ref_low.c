@@ -42,13 +42,13 @@ static void value_row(float *to, const float *v, const float *scale, int dim, en
                                       : v[c];
 }
 
-struct rows { /* of keys and their values, one head's */
+struct coded { /* of keys and their values, one head's */
     const struct heads *k, *v;
     int8_t *code;
     float *scale, *value;
 };
 
-static void make_rows(const struct rows *r, const struct low *l, const struct attn_plan *p,
+static void make_rows(const struct coded *r, const struct low *l, const struct attn_plan *p,
                       int head)
 {
     size_t d = (size_t)r->k->dim, first = (size_t)head * (size_t)r->k->len;
@@ -83,9 +83,9 @@ static void make_head(void *ctx, int i, int worker)
     }
     size_t at = (size_t)head * (size_t)d;
     codes_head(l->less + at, l->v_scale + at, sum, top, d, j->k.len, j->plan);
-    make_rows(&(struct rows){&j->k, &j->v, l->k, l->k_scale, l->v}, l, j->plan, head);
+    make_rows(&(struct coded){&j->k, &j->v, l->k, l->k_scale, l->v}, l, j->plan, head);
     if (j->plan->mean && !j->plan->all)
-        make_rows(&(struct rows){&j->k_mean, &j->v_mean, l->mean, l->mean_scale, l->v_mean}, l,
+        make_rows(&(struct coded){&j->k_mean, &j->v_mean, l->mean, l->mean_scale, l->v_mean}, l,
                   j->plan, head);
 }
 

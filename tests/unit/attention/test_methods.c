@@ -102,9 +102,9 @@ static void prompt(struct session *s, const struct attn_params *p, const struct 
     free(qkv);
 }
 
-/* A run of one prompt, maybe behind another. Returns all outputs of the last; *density the mean. */
+/* A run of one prompt, maybe behind another. Returns all outputs of the last. */
 static float *whole_run(const struct attn_params *p, const struct attn_shape *shape, bool behind,
-                        double *density)
+                        struct attn_stats *st)
 {
     struct session s;
     struct err e = {0};
@@ -113,11 +113,10 @@ static float *whole_run(const struct attn_params *p, const struct attn_shape *sh
     CHECK_OK(session_open(&s, p, shape, &e));
     if (behind) prompt(&s, p, shape, 1000, 0, STEPS, out);
     prompt(&s, p, shape, 0, 0, STEPS, out);
-    struct attn_stats st;
-    attn_stats(s.a, &st);
-    CHECK(st.calls == (long)calls * (behind ? 2 : 1) && st.density >= 0 && st.density <= 1 &&
-          st.kernel);
-    *density = st.density;
+    attn_stats(s.a, st);
+    CHECK(st->calls == (long)calls * (behind ? 2 : 1) && st->density >= 0 && st->density <= 1 &&
+          st->kernel);
+    CHECK(st->low >= 0 && st->low <= 1);
     session_close(&s);
     return out;
 }
@@ -155,14 +154,14 @@ static void check_goes_on(const struct attn_params *p, const struct attn_shape *
 /* One thread gives the bytes of two, and a prompt behind another those of a prompt alone. */
 static void check_alone(struct attn_params p, const struct attn_shape *shape, const float *wanted)
 {
-    double density;
+    struct attn_stats st;
     size_t bytes = STEPS * LAYERS * BRANCHES * floats_of(shape) * sizeof(float);
-    float *behind = whole_run(&p, shape, true, &density);
+    float *behind = whole_run(&p, shape, true, &st);
     CHECK_MSG(memcmp(behind, wanted, bytes) == 0, "%s: the second prompt knows the first",
               p.method);
     threads_set(1);
     p.threads = 1;
-    float *one = whole_run(&p, shape, false, &density);
+    float *one = whole_run(&p, shape, false, &st);
     CHECK_MSG(memcmp(one, wanted, bytes) == 0, "%s: one thread gives other bytes", p.method);
     threads_set(2);
     free(behind);
@@ -222,11 +221,13 @@ static unsigned check_setting(const struct attn_method *m, const char *stack, si
         CHECK_MSG(strcmp(text, again_text) == 0, "%s becomes %s", text, again_text);
     for (size_t s = first; s < end; s++) {
         size_t bytes = STEPS * LAYERS * BRANCHES * floats_of(&shapes[s]) * sizeof(float);
-        double density, one;
+        struct attn_stats st, one;
         struct attn_forecast f;
-        float *got = whole_run(&p, &shapes[s], false, &density),
+        float *got = whole_run(&p, &shapes[s], false, &st),
               *again = whole_run(&p, &shapes[s], false, &one);
-        CHECK_MSG(memcmp(got, again, bytes) == 0 && density == one, "%s: two runs differ", stack);
+        double density = st.density;
+        CHECK_MSG(memcmp(got, again, bytes) == 0 && density == one.density && st.low == one.low,
+                  "%s: two runs differ", stack);
         CHECK_OK(attn_forecast(&f, &p, &shapes[s], &e));
         if (p.cpu.level >= CPU_AVX2) /* a method that only the judge can do is of no use */
             CHECK_MSG(strcmp(f.kernel, "ref") != 0, "%s: no fast kernel can do it", stack);
@@ -238,7 +239,10 @@ static unsigned check_setting(const struct attn_method *m, const char *stack, si
                   f.density[1]);
         if (m->exact || density == 1) {
             float *dense = whole_run(&plain, &shapes[s], false, &one);
-            check_close(stack, got, dense, bytes / sizeof(float), 1e-6);
+            /* products over codes of 8 bits: 1.5 times attention-kernels.md 9.2's worst */
+            check_close(stack, got, dense, bytes / sizeof(float), st.low > 0 ? .06 : 1e-6);
+            CHECK_MSG(!(st.low > 0) || shapes[s].grid_t == 1 || memcmp(got, dense, bytes) != 0,
+                      "%s says that it went over codes and gave the bytes of dense", stack);
             free(dense);
             if (density == 1) whole |= 1u << s;
         }

@@ -135,10 +135,18 @@ static bool see(struct seen *s, const struct attn_method *m)
     return true;
 }
 
+/* Methods that leave nothing out: exact ones, and those whose say is the precision alone. */
+static bool keeps_all(const struct attn_method *m)
+{
+    struct attn_recipe alone = {.precision = m->recipe.precision};
+    return m->exact ||
+           (alone.precision && !m->plan && memcmp(&alone, &m->recipe, sizeof alone) == 0);
+}
+
 /* Names that keep the same at their defaults: none but those that keep all. */
 static bool may_be_same(const struct attn_method *a, const struct attn_method *b)
 {
-    return a->exact && b->exact;
+    return keeps_all(a) && keeps_all(b);
 }
 
 static void planted(void)
@@ -161,7 +169,7 @@ static void planted(void)
             if (s->density < .9) best = fmax(best, s->recall - s->density);
         }
         printf("\n");
-        if (m->exact || !m->recipe.select) continue; /* whole heads: no pairs are chosen */
+        if (keeps_all(m) || !m->recipe.select) continue; /* whole heads: no pairs are chosen */
         CHECK_MSG(best > .15, "%s finds no structure: %.3f above random at best", m->name, best);
         for (int j = 0; j < i; j++) {
             bool same = true;
