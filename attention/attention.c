@@ -158,7 +158,8 @@ void parts_carve_scratch(struct attn *a, struct arena *arena)
 
 /* Everything the run keeps: the same code counts and places. What is remembered over steps lies
  * together. */
-static int carve(struct attn *a, const struct attn_params *p, struct arena *arena, struct err *e)
+static int carve(struct attn *a, const struct attn_params *p, struct arena *arena,
+                 struct arena *device, struct err *e)
 {
     struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
     turn_carve(a, arena);
@@ -169,7 +170,7 @@ static int carve(struct attn *a, const struct attn_params *p, struct arena *aren
     cache_carve(a, &cache, arena);
     a->kept_bytes = a->recent ? (size_t)(arena->base + arena->used - (char *)a->recent) : 0;
     parts_carve_scratch(a, arena);
-    launch_carve(a, arena);
+    launch_carve(a, device);
     return 0;
 }
 
@@ -187,7 +188,7 @@ static void say_open(const struct attn *a, const struct attn_params *p)
     struct cache_sizes c = cache_sizes(&a->stack, &a->shape, p);
     attn_stack_print(&a->stack, text, sizeof text);
     log_line(p->log, 1, "attention %s by kernel %s: %d tokens, %d heads of %d", text,
-             a->kernel->name, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+             room_kernel_name(a), a->size.len_q, a->shape.n_heads, a->shape.head_dim);
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_part *part = &a->stack.part[i];
         const char *note = part->method->note ? part->method->note(part) : NULL;
@@ -211,6 +212,8 @@ static void size_run(struct attn *a, const struct attn_params *p, const struct a
     int len = s->grid_t * s->grid_h * s->grid_w;
     a->level = p->cpu.level;
     a->n_pairs = s->n_layers * s->n_branches;
+    a->counts = p->device;
+    a->device = device_place(p->device) == PLACE_DEVICE ? p->device : NULL;
     a->size = (struct attn_size){.len_q = len,
                                  .len_k = len,
                                  .n_heads = s->n_heads,
@@ -222,6 +225,12 @@ static void size_run(struct attn *a, const struct attn_params *p, const struct a
 
 int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
               struct arena *arena, struct err *e)
+{
+    return attn_open_on(out, p, s, arena, arena, e);
+}
+
+int attn_open_on(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
+                 struct arena *arena, struct arena *device, struct err *e)
 {
     *out = NULL;
     struct attn *a = calloc(1, sizeof *a);
@@ -236,12 +245,13 @@ int attn_open(struct attn **out, const struct attn_params *p, const struct attn_
     a->tensor_ctx = p->tensor_ctx;
     size_run(a, p, s);
     if (launch_open(a, p, e) < 0) goto fail;
-    if (carve(a, p, arena, e) < 0) goto fail;
+    if (carve(a, p, arena, device, e) < 0) goto fail;
     if (!arena->base) { /* only counting */
         attn_close(a);
         return 0;
     }
     if (turn_fixed(a, e) < 0) goto fail;
+    if (a->device && room_device_fixed(a, e) < 0) goto fail;
     attn_reset(a);
     say_open(a, p);
     *out = a;
@@ -402,18 +412,29 @@ static int run_call(struct attn *a, struct attn_turn *t, struct err *e)
 
 int attn_run(struct attn *a, const struct attn_call *c, struct err *e)
 {
-    struct attn_turn t = {0};
-    if (!c->q || !c->k || !c->v || !c->o)
+    struct attn_views v = {.at = c->at};
+    v.q = heads_f32(c->q, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    v.k = v.v = v.o = v.q;
+    v.k.at = (void *)(uintptr_t)c->k;
+    v.v.at = (void *)(uintptr_t)c->v;
+    v.o.at = c->o;
+    return attn_run_views(a, &v, e);
+}
+
+int attn_run_views(struct attn *a, const struct attn_views *c, struct err *e)
+{
+    struct attn_turn t = {.q = c->q, .k = c->k, .v = c->v, .o = c->o};
+    enum place place = a->device ? PLACE_DEVICE : PLACE_HOST;
+    if (!c->q.at || !c->k.at || !c->v.at || !c->o.at)
         return err_set(e, ERR_BUG, "attention without q, k, v or o");
+    if (c->q.where != place || c->o.where != place)
+        return err_set(e, ERR_BUG, "attention of tensors that are in another memory");
     if (room_ctx(&t.at, a, &c->at, e) < 0) return -1;
     notice(a, &t.at);
-    t.q = heads_f32(c->q, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
-    t.k = t.v = t.o = t.q;
-    t.k.at = (void *)(uintptr_t)c->k;
-    t.v.at = (void *)(uintptr_t)c->v;
-    t.o.at = c->o;
     if (run_call(a, &t, e) == 0) {
-        if (a->watch) a->watch->ran(a->watch->ctx, &a->shape, c);
+        if (a->watch && !a->device)
+            a->watch->ran(a->watch->ctx, &a->shape,
+                          &(struct attn_call){c->q.at, c->k.at, c->v.at, c->o.at, c->at});
         return 0;
     }
     char text[256];
@@ -439,7 +460,7 @@ int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
         a.memory[i].size = part_sizes(&a, &a.stack.part[i]);
     int rc = launch_open(&a, p, e);
     if (rc == 0) rc = forecast_run(f, &a, p, e);
-    if (rc == 0) f->kernel = a.kernel->name;
+    if (rc == 0) f->kernel = room_kernel_name(&a);
     attn_stack_free(&a.stack);
     return rc;
 }

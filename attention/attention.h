@@ -28,6 +28,7 @@
 #include <stdio.h>
 
 struct attn; /* one run's attention: stack, options, state, scratch */
+struct attn_sums; /* meters, below */
 
 /* --- what can be named ---------------------------------------------------------------------- */
 
@@ -78,6 +79,7 @@ struct attn_params {
     struct cpu cpu; /* what kernels may use */
     enum precision precision;
     int threads; /* most that threads_count() will say at a run; 0: what it says now */
+    struct device *device; /* whose memory tensors are in, and what computes; NULL: the host */
     const struct log *log; /* one line a run names the stack and the kernel */
     bool cap_cache; /* what is kept over steps (residuals, outputs) may take cache_mem bytes */
     size_t cache_mem;
@@ -96,6 +98,10 @@ struct attn_shape { /* the self-attention of one model at one size */
 /* Opens; everything comes from *arena (NULL base: only counts, and *out stays NULL). */
 int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
               struct arena *arena, struct err *e);
+/* The same with p->device's memory beside the host's: plans are made in *host, tensors, scratch and
+ * prepared plans are in *device. Refuses (ERR_DEVICE) what plans by looking at q and k. */
+int attn_open_on(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
+                 struct arena *host, struct arena *device, struct err *e);
 void attn_close(struct attn *a); /* takes NULL */
 /* Forgets everything that was kept: between prompts. Done by itself when a step is earlier than the
  * one before it, or the expert changes. */
@@ -142,6 +148,15 @@ struct attn_call {
     struct attn_ctx at;
 };
 int attn_run(struct attn *a, const struct attn_call *c, struct err *e);
+struct attn_views { /* the same anywhere: of the device, bf16 or fp32, with any strides */
+    struct heads q, k, v, o;
+    struct attn_ctx at;
+};
+int attn_run_views(struct attn *a, const struct attn_views *c, struct err *e);
+/* Steps of one kind launch the same on a device, and so may be recorded once and replayed; -1: on the
+ * host. repeat: what a replay did, as the sums of the run that was recorded tell it. */
+int attn_step_kind(const struct attn *a, int step);
+void attn_repeat(struct attn *a, const struct attn_sums *before, const struct attn_sums *after);
 /* out [L, N * D]: o behind the output layer. Does nothing unless someone will copy it. */
 int attn_keep(struct attn *a, const struct attn_ctx *c, const float *out, struct err *e);
 
@@ -177,6 +192,12 @@ size_t attn_cross_scratch(const struct attn_params *p, int len_q, int len_k, int
                           int head_dim);
 int attn_cross_run(const struct attn_params *p, const struct attn_cross *c, void *scratch,
                    struct err *e);
+struct attn_cross_views { /* the same anywhere */
+    struct heads q, k, v, o;
+    const float *key_bias;
+};
+int attn_cross_run_views(const struct attn_params *p, const struct attn_cross_views *c,
+                         void *scratch, struct err *e);
 
 /* --- meters --------------------------------------------------------------------------------- */
 

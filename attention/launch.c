@@ -29,6 +29,7 @@ int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
         a->size.rows = a->most_q;
         a->size.cols = a->most_k;
     }
+    if (a->device) return room_device_open(a, p, e);
     a->granted = low.must;
     if (low.gladly) {
         struct attn_size more = a->size;
@@ -48,6 +49,10 @@ int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
 
 void launch_carve(struct attn *a, struct arena *arena)
 {
+    if (a->device) {
+        room_device_carve(a, arena);
+        return;
+    }
     a->scratch = arena_take(arena, a->kernel->scratch(&a->size));
 }
 
@@ -74,5 +79,7 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
         .size = &a->size,
         .scratch = a->scratch,
     };
+    if (a->device) return room_device_run(a, &job, t->exact, e);
+    device_did(a->counts, DEVICE_OP_ATTENTION);
     return attn_kernel_run(a->kernel, &job, e);
 }

@@ -172,7 +172,8 @@ void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_cal
     a->sums.low += low_share(a, c);
     a->sums.plan_seconds += plan_seconds;
     a->sums.run_seconds += run_seconds;
-    for (int n = 0; !exact && (!made || low) && n < ROWS; n++)
+    for (int n = 0; !exact && (!made || low) && !a->device && n < ROWS;
+         n++) /* a device's are not here */
         sample(a, t, c, n);
     say_call(a, t, &before, made, plan_seconds + run_seconds);
 }
@@ -209,8 +210,15 @@ static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
 
 void attn_stats(const struct attn *a, struct attn_stats *s)
 {
-    *s = (struct attn_stats){.sums = a->sums, .kernel = a->kernel->name};
+    *s = (struct attn_stats){.sums = a->sums, .kernel = room_kernel_name(a)};
     stats_of(s, &a->sums);
+}
+
+void attn_repeat(struct attn *a, const struct attn_sums *before, const struct attn_sums *after)
+{
+    a->sums.calls += after->calls - before->calls;
+    a->sums.exact += after->exact - before->exact;
+    a->sums.density += after->density - before->density;
 }
 
 void attn_stats_between(struct attn_stats *to, const struct attn_sums *before,

@@ -4,7 +4,7 @@
 #ifndef DITGEN_ATTENTION_ROOM_H
 #define DITGEN_ATTENTION_ROOM_H
 
-#include "attention/kernels/kernels.h"
+#include "attention/device.h"
 #include "attention/recipe.h"
 
 struct pair {
@@ -34,8 +34,12 @@ struct attn {
     struct attn_stack stack;
     struct attn_shape shape;
     struct attn_size size;
-    const struct attn_kernel *kernel;
+    const struct attn_kernel *kernel; /* on the host */
     unsigned granted, declined; /* of ATTN_NEED_LOW: what was asked for gladly as well; what not */
+    struct device *device; /* NULL: the host */
+    struct device *counts; /* who is told of calls: that, or the host as a device; or NULL */
+    const struct attn_device_kernel *device_kernel; /* there */
+    void *plan_at; /* the one plan, prepared there */
     const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
     void *tensor_ctx;
     enum cpu_level level; /* what planning may use */
@@ -71,6 +75,11 @@ struct attn {
     const struct attn_watch *watch;
 };
 
+static inline const char *room_kernel_name(const struct attn *a)
+{
+    return a->device_kernel ? a->device_kernel->name : a->kernel->name;
+}
+
 static inline int pair_of(const struct attn *a, const struct attn_ctx *c)
 {
     return c->layer * a->shape.n_branches + c->branch;
@@ -93,6 +102,8 @@ int parts_carve(struct attn *a, struct arena *arena, struct err *e);
 void parts_carve_scratch(struct attn *a, struct arena *arena);
 /* Fills *c for this call. */
 int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e);
+/* The plan of every call that is not exact, of a stack whose plan is fixed; checked. */
+int turn_static(struct attn *a, struct attn_calls *c, struct err *e);
 /* Plain dense attention as the one plan of a call. */
 int turn_dense(struct attn *a, struct attn_calls *c, struct err *e);
 
@@ -103,6 +114,15 @@ int launch_open(struct attn *a, const struct attn_params *p, struct err *e);
 void launch_carve(struct attn *a, struct arena *arena);
 int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c, int i,
                struct err *e);
+
+/* --- device.c: the same on a device --- */
+
+const struct attn_device_kernel *room_device_pick(struct device *d, const struct attn_size *s,
+                                                  const char *only, struct err *e);
+int room_device_open(struct attn *a, const struct attn_params *p, struct err *e);
+void room_device_carve(struct attn *a, struct arena *arena);
+int room_device_fixed(struct attn *a, struct err *e); /* the plan goes there */
+int room_device_run(struct attn *a, const struct attn_job *j, bool dense, struct err *e);
 
 /* --- forecast.c --- */
 

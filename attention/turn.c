@@ -286,6 +286,14 @@ static bool anew(const struct attn *a, const struct attn_turn *t, int last)
     return false;
 }
 
+int turn_static(struct attn *a, struct attn_calls *c, struct err *e)
+{
+    struct attn_turn t = {.anew = true};
+    c->n = 1;
+    if (make_plan(a, &t, &c->at[0], e) < 0) return -1;
+    return check(a, c, e);
+}
+
 int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e)
 {
     const struct attn_recipe *r = &a->stack.recipe;

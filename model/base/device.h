@@ -111,8 +111,9 @@ void device_steps_close(struct device *d, struct device_steps *s); /* takes NULL
 /* --- counts and failures ------------------------------------------------------------------- */
 
 /* Operations done on the device (recorded ones at each replay), by number: enum op of model/ops/ops.h,
- * and further kinds of rooms above. Whoever does one says so, once a call. */
+ * from 0 on. Whoever does one says so, once a call. */
 #define DEVICE_OPS 64
+enum { DEVICE_OP_ATTENTION = DEVICE_OPS - 1 }; /* attention's, which knows nothing of model/ops */
 void device_did(struct device *d, int op);
 void device_counts(const struct device *d, long counts[DEVICE_OPS]);
 void device_counts_reset(struct device *d);
