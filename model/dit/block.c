@@ -4,166 +4,214 @@
 
 enum { SHIFT_SA, SCALE_SA, GATE_SA, SHIFT_FF, SCALE_FF, GATE_FF, MODS };
 
-/* The six vectors of this block, one set a time row. */
-struct mods {
+/* What a block is run with: its weights, its six vectors (one set a time row), and the branches whose
+ * rows are the view x. */
+struct turn {
+    const struct dit_block *b;
+    const struct dit_call *c;
     const float *m; /* [T, 6, D] */
-    int D, stride, rows; /* rows: tokens that share a set, 0: all */
+    int layer, first, n; /* branches c->branch + first ... */
+    int stride, rows, period; /* of the vectors: norm_params */
 };
 
-static const float *mod(const struct mods *s, int which)
+static const float *mod(const struct dit_run *r, const struct turn *t, int which)
 {
-    return s->m + (size_t)which * (size_t)s->D;
+    return t->m + (size_t)which * (size_t)r->width;
 }
 
-/* n = LN(x) * (1 + scale) + shift */
-static void norm_modulate(struct dit *d, const struct mods *s, int shift, int scale)
+/* LN(x) * (1 + scale) + shift */
+static struct norm_params modulated(const struct dit *d, const struct turn *t, int shift, int scale)
 {
-    struct dit_run *r = &d->run;
-    struct norm_params p = {.eps = (float)d->config.eps,
-                            .shift = mod(s, shift),
-                            .scale = mod(s, scale),
-                            .mod_stride = s->stride,
-                            .rows_per_mod = s->rows,
-                            .round = r->round};
-    layer_norm(r->n, r->x, r->tokens, r->width, &p);
+    return (struct norm_params){.eps = (float)d->config.eps,
+                                .shift = mod(&d->run, t, shift),
+                                .scale = mod(&d->run, t, scale),
+                                .mod_stride = t->stride,
+                                .rows_per_mod = t->rows,
+                                .period = t->period,
+                                .round = d->run.round};
 }
 
-/* x = x + y * gate */
-static void add_gated(struct dit_run *r, const float *y, const struct mods *s, int gate)
+/* x = x + y * gate (-1: 1); then, where the next part begins with a norm, n = that of the new x. */
+static int add(struct dit_run *r, const struct turn *t, const struct rows *y, int gate,
+               const struct norm_params *next, struct err *e)
 {
-    struct gate_params p = {
-        .gate = mod(s, gate), .mod_stride = s->stride, .rows_per_mod = s->rows, .round = r->round};
-    residual_gate(r->x, y, r->tokens, r->width, &p);
+    struct gate_params p = {.round = r->round};
+    if (gate >= 0) {
+        p.gate = mod(r, t, gate);
+        p.mod_stride = t->stride;
+        p.rows_per_mod = t->rows;
+        p.period = t->period;
+    }
+    if (!next) return r->ops->gate(r->device, &r->x, y, &p, e);
+    return r->ops->gate_norm(r->device, &r->x, y, &p, &r->n, next, e);
 }
 
-/* x = x + y */
-static void add(const struct dit_run *r, float *x, const float *y)
+static int round_if(struct dit_run *r, const struct rows *x, struct err *e)
 {
-    residual_gate(x, y, r->tokens, r->width, &(struct gate_params){.round = r->round});
+    return r->round ? r->ops->cast(r->device, x, x, true, e) : 0;
 }
 
-static void round_if(const struct dit_run *r, float *x)
+/* Heads of one branch's rows in a view of several. */
+static struct heads heads_of(const struct dit *d, const struct rows *rows, int i)
 {
-    if (r->round) round_rows(x, (size_t)r->tokens * (size_t)r->width);
+    struct rows part = rows_part(rows, (int64_t)i * d->run.tokens, d->run.tokens);
+    return rows_heads(&part, d->config.n_heads);
+}
+
+static struct attn_ctx asking(const struct turn *t, int i)
+{
+    return (struct attn_ctx){.step = t->c->step,
+                             .layer = t->layer,
+                             .branch = t->c->branch + t->first + i,
+                             .expert = t->c->expert,
+                             .sigma = t->c->sigma,
+                             .timestep = t->c->timestep};
+}
+
+/* *copied: q already holds what the output layer would give. Only the host copies, a branch at a time. */
+static int ask(struct dit_run *r, const struct turn *t, bool *copied, struct err *e)
+{
+    *copied = false;
+    for (int i = 0; i < t->n; i++) {
+        struct attn_ctx at = asking(t, i);
+        enum attn_ask answer;
+        if (attn_ask(r->attn, &at, r->q.at, &answer, e) < 0) return -1;
+        if (answer != ATTN_ASK_COMPUTE && t->n > 1)
+            return err_set(e, ERR_BUG, "attention copies in one of %d branches", t->n);
+        *copied = answer != ATTN_ASK_COMPUTE;
+    }
+    return 0;
 }
 
 /* q, k and v are three layers, not one of 3D features: the kernels want three arrays, and cutting
- * one apart costs what a single product saves (README, "Measured"). */
-static int self_attention(struct dit *d, const struct dit_block *b, const struct mods *s, int layer,
-                          int branch, const struct dit_call *c, struct err *e)
+ * one apart costs what a single product saves (README, "Measured"). next: the norm behind. */
+static int self_attention(struct dit *d, const struct turn *t, const struct norm_params *next,
+                          struct err *e)
 {
     struct dit_run *r = &d->run;
-    int L = r->tokens, D = r->width;
-    struct attn_call call = {.q = r->q,
-                             .k = r->k,
-                             .v = r->v,
-                             .o = r->n,
-                             .at = {.step = c->step,
-                                    .layer = layer,
-                                    .branch = branch,
-                                    .expert = c->expert,
-                                    .sigma = c->sigma,
-                                    .timestep = c->timestep}};
-    enum attn_ask answer;
-    if (attn_ask(r->attn, &call.at, r->q, &answer, e) < 0) return -1;
-    if (answer != ATTN_ASK_COMPUTE) { /* q already holds what the output layer would give */
-        add_gated(r, r->q, s, GATE_SA);
-        return 0;
+    const struct ops *o = r->ops;
+    const struct dit_block *b = t->b;
+    struct norm_params norm = modulated(d, t, SHIFT_SA, SCALE_SA);
+    bool copied;
+    if (ask(r, t, &copied, e) < 0) return -1;
+    if (copied) return add(r, t, &r->q, GATE_SA, next, e);
+    if (o->norm(r->device, &r->n, &r->x, &norm, e) < 0) return -1;
+    struct op_linear *const layers[] = {b->q, b->k, b->v};
+    const struct rows qkv[] = {r->q, r->k, r->v};
+    if (o->linear_several(layers, qkv, 3, &r->n, r->scratch, e) < 0) return -1;
+    struct rms_rope_params p[2];
+    p[0] = (struct rms_rope_params){.eps = (float)d->config.eps,
+                                    .weight = b->norm_q,
+                                    .cos_t = r->cos_t,
+                                    .sin_t = r->sin_t,
+                                    .head_dim = d->config.head_dim,
+                                    .period = t->period,
+                                    .round = r->round};
+    p[1] = p[0];
+    p[1].weight = b->norm_k;
+    if (o->rms_rope(r->device, qkv, p, 2, e) < 0) return -1;
+    for (int i = 0; i < t->n; i++) {
+        struct attn_views call = {.q = heads_of(d, &r->q, i),
+                                  .k = heads_of(d, &r->k, i),
+                                  .v = heads_of(d, &r->v, i),
+                                  .o = heads_of(d, &r->n, i),
+                                  .at = asking(t, i)};
+        if (attn_run_views(r->attn, &call, e) < 0) return -1;
     }
-    norm_modulate(d, s, SHIFT_SA, SCALE_SA);
-    struct linear *const layers[] = {b->q, b->k, b->v};
-    float *const out[] = {r->q, r->k, r->v};
-    if (linear_run_several(layers, out, 3, r->n, L, r->scratch, e) < 0) return -1;
-    struct rms_rope_params p = {.eps = (float)d->config.eps,
-                                .cos_t = r->cos_t,
-                                .sin_t = r->sin_t,
-                                .head_dim = d->config.head_dim,
-                                .round = r->round};
-    p.weight = b->norm_q;
-    rms_norm_rope(r->q, L, D, &p);
-    p.weight = b->norm_k;
-    rms_norm_rope(r->k, L, D, &p);
-    if (attn_run(r->attn, &call, e) < 0) return -1;
-    if (linear_run(b->o, r->q, r->n, L, r->scratch, e) < 0) return -1;
-    if (attn_keep(r->attn, &call.at, r->q, e) < 0) return -1;
-    add_gated(r, r->q, s, GATE_SA);
-    return 0;
+    if (o->linear(b->o, &r->q, &r->n, r->scratch, e) < 0) return -1;
+    for (int i = 0; i < t->n; i++) {
+        struct attn_ctx at = asking(t, i);
+        if (attn_keep(r->attn, &at, r->q.at, e) < 0) return -1;
+    }
+    return add(r, t, &r->q, GATE_SA, next, e);
 }
 
-/* Keys and values were made by dit_set_context(). Image rows have a softmax of their own; the two
- * results are added before the output layer. */
-static int cross_attention(struct dit *d, const struct dit_block *b, int layer, int branch,
+/* Text, and image rows, whose softmax is their own: the two results are added before the output layer. */
+static int attend(struct dit *d, const struct turn *t, int i, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    int n_layers = d->config.n_layers, branch = t->c->branch + t->first + i;
+    int heads = d->config.n_heads, keys = r->context[branch].keys;
+    struct rows k = dit_text_kv(r, n_layers, branch, t->layer, false);
+    struct rows v = dit_text_kv(r, n_layers, branch, t->layer, true);
+    k.n = v.n = keys;
+    struct attn_cross_views text = {
+        .q = heads_of(d, &r->q, i),
+        .k = rows_heads(&k, heads),
+        .v = rows_heads(&v, heads),
+        .o = heads_of(d, &r->n, i),
+        .key_bias =
+            r->context[branch].biased ? r->key_bias + (size_t)branch * (size_t)r->text_keys : NULL};
+    if (attn_cross_run_views(&r->attn_params, &text, r->scratch, e) < 0) return -1;
+    if (!r->p.image_rows) return 0;
+    struct rows n = rows_part(&r->n, (int64_t)i * r->tokens, r->tokens);
+    struct rows o = rows_part(&r->k, (int64_t)i * r->tokens, r->tokens);
+    struct gate_params plain = {.round = r->round};
+    k = dit_image_kv(r, n_layers, branch, t->layer, false);
+    v = dit_image_kv(r, n_layers, branch, t->layer, true);
+    struct attn_cross_views image = {.q = text.q,
+                                     .k = rows_heads(&k, heads),
+                                     .v = rows_heads(&v, heads),
+                                     .o = rows_heads(&o, heads)};
+    if (round_if(r, &n, e) < 0) return -1; /* alone, the layer below would round its input anyway */
+    if (attn_cross_run_views(&r->attn_params, &image, r->scratch, e) < 0) return -1;
+    if (round_if(r, &o, e) < 0) return -1;
+    return r->ops->gate(r->device, &n, &o, &plain, e);
+}
+
+/* Keys and values were made by dit_set_context(). n holds the norm of x, where there is one. */
+static int cross_attention(struct dit *d, const struct turn *t, const struct norm_params *next,
                            struct err *e)
 {
     struct dit_run *r = &d->run;
-    int L = r->tokens, D = r->width, n_layers = d->config.n_layers;
-    struct attn_cross text = {.q = r->q,
-                              .k = dit_text_kv(r, n_layers, branch, layer, false),
-                              .v = dit_text_kv(r, n_layers, branch, layer, true),
-                              .key_bias = r->context[branch].biased
-                                              ? r->key_bias + (size_t)branch * (size_t)r->text_keys
-                                              : NULL,
-                              .o = r->n,
-                              .len_q = L,
-                              .len_k = r->context[branch].keys,
-                              .n_heads = d->config.n_heads,
-                              .head_dim = d->config.head_dim};
-    const float *in = r->x;
-    if (b->norm2_w) {
-        struct norm_params p = {.eps = (float)d->config.eps,
-                                .weight = b->norm2_w,
-                                .bias = b->norm2_b,
-                                .round = r->round};
-        layer_norm(r->n, r->x, L, D, &p);
-        in = r->n;
-    }
-    if (linear_run(b->xq, r->q, in, L, r->scratch, e) < 0) return -1;
+    const struct ops *o = r->ops;
+    const struct rows *in = t->b->norm2_w ? &r->n : &r->x;
     struct rms_rope_params norm = {
-        .eps = (float)d->config.eps, .weight = b->xnorm_q, .round = r->round};
-    rms_norm_rope(r->q, L, D, &norm);
-    if (attn_cross_run(&r->attn_params, &text, r->scratch, e) < 0) return -1;
-    if (r->p.image_rows) {
-        round_if(r, r->n); /* alone, the layer below would round its input anyway */
-        struct attn_cross image = text;
-        image.k = dit_image_kv(r, n_layers, branch, layer, false);
-        image.v = dit_image_kv(r, n_layers, branch, layer, true);
-        image.key_bias = NULL;
-        image.len_k = r->p.image_rows;
-        image.o = r->k;
-        if (attn_cross_run(&r->attn_params, &image, r->scratch, e) < 0) return -1;
-        round_if(r, r->k);
-        add(r, r->n, r->k);
-    }
-    if (linear_run(b->xo, r->q, r->n, L, r->scratch, e) < 0) return -1;
-    add(r, r->x, r->q);
-    return 0;
+        .eps = (float)d->config.eps, .weight = t->b->xnorm_q, .round = r->round};
+    if (o->linear(t->b->xq, &r->q, in, r->scratch, e) < 0 ||
+        o->rms_rope(r->device, &r->q, &norm, 1, e) < 0)
+        return -1;
+    for (int i = 0; i < t->n; i++)
+        if (attend(d, t, i, e) < 0) return -1;
+    if (o->linear(t->b->xo, &r->q, &r->n, r->scratch, e) < 0) return -1;
+    return add(r, t, &r->q, -1, next, e);
 }
 
-/* In chunks of tokens, so that the wide middle never exists for all of them. */
-static int feed_forward(struct dit *d, const struct dit_block *b, const struct mods *s,
-                        struct err *e)
+/* One operation, so that the wide middle never has to exist for all tokens. */
+static int feed_forward(struct dit *d, const struct turn *t, struct err *e)
 {
     struct dit_run *r = &d->run;
-    norm_modulate(d, s, SHIFT_FF, SCALE_FF);
-    if (linear_run_chain(b->up, b->down, r->q, r->n, r->tokens, r->scratch, e) < 0) return -1;
-    add_gated(r, r->q, s, GATE_FF);
-    return 0;
+    if (r->ops->ffn(t->b->up, t->b->down, &r->q, &r->n, r->scratch, e) < 0) return -1;
+    return add(r, t, &r->q, GATE_FF, NULL, e);
 }
 
 int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
     const struct dit_block *b = &d->blocks[layer];
-    struct mods s = {r->mod, r->width, MODS * r->width, r->time_rows > 1 ? r->tokens_a_frame : 0};
-    dit_add_table(r->mod, r->time6, b->table, r->time_rows, MODS * r->width);
-    for (int i = 0; i < c->n_branches; i++) {
-        int n_layers = d->config.n_layers, branch = c->branch + i;
-        dit_stream(r, i);
-        if (self_attention(d, b, &s, layer, branch, c, e) < 0) return -1;
-        if (cross_attention(d, b, layer, branch, e) < 0) return -1;
-        if (feed_forward(d, b, &s, e) < 0) return -1;
-        if (c->progress &&
-            c->progress(c->progress_ctx, layer * c->n_branches + i + 1, n_layers * c->n_branches))
+    int T = r->time_rows, n_layers = d->config.n_layers;
+    struct rows mods = rows_part(&r->mod, 0, T), time6 = rows_part(&r->time6, 0, T);
+    if (r->ops->add_table(r->device, &mods, &time6, b->table, e) < 0) return -1;
+    struct turn t = {.b = b,
+                     .c = c,
+                     .m = r->mod.at,
+                     .layer = layer,
+                     .stride = MODS * r->width,
+                     .rows = T > 1 ? r->tokens_a_frame : 0};
+    for (t.first = 0; t.first < c->n_branches; t.first += t.n) {
+        t.n = c->n_branches - t.first < r->together ? c->n_branches - t.first : r->together;
+        t.period = t.n > 1 ? r->tokens : 0;
+        dit_stream(r, t.first, t.n);
+        struct norm_params norm2 = {.eps = (float)d->config.eps,
+                                    .weight = b->norm2_w,
+                                    .bias = b->norm2_b,
+                                    .round = r->round};
+        struct norm_params norm3 = modulated(d, &t, SHIFT_FF, SCALE_FF);
+        if (self_attention(d, &t, b->norm2_w ? &norm2 : NULL, e) < 0) return -1;
+        if (cross_attention(d, &t, &norm3, e) < 0) return -1;
+        if (feed_forward(d, &t, e) < 0) return -1;
+        if (c->progress && c->progress(c->progress_ctx, layer * c->n_branches + t.first + t.n,
+                                       n_layers * c->n_branches))
             return err_set(e, ERR_CANCELLED, "cancelled in block %d of %d", layer + 1, n_layers);
     }
     return 0;

@@ -42,6 +42,10 @@ void dit_close(struct dit *d); /* takes NULL */
  * that every such transformer has: blocks.N.attn1.NAME. attention NULL: dense. */
 int dit_open_for(struct dit **d, const char *attention, const char *dir, const char *lora_file,
                  double strength, enum precision precision, const struct log *log, struct err *e);
+/* The same on a device, which outlives it and holds weights and scratch; NULL: the host. */
+int dit_open_on(struct dit **d, struct device *device, const char *attention, const char *dir,
+                const char *lora_file, double strength, enum precision precision,
+                const struct log *log, struct err *e);
 /* Refuses what dit_open_for would, by config and headers: no weight is read. */
 int dit_check(const char *dir, const char *lora_file, const char *attention, struct err *e);
 const struct dit_config *dit_config_of(const struct dit *d);
@@ -120,13 +124,21 @@ struct attn_shape dit_attn_shape(const struct dit_config *c, const struct dit_ru
 int dit_set_context(struct dit *d, int branch, const float *text, int n, const float *image,
                     struct err *e);
 
+/* The same of rows in any memory: fp32 of the host, or the device's, in the type of its activations
+ * or fp32. image NULL: none. */
+int dit_set_context_rows(struct dit *d, int branch, const struct rows *text,
+                         const struct rows *image, struct err *e);
+
 /* Called after each block of each branch: done of total. Nonzero cancels. */
 typedef int (*dit_progress)(void *ctx, int done, int total);
 
 /* velocity[i] [out_channels, F, H, W] fp32 of branch + i ← latents [in_channels, F, H, W] fp32, the
  * same for all, at `timestep` (0..1000). Each block is visited once: it runs all branches, in their
  * order, before the next. frame_timesteps: NULL, or one timestep a latent frame (expand_timesteps,
- * wan.md 3.9). step counts from 0 and is what attention methods key their state on. */
+ * wan.md 3.9). step counts from 0 and is what attention methods key their state on.
+ * On a device latents and velocities are its memory and the work is under way when this returns; a
+ * step of a kind that was computed twice at the same addresses is replayed from then on as it was
+ * recorded, without progress of its blocks. */
 struct dit_call {
     int step, branch, n_branches; /* branches [branch, branch + n_branches) of those prepared */
     int expert; /* of a model that has two: attention forgets what it kept when it changes */

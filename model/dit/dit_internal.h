@@ -1,22 +1,24 @@
 /* What the files of model/dit share: the opened model, one run's memory, and who does which part.
  *
  * Shape letters: L tokens, D width (n_heads * head_dim), F ffn_dim, T time rows (1, or one a latent
- * frame). All activations are fp32 in the run's arena. Only files of this room include this. */
+ * frame). Everything is written over the operations of a device (model/ops/ops.h) and lies in its
+ * memory: `act` is its type for activations of this precision, other numbers are fp32. Only files of
+ * this room include this. */
 #ifndef DITGEN_DIT_INTERNAL_H
 #define DITGEN_DIT_INTERNAL_H
 
 #include "model/dit/cache.h"
 #include "model/dit/dit.h"
-#include "model/ops/linear.h"
+#include "model/ops/ops.h"
 #include "model/weights/weights.h"
 
 /* --- The model: layers.c --- */
 
 struct dit_block {
-    struct linear *q, *k, *v, *o; /* self-attention */
-    struct linear *xq, *xk, *xv, *xo; /* cross-attention to text */
-    struct linear *ik, *iv; /* keys and values of image rows, or NULL */
-    struct linear *up, *down; /* feed-forward; up ends in GELU */
+    struct op_linear *q, *k, *v, *o; /* self-attention */
+    struct op_linear *xq, *xk, *xv, *xo; /* cross-attention to text */
+    struct op_linear *ik, *iv; /* keys and values of image rows, or NULL */
+    struct op_linear *up, *down; /* feed-forward; up ends in GELU */
     float *norm_q, *norm_k; /* [D] RMS weights */
     float *xnorm_q, *xnorm_k, *inorm_k; /* [D] */
     float *norm2_w, *norm2_b; /* [D] LayerNorm before cross-attention, or NULL */
@@ -24,7 +26,8 @@ struct dit_block {
 };
 
 struct dit_top { /* all that is outside the blocks */
-    struct linear *patch, *time_1, *time_2, *time_proj, *text_1, *text_2, *image_1, *image_2, *head;
+    struct op_linear *patch, *time_1, *time_2, *time_proj, *text_1, *text_2, *image_1, *image_2;
+    struct op_linear *head;
     float *image_norm1_w, *image_norm1_b; /* [image_dim] */
     float *image_norm2_w, *image_norm2_b; /* [D] */
     float *pos_embed; /* [pos_embed_seq_len, image_dim], or NULL */
@@ -38,7 +41,7 @@ enum row_kind { ROWS_TOKENS, ROWS_CHAIN, ROWS_TIME, ROWS_TEXT, ROWS_IMAGE };
 /* One linear layer: its name in the file (one %d in blocks), its place and its shape. */
 struct layer_row {
     const char *name;
-    size_t offset; /* of the struct linear * in dit_block or dit_top */
+    size_t offset; /* of the struct op_linear * in dit_block or dit_top */
     int out, in;
     enum activation act;
     enum row_kind kind;
@@ -62,7 +65,7 @@ int dit_top_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_ROW
 int dit_block_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 int dit_top_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 struct linear_params dit_linear_params(const struct layer_row *r, enum precision p);
-size_t dit_weight_bytes(const struct dit_config *c, enum precision p);
+size_t dit_weight_bytes(const struct dit_config *c, const struct ops *o, enum precision p);
 size_t dit_opening_bytes(const struct dit_config *c, enum precision p);
 
 /* Attention tensors that the stack `attention` asks for (NULL: dense), where the file has them: own.c.
@@ -105,50 +108,75 @@ size_t step_cache_bytes(const struct dit_cache *kind, const struct dit_config *c
 
 /* --- One run: run.c places it, the others fill it --- */
 
+#define DIT_KINDS 4 /* of steps: exact or not, one timestep or one a frame */
+
+struct dit_recorded { /* a step that was recorded; steps NULL: none was */
+    struct device_steps *steps;
+    bool ran; /* done once before: what a first call loads cannot be recorded */
+    int branch, n_branches, time_rows;
+    const void *latents, *velocity[2]; /* addresses that stand in it */
+    struct attn_sums before, after; /* what attention counted while it was recorded */
+};
+
 struct dit_run {
     struct dit_run_params p;
     struct attn_params attn_params; /* copies of what the caller gave */
-    struct arena arena;
+    struct device *device;
+    const struct ops *ops;
+    enum dtype act; /* of activations */
+    struct arena arena; /* of the device */
+    struct arena host; /* what the host alone reads; on the host both are one arena, `arena` */
     struct attn *attn;
     struct step_cache cache;
     int tokens, tokens_a_frame, width; /* L, L / latent frames, D */
     int text_keys; /* rows computed and kept a branch: with pads or their one stand-in */
     int time_rows; /* T of the current call */
+    int together; /* branches that go through a block as one view of all their rows */
     bool round; /* a bf16 precision */
 
     float *cos_t, *sin_t; /* [L, head_dim / 2] */
-    float *text_kv; /* [branch][layer][k, v][text_keys, D] */
-    float *image_kv; /* [branch][layer][k, v][image_rows, D] */
+    char *text_kv; /* [branch][layer][k, v][text_keys, D] act */
+    char *image_kv; /* [branch][layer][k, v][image_rows, D] act */
     float *key_bias; /* [branch][text_keys] */
     struct {
         bool set, biased;
         int keys;
-    } * context; /* [branch] */
+    } * context; /* [branch], host */
 
     float *freqs; /* [freq_dim / 2] of the sinusoid */
-    float *temb; /* [frames, D] */
-    float *time6; /* [frames, 6 * D] */
-    float *mod; /* [frames, 6 * D]: time6 + a block's table */
-    float *streams; /* [branch][L, D]: residual streams */
-    float *x, *n; /* [L, D] the stream under way; what a layer reads, and attention's output */
+    float *timesteps; /* [frames] */
+    struct rows temb; /* [frames, D] fp32 */
+    struct rows time6; /* [frames, 6 * D] act */
+    struct rows mod; /* [frames, 6 * D] fp32: time6 + a block's table */
+    struct rows streams; /* [branch * L, D] act: residual streams */
+    struct rows x,
+        n; /* [L a branch, D] the streams under way; what a layer reads, attention's output */
     void *scratch; /* of linear layers and cross-attention */
     size_t scratch_bytes;
 
-    /* The rest shares one piece of memory: views of phases that do not overlap in time. */
+    /* The rest shares one piece of memory: views of phases that do not overlap in time. Types are act
+     * but for sinus, time_h and staging. */
     void *work;
     size_t work_bytes;
-    float *q, *k, *v; /* [L, D]; q also holds what joins the residual stream */
-    float *cols; /* [L, in_channels * patch] */
-    float *out_cols; /* [L, patch * out_channels] */
-    float *sinus, *time_h; /* [frames, freq_dim], [frames, D] */
-    float *text_in, *text_h; /* [text_keys, text_dim], [text_keys, D] */
-    float *image_in, *image_h; /* [image_rows, image_dim] each */
-    float *text, *image; /* [text_keys, D], [image_rows, D] */
+    struct rows q, k, v; /* [L a branch, D]; q also holds what joins the residual stream */
+    struct rows cols; /* [L, in_channels * patch] */
+    struct rows out_cols; /* [L a branch, patch * out_channels] */
+    struct rows sinus, time_h; /* [frames, freq_dim], [frames, D] fp32 */
+    struct rows time_a; /* [frames, D] act: SiLU of temb */
+    struct rows text_in, text_h; /* [text_keys, text_dim], [text_keys, D] */
+    struct rows image_in, image_h; /* [image_rows, image_dim] each */
+    struct rows text, image; /* [text_keys, D], [image_rows, D] */
+    struct rows staging; /* fp32 of the host on its way up; [rows, dim] of text or image */
+
+    struct dit_recorded recorded[DIT_KINDS];
 };
 
 struct dit {
     struct dit_config config;
     enum precision precision;
+    struct device *device;
+    struct device *own_device; /* the host, where the caller gave none */
+    const struct ops *ops;
     struct log log;
     struct dit_top top;
     struct dit_block *blocks; /* [n_layers] */
@@ -168,38 +196,34 @@ void step_cache_block(struct dit *d, const float *latents, const struct dit_call
 void step_cache_keep(struct dit *d, float *const *velocity, const float *latents,
                      const struct dit_call *c);
 
-/* Makes x the stream of branch c->branch + i. */
-void dit_stream(struct dit_run *r, int i);
-float *dit_text_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
-float *dit_image_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
+/* Makes x the streams of branches c->branch + i and the n - 1 after it. */
+void dit_stream(struct dit_run *r, int i, int n);
+/* Keys or values of a layer, [text_keys, D] or [image_rows, D]. */
+struct rows dit_text_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
+struct rows dit_image_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
+
+void dit_run_close(struct dit_run *r); /* all zero is closed */
 
 /* --- Embeddings: embed.c, rope.c --- */
 
 /* cos_t, sin_t [L, head_dim / 2] of a grid: wan.md 3.7. */
 void rope_tables(float *cos_t, float *sin_t, const struct dit_config *c, int grid_t, int grid_h,
                  int grid_w);
-/* freqs [half]: fp32 as the reference computes them; sinus [2 * half]: cosines, then sines. */
+/* freqs [half]: fp32 as the reference computes them. */
 void time_freqs(float *freqs, int half);
-void time_sinusoid(float *sinus, const float *freqs, int half, float timestep);
-/* latents [C, F, H, W] → cols [L, C * patch], channel slowest; and cols [L, patch * C], channel
- * fastest, → latents. wan.md 3.3 */
-void patchify(float *cols, const float *latents, const struct dit_config *c,
-              const struct dit_grid *g);
-void unpatchify(float *latents, const float *cols, const struct dit_config *c,
-                const struct dit_grid *g);
 
 /* → x, and copies of it for the other streams */
 int dit_embed_latents(struct dit *d, const float *latents, int n_streams, struct err *e);
-int dit_embed_time(struct dit *d, const struct dit_call *c, struct err *e); /* → temb, time6 */
-int dit_embed_text(struct dit *d, const float *text, int n, struct err *e); /* → text */
-int dit_embed_image(struct dit *d, const float *image, struct err *e); /* → image */
-int dit_head(struct dit *d, float *velocity, struct err *e); /* x → velocity */
+int dit_set_time(struct dit *d, const struct dit_call *c, struct err *e); /* → timesteps */
+int dit_embed_time(struct dit *d, struct err *e); /* timesteps → temb, time6 */
+int dit_embed_text(struct dit *d, const struct rows *text, struct err *e); /* → text */
+int dit_embed_image(struct dit *d, const struct rows *image, struct err *e); /* → image */
+/* Streams [first, first + n) → velocity[first ...] */
+int dit_head(struct dit *d, float *const *velocity, int first, int n, struct err *e);
 
 /* --- The block: block.c --- */
 
 /* All branches of c through one block; stream i is that of branch c->branch + i. */
 int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err *e);
-/* dst [rows, 6D or 2D] = m [rows, ...] + table. */
-void dit_add_table(float *dst, const float *m, const float *table, int rows, int n);
 
 #endif

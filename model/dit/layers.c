@@ -145,7 +145,7 @@ static void carve_all_vectors(struct dit_top *top, struct dit_block *blocks,
         carve_vectors(blocks ? &blocks[i] : NULL, rows, n, a);
 }
 
-size_t dit_weight_bytes(const struct dit_config *c, enum precision p)
+size_t dit_weight_bytes(const struct dit_config *c, const struct ops *o, enum precision p)
 {
     struct layer_row rows[DIT_MAX_ROWS];
     struct arena count = {0};
@@ -153,11 +153,11 @@ size_t dit_weight_bytes(const struct dit_config *c, enum precision p)
     carve_all_vectors(NULL, NULL, c, &count);
     for (int i = dit_block_layers(c, rows); i-- > 0;) {
         struct linear_params lp = dit_linear_params(&rows[i], p);
-        block += linear_bytes(&lp);
+        block += o->linear_bytes(&lp);
     }
     for (int i = dit_top_layers(c, rows); i-- > 0;) {
         struct linear_params lp = dit_linear_params(&rows[i], p);
-        top += linear_bytes(&lp);
+        top += o->linear_bytes(&lp);
     }
     return count.used + top + block * (size_t)c->n_layers;
 }
@@ -181,6 +181,8 @@ size_t dit_opening_bytes(const struct dit_config *c, enum precision p)
 struct source {
     struct weights *file;
     struct lora *lora;
+    struct device *device;
+    const struct ops *ops;
     enum precision precision;
     const struct dit_config *config;
     struct linear_stage *stage;
@@ -224,8 +226,8 @@ static int open_layer(const struct source *s, void *target, const struct layer_r
     if (lora_merge(s->lora, module, &p.weight, &p.bias, e) < 0) return -1;
     if (s->check) return 0;
     struct linear_params lp = dit_linear_params(r, s->precision);
-    struct linear **at = (struct linear **)(void *)((char *)target + r->offset);
-    if (linear_open_staged(at, &lp, &p.weight, &p.bias, s->stage, e) < 0)
+    struct op_linear **at = (struct op_linear **)(void *)((char *)target + r->offset);
+    if (s->ops->linear_open(at, s->device, &lp, &p.weight, &p.bias, s->stage, e) < 0)
         return err_wrap(e, "%s: %s", weights_path(s->file), module);
     weights_drop(s->file, &plain.weight); /* packed: its pages are not needed again */
     return 0;
@@ -239,10 +241,16 @@ static int open_vector(const struct source *s, void *target, const struct vector
     if (weights_bind(s->file, &t, &row, 1, layer, e) < 0) return -1;
     if (s->check) return 0;
     float *dst;
+    size_t n = tensor_len(&t);
+    bool there = device_place(s->device) != PLACE_HOST;
     memcpy(&dst, (char *)target + r->offset, sizeof dst);
-    dtype_to_f32(dst, t.data, t.dtype, tensor_len(&t));
-    if (r->narrow && s->precision != PRECISION_FP32) round_rows(dst, tensor_len(&t));
-    return 0;
+    float *room = there ? malloc((n ? n : 1) * sizeof *room) : dst;
+    if (!room) return err_set(e, ERR_RESOURCE, "no memory for a vector of %zu numbers", n);
+    dtype_to_f32(room, t.data, t.dtype, n);
+    if (r->narrow && s->precision != PRECISION_FP32) round_rows(room, n);
+    int rc = there ? device_upload(s->device, dst, room, n * sizeof *room, e) : 0;
+    if (there) free(room);
+    return rc;
 }
 
 /* The reference ignores this weight too: a norm that nothing uses. */
@@ -310,6 +318,24 @@ int dit_open_lora(struct dit **out, const char *dir, const char *lora_file, doub
 int dit_open_for(struct dit **out, const char *attention, const char *dir, const char *lora_file,
                  double strength, enum precision precision, const struct log *log, struct err *e)
 {
+    return dit_open_on(out, NULL, attention, dir, lora_file, strength, precision, log, e);
+}
+
+/* The device to compute on, the host's own where there is none, and its table. */
+static int take_device(struct dit *d, struct device *device, struct err *e)
+{
+    if (!device && device_open(&d->own_device, "cpu", e) < 0) return -1;
+    d->device = device ? device : d->own_device;
+    d->ops = ops_of(d->device);
+    if (d->ops) return 0;
+    return err_set(e, ERR_DEVICE, "%s: this build computes nothing there; use --device cpu",
+                   device_name(d->device));
+}
+
+int dit_open_on(struct dit **out, struct device *device, const char *attention, const char *dir,
+                const char *lora_file, double strength, enum precision precision,
+                const struct log *log, struct err *e)
+{
     struct arena measure = {0};
     struct linear_stage stage = {0};
     struct source s = {.precision = precision, .attention = attention, .stage = &stage};
@@ -319,6 +345,9 @@ int dit_open_for(struct dit **out, const char *attention, const char *dir, const
     if (!d) return err_set(e, ERR_RESOURCE, "no memory for the transformer (%zu bytes)", sizeof *d);
     d->precision = precision;
     if (log) d->log = *log;
+    if (take_device(d, device, e) < 0) goto fail;
+    s.device = d->device;
+    s.ops = d->ops;
     s.config = &d->config;
     snprintf(path, sizeof path, "%s/config.json", dir);
     if (dit_config_read(&d->config, path, e) < 0) goto fail;
@@ -330,7 +359,7 @@ int dit_open_for(struct dit **out, const char *attention, const char *dir, const
         goto fail;
     }
     carve_all_vectors(NULL, NULL, &d->config, &measure);
-    if (arena_open(&d->vectors, measure.used, e) < 0) goto fail;
+    if (arena_open_on(&d->vectors, d->device, measure.used, e) < 0) goto fail;
     carve_all_vectors(&d->top, d->blocks, &d->config, &d->vectors);
     if (open_all(d, &s, e) < 0) goto fail;
     if (s.lora)
@@ -355,12 +384,12 @@ int dit_open(struct dit **d, const char *dir, enum precision precision, const st
     return dit_open_lora(d, dir, NULL, 1, precision, log, e);
 }
 
-static void close_layers(void *target, const struct layer_row *rows, int n)
+static void close_layers(const struct ops *o, void *target, const struct layer_row *rows, int n)
 {
     for (int i = 0; i < n; i++) {
-        struct linear *l;
+        struct op_linear *l;
         memcpy(&l, (char *)target + rows[i].offset, sizeof l);
-        linear_close(l);
+        if (l) o->linear_close(l);
     }
 }
 
@@ -368,15 +397,15 @@ void dit_close(struct dit *d)
 {
     struct layer_row rows[DIT_MAX_ROWS];
     if (!d) return;
-    attn_close(d->run.attn);
-    arena_close(&d->run.arena);
+    if (d->device) dit_run_close(&d->run);
     dit_own_close(d->own);
-    close_layers(&d->top, rows, dit_top_layers(&d->config, rows));
+    close_layers(d->ops, &d->top, rows, dit_top_layers(&d->config, rows));
     int n = dit_block_layers(&d->config, rows);
     for (int b = 0; d->blocks && b < d->config.n_layers; b++)
-        close_layers(&d->blocks[b], rows, n);
+        close_layers(d->ops, &d->blocks[b], rows, n);
     free(d->blocks);
     arena_close(&d->vectors);
+    device_close(d->own_device);
     free(d);
 }
 

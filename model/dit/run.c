@@ -5,6 +5,7 @@
 #include "model/base/threads.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define IMAGE_TEXT_LEN                                                                             \
     512 /* the reference cuts image from text rows by this constant: wan.md 3.6 */
@@ -19,6 +20,13 @@ static size_t mul3(size_t a, size_t b, size_t c)
 static float *take(struct arena *a, size_t rows, size_t features)
 {
     return arena_take(a, mul3(rows, features, sizeof(float)));
+}
+
+static struct rows take_rows(const struct dit_run *r, struct arena *a, enum dtype type, size_t n,
+                             size_t cols)
+{
+    void *at = arena_take(a, mul3(n, cols, dtype_size(type)));
+    return rows_of(r->device, at, type, (int64_t)n, (int64_t)cols);
 }
 
 /* --- Checking and sizes --- */
@@ -63,14 +71,36 @@ static int check_params(const struct dit_config *c, const struct dit_run_params 
     return 0;
 }
 
-static void sizes(struct dit_run *r, const struct dit_config *c, enum precision precision,
-                  const struct dit_run_params *p)
+/* What only the host does so far, refused before weights are read. */
+static int check_device(const struct dit_run *r, struct err *e)
+{
+    if (device_place(r->device) == PLACE_HOST || !r->p.cache.words ||
+        strcmp(r->p.cache.words, "none") == 0)
+        return 0;
+    return err_set(
+        e, ERR_DEVICE,
+        "step cache %.60s looks at numbers that only the processor sees so far; use --cache "
+        "none or --device cpu",
+        r->p.cache.words);
+}
+
+static int sizes(struct dit_run *r, const struct dit_config *c, enum precision precision,
+                 const struct dit_run_params *p, struct device *device, struct err *e)
 {
     r->p = *p;
+    r->device = device;
+    r->ops = ops_of(device);
+    r->act = DTYPE_F32;
+    if (!r->ops)
+        return err_set(e, ERR_DEVICE, "%s: this build computes nothing there; use --device cpu",
+                       device_name(device));
+    if (device_place(device) != PLACE_HOST && r->ops->type(device, precision, &r->act, e) < 0)
+        return -1;
     if (p->attn)
         r->attn_params = *p->attn;
     else
         cpu_detect(&r->attn_params.cpu); /* dense, best kernel, all threads */
+    r->attn_params.device = device;
     r->attn_params.precision = precision;
     r->p.attn = &r->attn_params;
     r->tokens = dit_tokens(c, &p->grid);
@@ -79,6 +109,8 @@ static void sizes(struct dit_run *r, const struct dit_config *c, enum precision 
     r->round = precision != PRECISION_FP32;
     r->text_keys =
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
+    r->together = r->ops->together ? p->n_branches : 1;
+    return check_device(r, e);
 }
 
 /* The row counts a layer runs with; returns how many. */
@@ -86,7 +118,7 @@ static int row_counts(const struct dit_run *r, enum row_kind kind, int counts[2]
 {
     switch (kind) {
     case ROWS_TOKENS:
-        return counts[0] = r->tokens, 1;
+        return counts[0] = r->tokens, counts[1] = r->together * r->tokens, r->together > 1 ? 2 : 1;
     case ROWS_CHAIN:
         return 0;
     case ROWS_TIME:
@@ -104,13 +136,13 @@ static void grow(size_t *most, size_t bytes)
     if (bytes > *most) *most = bytes;
 }
 
-static int prepare_layer(const struct dit_run *r, struct linear *l, enum row_kind kind,
+static int prepare_layer(const struct dit_run *r, struct op_linear *l, enum row_kind kind,
                          size_t *most, struct err *e)
 {
     int counts[2];
     for (int i = row_counts(r, kind, counts); i-- > 0;) {
         size_t bytes;
-        if (linear_prepare(l, counts[i], &bytes, e) < 0) return -1;
+        if (r->ops->linear_prepare(l, counts[i], &bytes, e) < 0) return -1;
         grow(most, bytes);
     }
     return 0;
@@ -120,7 +152,7 @@ static int prepare_layers(const struct dit_run *r, void *target, const struct la
                           int n, size_t *most, struct err *e)
 {
     for (int i = 0; i < n; i++) {
-        struct linear *l;
+        struct op_linear *l;
         memcpy(&l, (char *)target + rows[i].offset, sizeof l);
         if (prepare_layer(r, l, rows[i].kind, most, e) < 0) return -1;
     }
@@ -130,11 +162,13 @@ static int prepare_layers(const struct dit_run *r, void *target, const struct la
 static int prepare_block(const struct dit_run *r, struct dit_block *b, const struct layer_row *rows,
                          int n, size_t *most, struct err *e)
 {
-    size_t bytes;
-    if (prepare_layers(r, b, rows, n, most, e) < 0 ||
-        linear_prepare_chain(b->up, b->down, r->tokens, &bytes, e) < 0)
-        return -1;
-    grow(most, bytes);
+    int counts[2];
+    if (prepare_layers(r, b, rows, n, most, e) < 0) return -1;
+    for (int i = row_counts(r, ROWS_TOKENS, counts); i-- > 0;) {
+        size_t bytes;
+        if (r->ops->ffn_prepare(b->up, b->down, counts[i], &bytes, e) < 0) return -1;
+        grow(most, bytes);
+    }
     return 0;
 }
 
@@ -146,10 +180,11 @@ static void ask_layers(const struct dit_run *r, const struct layer_row *rows, in
         struct linear_params lp = dit_linear_params(&rows[i], precision);
         int counts[2];
         for (int k = row_counts(r, rows[i].kind, counts); k-- > 0;)
-            grow(most, linear_scratch(&lp, counts[k]));
+            grow(most, r->ops->linear_scratch(&lp, counts[k]));
         if (rows[i].kind == ROWS_CHAIN && i + 1 < n && rows[i + 1].kind == ROWS_CHAIN) {
             struct linear_params next = dit_linear_params(&rows[i + 1], precision);
-            grow(most, linear_chain_scratch(&lp, &next, r->tokens));
+            for (int k = row_counts(r, ROWS_TOKENS, counts); k-- > 0;)
+                grow(most, r->ops->ffn_scratch(&lp, &next, counts[k]));
         }
     }
 }
@@ -170,28 +205,35 @@ static size_t carve_work(struct dit_run *r, const struct dit_config *c, void *ba
 {
     size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
     size_t patch = (size_t)c->patch_t * (size_t)c->patch_h * (size_t)c->patch_w, most = 0;
+    size_t all = L * (size_t)r->together, text = (size_t)r->text_keys;
+    size_t image = (size_t)r->p.image_rows, image_dim = (size_t)c->image_dim;
     struct arena a = {.base = base, .size = size};
-    r->q = take(&a, L, D);
-    r->k = take(&a, L, D);
-    r->v = take(&a, L, D);
+    r->q = take_rows(r, &a, r->act, all, D);
+    r->k = take_rows(r, &a, r->act, all, D);
+    r->v = take_rows(r, &a, r->act, all, D);
     grow(&most, a.used);
     a.used = 0; /* latents in */
-    r->cols = take(&a, L, (size_t)c->in_channels * patch);
+    r->cols = take_rows(r, &a, r->act, L, (size_t)c->in_channels * patch);
     grow(&most, a.used);
     a.used = 0; /* velocity out */
-    r->out_cols = take(&a, L, (size_t)c->out_channels * patch);
+    r->out_cols = take_rows(r, &a, r->act, all, (size_t)c->out_channels * patch);
     grow(&most, a.used);
     a.used = 0; /* time */
-    r->sinus = take(&a, frames, (size_t)c->freq_dim);
-    r->time_h = take(&a, frames, D);
+    r->sinus = take_rows(r, &a, DTYPE_F32, frames, (size_t)c->freq_dim);
+    r->time_h = take_rows(r, &a, DTYPE_F32, frames, D);
+    r->time_a = take_rows(r, &a, r->act, frames, D);
     grow(&most, a.used);
     a.used = 0; /* context: embeddings */
-    r->text = take(&a, (size_t)r->text_keys, D);
-    r->image = take(&a, (size_t)r->p.image_rows, D);
-    r->text_in = take(&a, (size_t)r->text_keys, (size_t)c->text_dim);
-    r->text_h = take(&a, (size_t)r->text_keys, D);
-    r->image_in = take(&a, (size_t)r->p.image_rows, (size_t)c->image_dim);
-    r->image_h = take(&a, (size_t)r->p.image_rows, (size_t)c->image_dim);
+    r->text = take_rows(r, &a, r->act, text, D);
+    r->image = take_rows(r, &a, r->act, image, D);
+    r->text_in = take_rows(r, &a, r->act, text, (size_t)c->text_dim);
+    r->text_h = take_rows(r, &a, r->act, text, D);
+    r->image_in = take_rows(r, &a, r->act, image, image_dim);
+    r->image_h = take_rows(r, &a, r->act, image, image_dim);
+    if (device_place(r->device) != PLACE_HOST) {
+        size_t text_len = mul3(text, (size_t)c->text_dim, 1), image_len = mul3(image, image_dim, 1);
+        r->staging = take_rows(r, &a, DTYPE_F32, 1, text_len > image_len ? text_len : image_len);
+    }
     grow(&most, a.used);
     return most;
 }
@@ -208,61 +250,111 @@ struct attn_shape dit_attn_shape(const struct dit_config *c, const struct dit_ru
                                .n_steps = p->n_steps};
 }
 
-static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena *a, struct err *e)
+/* a: of the device; host: what the host alone reads. On the host both are one. */
+static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena *a,
+                     struct arena *host, struct err *e)
 {
     size_t L = (size_t)r->tokens, D = (size_t)r->width, frames = (size_t)r->p.grid.frames;
-    size_t kv = mul3((size_t)r->p.n_branches, (size_t)c->n_layers, 2);
+    size_t kv = mul3((size_t)r->p.n_branches, (size_t)c->n_layers, 2), each = dtype_size(r->act);
     struct attn_shape shape = dit_attn_shape(c, &r->p);
-    r->context = arena_take(a, (size_t)r->p.n_branches * sizeof *r->context);
+    r->context = arena_take(host, (size_t)r->p.n_branches * sizeof *r->context);
     r->cos_t = take(a, L, (size_t)c->head_dim / 2);
     r->sin_t = take(a, L, (size_t)c->head_dim / 2);
-    r->text_kv = take(a, mul3(kv, (size_t)r->text_keys, 1), D);
-    r->image_kv = take(a, mul3(kv, (size_t)r->p.image_rows, 1), D);
+    r->text_kv = arena_take(a, mul3(mul3(kv, (size_t)r->text_keys, 1), D, each));
+    r->image_kv = arena_take(a, mul3(mul3(kv, (size_t)r->p.image_rows, 1), D, each));
     r->key_bias = take(a, (size_t)r->p.n_branches, (size_t)r->text_keys);
     r->freqs = take(a, (size_t)c->freq_dim / 2, 1);
-    r->temb = take(a, frames, D);
-    r->time6 = take(a, frames, 6 * D);
-    r->mod = take(a, frames, 6 * D);
-    r->streams = take(a, mul3((size_t)r->p.n_branches, L, 1), D);
-    r->n = take(a, L, D);
+    r->timesteps = take(a, frames, 1);
+    r->temb = take_rows(r, a, DTYPE_F32, frames, D);
+    r->time6 = take_rows(r, a, r->act, frames, 6 * D);
+    r->mod = take_rows(r, a, DTYPE_F32, frames, 6 * D);
+    r->streams = take_rows(r, a, r->act, mul3((size_t)r->p.n_branches, L, 1), D);
+    r->n = take_rows(r, a, r->act, L * (size_t)r->together, D);
     r->scratch = arena_take(a, r->scratch_bytes);
     r->work_bytes = carve_work(r, c, NULL, 0);
     r->work = arena_take(a, r->work_bytes);
     if (r->work) carve_work(r, c, r->work, r->work_bytes);
     if (step_cache_carve(r, c, a, e) < 0) return -1;
-    return attn_open(&r->attn, &r->attn_params, &shape, a, e);
+    return attn_open_on(&r->attn, &r->attn_params, &shape, host, a, e);
+}
+
+static bool on_host(const struct dit_run *r) { return device_place(r->device) == PLACE_HOST; }
+
+/* Both arenas measured, then placed; what is half done is dit_prepare()'s to close. */
+static int place_run(struct dit_run *r, const struct dit_config *c, size_t *bytes, struct err *e)
+{
+    struct arena there = {0}, here = {0};
+    if (carve_run(r, c, &there, on_host(r) ? &there : &here, e) < 0) return -1;
+    *bytes = there.used;
+    if (arena_open_on(&r->arena, r->device, there.used, e) < 0) return err_wrap(e, "transformer");
+    if (!on_host(r) && arena_open(&r->host, here.used, e) < 0) return err_wrap(e, "transformer");
+    return carve_run(r, c, &r->arena, on_host(r) ? &r->arena : &r->host, e);
 }
 
 int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
               const struct dit_run_params *p, struct err *e)
 {
     struct layer_row rows[DIT_MAX_ROWS];
-    struct arena measure = {0};
+    struct arena measure = {0}, host = {0};
     struct dit_run r = {0};
     *bytes = 0;
     if (check_params(c, p, e) < 0) return -1;
-    sizes(&r, c, precision, p);
+    if (sizes(&r, c, precision, p, p->attn ? p->attn->device : NULL, e) < 0) return -1;
     ask_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
     ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
-    if (carve_run(&r, c, &measure, e) < 0) return -1;
-    size_t opening = dit_opening_bytes(c, precision), weights = dit_weight_bytes(c, precision);
+    if (carve_run(&r, c, &measure, on_host(&r) ? &measure : &host, e) < 0) return -1;
+    size_t opening = on_host(&r) ? dit_opening_bytes(c, precision) : 0;
+    size_t weights = dit_weight_bytes(c, r.ops, precision);
     grow(&measure.used, opening);
     if (__builtin_add_overflow(weights, measure.used, bytes)) *bytes = SIZE_MAX;
     return 0;
+}
+
+void dit_run_close(struct dit_run *r)
+{
+    for (int i = 0; i < DIT_KINDS; i++)
+        device_steps_close(r->device, r->recorded[i].steps);
+    attn_close(r->attn);
+    arena_close(&r->arena);
+    arena_close(&r->host);
+    *r = (struct dit_run){0};
+}
+
+/* n numbers that the host made → the device. */
+static int put(const struct dit_run *r, float *to, const float *from, size_t n, struct err *e)
+{
+    return on_host(r) ? 0 : device_upload(r->device, to, from, n * sizeof *from, e);
+}
+
+/* Tables that depend on sizes alone; on the host made where they stay. */
+static int fill_tables(struct dit_run *r, const struct dit_config *c, struct err *e)
+{
+    const struct dit_grid *g = &r->p.grid;
+    size_t rope = (size_t)r->tokens * ((size_t)c->head_dim / 2), freqs = (size_t)c->freq_dim / 2;
+    float *room = on_host(r) ? NULL : malloc((2 * rope + freqs) * sizeof *room);
+    if (!on_host(r) && !room) return err_set(e, ERR_RESOURCE, "no memory for tables of positions");
+    float *cos_t = room ? room : r->cos_t, *sin_t = room ? room + rope : r->sin_t;
+    float *f = room ? room + 2 * rope : r->freqs;
+    rope_tables(cos_t, sin_t, c, g->frames / c->patch_t, g->height / c->patch_h,
+                g->width / c->patch_w);
+    time_freqs(f, c->freq_dim / 2);
+    int rc = put(r, r->cos_t, cos_t, rope, e);
+    if (rc == 0) rc = put(r, r->sin_t, sin_t, rope, e);
+    if (rc == 0) rc = put(r, r->freqs, f, freqs, e);
+    free(room);
+    return rc;
 }
 
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
 {
     const struct dit_config *c = &d->config;
     struct layer_row rows[DIT_MAX_ROWS];
-    struct arena measure = {0};
     struct dit_run *r = &d->run;
-    attn_close(r->attn);
-    arena_close(&r->arena);
-    *r = (struct dit_run){0};
+    size_t bytes;
+    dit_run_close(r);
     if (check_params(c, p, e) < 0) return -1;
-    sizes(r, c, d->precision, p);
+    if (sizes(r, c, d->precision, p, d->device, e) < 0) return -1;
     r->attn_params.tensor = dit_own_tensor;
     r->attn_params.tensor_ctx = d->own;
     int n = dit_top_layers(c, rows);
@@ -271,26 +363,98 @@ int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
     for (int i = 0; i < c->n_layers; i++)
         if (prepare_block(r, &d->blocks[i], rows, n, &r->scratch_bytes, e) < 0) return -1;
     cross_scratch(r, c, &r->scratch_bytes);
-    if (carve_run(r, c, &measure, e) < 0) return -1;
-    if (arena_open(&r->arena, measure.used, e) < 0) return err_wrap(e, "transformer");
-    if (carve_run(r, c, &r->arena, e) < 0) {
-        arena_close(&r->arena);
+    if (place_run(r, c, &bytes, e) < 0 || fill_tables(r, c, e) < 0) {
+        dit_run_close(r);
         return -1;
     }
     memset(r->context, 0, (size_t)p->n_branches * sizeof *r->context);
-    rope_tables(r->cos_t, r->sin_t, c, p->grid.frames / c->patch_t, p->grid.height / c->patch_h,
-                p->grid.width / c->patch_w);
-    time_freqs(r->freqs, c->freq_dim / 2);
     log_line(&d->log, 3, "transformer: %d tokens, %d text keys, %.1f MiB", r->tokens, r->text_keys,
-             (double)measure.used / 1048576);
+             (double)bytes / 1048576);
     return 0;
 }
 
 /* --- Velocity --- */
 
-void dit_stream(struct dit_run *r, int i)
+void dit_stream(struct dit_run *r, int i, int n)
 {
-    r->x = r->streams + (size_t)i * (size_t)r->tokens * (size_t)r->width;
+    int64_t rows = (int64_t)n * r->tokens;
+    r->x = rows_part(&r->streams, (int64_t)i * r->tokens, rows);
+    r->n.n = r->q.n = r->k.n = r->v.n = rows;
+}
+
+/* Everything of a step but its times, which are in memory. */
+static int step(struct dit *d, float *const *velocity, const float *latents,
+                const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (dit_embed_time(d, e) < 0) return -1;
+    if (step_cache_velocity(d, velocity, latents, c)) return 0;
+    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
+    step_cache_block(d, latents, c, 0);
+    for (int i = 0; i < d->config.n_layers && !r->cache.whole; i++) {
+        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
+        step_cache_block(d, latents, c, i + 1);
+    }
+    for (int i = 0, n; i < c->n_branches; i += n) {
+        n = c->n_branches - i < r->together ? c->n_branches - i : r->together;
+        if (dit_head(d, velocity, i, n, e) < 0) return -1;
+    }
+    step_cache_keep(d, velocity, latents, c);
+    return 0;
+}
+
+/* --- Recorded steps --- */
+
+/* The place of this call's kind of step; NULL: it is not recorded. */
+static struct dit_recorded *recorded(struct dit_run *r, float *const *velocity,
+                                     const float *latents, const struct dit_call *c)
+{
+    int kind = attn_step_kind(r->attn, c->step);
+    if (!device_can_record(r->device) || kind < 0 || c->n_branches > 2) return NULL;
+    struct dit_recorded *s = &r->recorded[2 * (r->time_rows > 1) + kind];
+    struct dit_recorded now = {.branch = c->branch,
+                               .n_branches = c->n_branches,
+                               .time_rows = r->time_rows,
+                               .latents = latents};
+    for (int i = 0; i < c->n_branches; i++)
+        now.velocity[i] = velocity[i];
+    if (s->branch == now.branch && s->n_branches == now.n_branches &&
+        s->time_rows == now.time_rows && s->latents == now.latents &&
+        s->velocity[0] == now.velocity[0] && s->velocity[1] == now.velocity[1])
+        return s;
+    device_steps_close(r->device, s->steps);
+    *s = now;
+    return s;
+}
+
+static void attn_sums_of(const struct dit_run *r, struct attn_sums *to)
+{
+    struct attn_stats s;
+    attn_stats(r->attn, &s);
+    *to = s.sums;
+}
+
+/* A kind's first step runs as it is, and loads what it needs; its second is recorded. */
+static int step_recorded(struct dit *d, struct dit_recorded *s, float *const *velocity,
+                         const float *latents, const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (!s->ran) {
+        int rc = step(d, velocity, latents, c, e);
+        s->ran = rc == 0;
+        return rc;
+    }
+    if (s->steps) {
+        attn_repeat(r->attn, &s->before, &s->after);
+        return device_replay(r->device, s->steps, e);
+    }
+    attn_sums_of(r, &s->before);
+    if (device_record(r->device, e) < 0) return -1;
+    int rc = step(d, velocity, latents, c, e);
+    if (rc == 0) e->code = ERR_NONE;
+    if (device_recorded(r->device, &s->steps, e) < 0) return -1;
+    attn_sums_of(r, &s->after);
+    return device_replay(r->device, s->steps, e);
 }
 
 int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
@@ -302,20 +466,9 @@ int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
     for (int b = c->branch; b < c->branch + c->n_branches; b++)
         if (!r->arena.base || b < 0 || b >= r->p.n_branches || !r->context[b].set)
             return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", b);
-    if (dit_embed_time(d, c, e) < 0) return -1;
-    if (step_cache_velocity(d, velocity, latents, c)) return 0;
-    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
-    step_cache_block(d, latents, c, 0);
-    for (int i = 0; i < d->config.n_layers && !r->cache.whole; i++) {
-        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
-        step_cache_block(d, latents, c, i + 1);
-    }
-    for (int i = 0; i < c->n_branches; i++) {
-        dit_stream(r, i);
-        if (dit_head(d, velocity[i], e) < 0) return -1;
-    }
-    step_cache_keep(d, velocity, latents, c);
-    return 0;
+    if (dit_set_time(d, c, e) < 0) return -1;
+    struct dit_recorded *s = recorded(r, velocity, latents, c);
+    return s ? step_recorded(d, s, velocity, latents, c, e) : step(d, velocity, latents, c, e);
 }
 
 void dit_attn_stats(const struct dit *d, struct attn_stats *s)

@@ -1,7 +1,8 @@
 /* What a run's step cache keeps and adds, and when it is asked; see cache.h.
  *
  * In front of a step's blocks the kept residual is added, or the stream is kept to be subtracted from
- * what comes out behind them. Sums are fp32, narrowed in bf16 runs as the stream is. */
+ * what comes out behind them. Sums are fp32, narrowed in bf16 runs as the stream is. All of it looks at
+ * memory of the host: dit_prepare() refuses step caches elsewhere. */
 #include "model/dit/dit_internal.h"
 
 #include "model/base/threads.h"
@@ -93,8 +94,8 @@ static void tell(const struct dit *d, const struct dit_call *c, int i, const flo
                             .velocity = velocity,
                             .n = (size_t)d->config.out_channels * (size_t)g->frames *
                                  (size_t)g->height * (size_t)g->width,
-                            .temb = r->temb,
-                            .time6 = r->time6,
+                            .temb = r->temb.at,
+                            .time6 = r->time6.at,
                             .n_time = (size_t)r->time_rows * (size_t)r->width};
     r->p.cache.watch->seen(r->p.cache.watch->ctx, &seen);
 }
@@ -179,8 +180,8 @@ static struct dit_cache_now now_of(struct dit *d, const struct dit_call *c, cons
                                 .n_branches = r->p.n_branches,
                                 .first = s->first,
                                 .last = s->last,
-                                .temb = r->temb,
-                                .time6 = r->time6,
+                                .temb = r->temb.at,
+                                .time6 = r->time6.at,
                                 .n_temb = n_temb,
                                 .n_time6 = 6 * n_temb,
                                 .latents = latents,
@@ -218,11 +219,11 @@ static void split(struct dit_run *r, const struct dit_call *c)
     struct step_cache *s = &r->cache;
     for (int i = 0; i < c->n_branches; i++) {
         float *kept = kept_of(s, c->branch + i);
-        dit_stream(r, i);
+        dit_stream(r, i, 1);
         if (s->skip) {
-            add(r->x, r->x, 1, kept, s->kept_len, r->round);
+            add(r->x.at, r->x.at, 1, kept, s->kept_len, r->round);
         } else {
-            memcpy(kept, r->x, s->kept_len * sizeof(float));
+            memcpy(kept, r->x.at, s->kept_len * sizeof(float));
             s->held[c->branch + i] = false;
         }
     }
@@ -250,11 +251,11 @@ void step_cache_block(struct dit *d, const float *latents, const struct dit_call
     struct step_cache *s = &r->cache;
     if (!s->kind || s->kind->keeps == KEEPS_VELOCITY) return;
     if (s->kind->keeps == KEEPS_TAIL) { /* what the first block adds to branch 0 */
-        dit_stream(r, 0);
+        dit_stream(r, 0, 1);
         if (done == 0)
-            memcpy(s->head, r->x, s->kept_len * sizeof(float));
+            memcpy(s->head, r->x.at, s->kept_len * sizeof(float));
         else if (done == 1)
-            add(s->head, r->x, -1, s->head, s->kept_len, false);
+            add(s->head, r->x.at, -1, s->head, s->kept_len, false);
     }
     if (done != (s->kind->keeps == KEEPS_TAIL)) return;
     decide(d, c, latents);
@@ -270,11 +271,11 @@ void step_cache_keep(struct dit *d, float *const *velocity, const float *latents
     if (!s->kind || s->skip) return;
     for (int i = 0; i < c->n_branches; i++) {
         float *kept = kept_of(s, c->branch + i);
-        dit_stream(r, i);
+        dit_stream(r, i, 1);
         if (s->kind->keeps == KEEPS_VELOCITY)
             add(kept, velocity[i], -1, latents, s->kept_len, r->round);
         else
-            add(kept, r->x, -1, kept, s->kept_len, r->round);
+            add(kept, r->x.at, -1, kept, s->kept_len, r->round);
         s->held[c->branch + i] = true;
         if (s->kind == &watched) tell(d, c, i, velocity[i], kept);
     }

@@ -219,9 +219,10 @@ static int cast(struct device *d, const struct rows *y, const struct rows *x, bo
     for (int64_t r = 0; r < x->n; r++) {
         char *to = (char *)y->at + (size_t)(r * y->stride) * ys;
         const char *from = (const char *)x->at + (size_t)(r * x->stride) * xs;
-        if (plain)
-            memmove(to, from, n * xs);
-        else
+        if (plain || x->type == y->type) memmove(to, from, n * xs);
+        if (!plain && x->type == y->type)
+            round_rows((float *)(void *)to, n);
+        else if (!plain)
             cast_row(to, y->type, from, x->type, n, round);
     }
     return 0;

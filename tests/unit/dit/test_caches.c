@@ -127,26 +127,30 @@ static void forward(struct dit *d, const struct sample *s, int i, struct inside 
     struct dit_call c = {.step = i, .n_branches = 2, .timestep = s->time[i]};
     f->stream = (size_t)r->tokens * (size_t)r->width;
     f->n_temb = (size_t)r->width;
-    CHECK_OK(dit_embed_time(d, &c, &e));
-    f->temb = r->temb, f->time6 = r->time6;
+    CHECK_OK(dit_set_time(d, &c, &e));
+    CHECK_OK(dit_embed_time(d, &e));
+    f->temb = r->temb.at, f->time6 = r->time6.at;
     CHECK_OK(dit_embed_latents(d, s->latents[i], 2, &e));
     for (int layer = 0; layer < d->config.n_layers; layer++) {
         for (int b = 0; b < 2 && layer == 0; b++)
-            memcpy(f->in[b], r->streams + (size_t)b * f->stream, f->stream * sizeof(float));
+            memcpy(f->in[b], (float *)r->streams.at + (size_t)b * f->stream,
+                   f->stream * sizeof(float));
         CHECK_OK(dit_block_run(d, layer, &c, &e));
         for (int b = 0; b < 2 && layer == 0; b++)
-            memcpy(f->first[b], r->streams + (size_t)b * f->stream, f->stream * sizeof(float));
+            memcpy(f->first[b], (float *)r->streams.at + (size_t)b * f->stream,
+                   f->stream * sizeof(float));
     }
     for (int b = 0; b < 2; b++)
-        memcpy(f->out[b], r->streams + (size_t)b * f->stream, f->stream * sizeof(float));
+        memcpy(f->out[b], (float *)r->streams.at + (size_t)b * f->stream,
+               f->stream * sizeof(float));
 }
 
 static void head(struct dit *d, const struct inside *f, const float *stream, float *velocity)
 {
     struct err e = {0};
-    dit_stream(&d->run, 0);
-    memcpy(d->run.x, stream, f->stream * sizeof(float));
-    CHECK_OK(dit_head(d, velocity, &e));
+    dit_stream(&d->run, 0, 1);
+    memcpy(d->run.x.at, stream, f->stream * sizeof(float));
+    CHECK_OK(dit_head(d, &velocity, 0, 1, &e));
 }
 
 enum which { TEA_MODULATION, TEA_TIME, FIRST, MAG, EASY };

@@ -11,7 +11,9 @@ static void check_sinusoid(const struct golden *g)
     CHECK(n == ARRAY_LEN(times) * 256);
     time_freqs(freqs, 128);
     for (size_t i = 0; i < ARRAY_LEN(times); i++) {
-        time_sinusoid(got, freqs, 128, times[i]);
+        struct rows y = rows_of(NULL, got, DTYPE_F32, 1, 256);
+        struct err e;
+        CHECK_OK(ops_cpu.sinusoid(NULL, &y, &times[i], freqs, &e));
         /* an argument of 999 whose frequency is off by one ulp moves by 6e-5 */
         double worst = 0;
         for (size_t k = 0; k < 256; k++) { /* gcc 12 for aarch64 does not survive an fmax() here */
@@ -45,15 +47,18 @@ static void check_rope(const struct golden *g, int head_dim)
  */
 static void check_patches(void)
 {
-    struct dit_config c = {
-        .in_channels = 3, .out_channels = 3, .patch_t = 1, .patch_h = 2, .patch_w = 3};
-    struct dit_grid g = {2, 4, 9};
+    struct dit_config c = {.patch_t = 1, .patch_h = 2, .patch_w = 3};
+    struct dit_grid grid = {2, 4, 9};
+    struct patch_grid g = {3, 2, 4, 9, 2, 3};
+    struct err e;
     float latents[3 * 2 * 4 * 9], cols[ARRAY_LEN(latents)], turned[ARRAY_LEN(latents)],
         back[ARRAY_LEN(latents)];
     for (size_t i = 0; i < ARRAY_LEN(latents); i++)
         latents[i] = (float)i;
-    CHECK(dit_tokens(&c, &g) == 2 * 2 * 3);
-    patchify(cols, latents, &c, &g);
+    CHECK(dit_tokens(&c, &grid) == 2 * 2 * 3);
+    struct rows to = rows_of(NULL, cols, DTYPE_F32, 12, 18),
+                from = rows_of(NULL, turned, DTYPE_F32, 12, 18);
+    CHECK_OK(ops_cpu.patchify(NULL, &to, latents, &g, &e));
     for (int t = 0; t < 12; t++)
         for (int ch = 0; ch < 3; ch++)
             for (int p = 0; p < 6; p++) {
@@ -62,7 +67,7 @@ static void check_patches(void)
                 CHECK(cols[t * 18 + ch * 6 + p] == want);
                 turned[t * 18 + p * 3 + ch] = cols[t * 18 + ch * 6 + p];
             }
-    unpatchify(back, turned, &c, &g);
+    CHECK_OK(ops_cpu.unpatchify(NULL, back, &from, &g, &e));
     CHECK(memcmp(back, latents, sizeof latents) == 0);
 }
 
@@ -75,11 +80,11 @@ static void check_inside(const struct golden *g)
     if (!d) return;
     free(velocity_of(d, &c));
     const float *want = golden_f32(g, "t2v.temb", &n);
-    check_close("temb", d->run.temb, want, n, 1e-5);
+    check_close("temb", d->run.temb.at, want, n, 1e-5);
     want = golden_f32(g, "t2v.time6", &n);
-    check_close("time6", d->run.time6, want, n, 1e-5);
+    check_close("time6", d->run.time6.at, want, n, 1e-5);
     want = golden_f32(g, "t2v.block1", &n);
-    check_close("last block", d->run.x, want, n, 1e-5);
+    check_close("last block", d->run.x.at, want, n, 1e-5);
     /* the first block alone */
     float *latents = drawn("dit.latents", velocity_len(d, &c));
     struct dit_call call = {.branch = 1, .n_branches = 1, .timestep = 999};
@@ -87,7 +92,7 @@ static void check_inside(const struct golden *g)
     CHECK_OK(dit_embed_latents(d, latents, 1, &e));
     CHECK_OK(dit_block_run(d, 0, &call, &e));
     want = golden_f32(g, "t2v.block0", &n);
-    check_close("first block", d->run.x, want, n, 1e-5);
+    check_close("first block", d->run.x.at, want, n, 1e-5);
     free(latents);
     dit_close(d);
 }
