@@ -41,8 +41,10 @@ static int check_stack(const struct attn *a, struct err *e)
         what = "makes up for what it leaves out";
     else if (r->precision)
         what = "changes the precision";
-    else if (a->wants || r->score || !a->plan_fixed)
+    else if (a->wants || r->score)
         what = "looks at queries and keys";
+    else if (!a->plan_fixed)
+        what = "plans anew as it runs";
     for (int i = 0; i < a->stack.n && !what; i++)
         if (a->stack.part[i].method->plan || a->stack.part[i].method->observe)
             what = "looks at queries and keys";

@@ -24,6 +24,7 @@ static struct {
     int count; /* workers, the caller among them; 0: not set yet */
     int made, up; /* threads beside the caller; those that have begun (under lock) */
     int openmp; /* threads_as_openmp() calls that are not ended */
+    void (*watch)(void); /* threads_watch() */
     /* the job */
     void (*fn)(void *ctx, int task, int worker);
     void *ctx;
@@ -203,6 +204,7 @@ static void run_pool(int most, int tasks, void (*fn)(void *ctx, int task, int wo
 void threads_run_most(int most, int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx)
 {
     int n = threads_count();
+    if (pool.watch) pool.watch();
     if (most > n) most = n;
     if (most > tasks) most = tasks;
 #ifdef _OPENMP
@@ -226,6 +228,8 @@ void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *c
 {
     threads_run_most(threads_count(), tasks, fn, ctx);
 }
+
+void threads_watch(void (*fn)(void)) { pool.watch = fn; }
 
 void threads_as_openmp(bool on) { pool.openmp += on ? 1 : -1; }
 

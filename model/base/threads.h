@@ -22,6 +22,9 @@ void threads_run(int tasks, void (*fn)(void *ctx, int task, int worker), void *c
 /* The same by `most` workers at most: for scratch that was sized when there were so many. */
 void threads_run_most(int most, int tasks, void (*fn)(void *ctx, int task, int worker), void *ctx);
 
+/* Tests: called on the caller's thread at the start of each job. NULL: nobody is. */
+void threads_watch(void (*fn)(void));
+
 /* Between true and false (they nest), work goes to OpenMP's threads instead: for a library that has
  * them do its own work, since two pools on the same cores take turns. Without OpenMP: nothing. */
 void threads_as_openmp(bool on);

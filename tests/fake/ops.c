@@ -1,0 +1,389 @@
+/* The fake's operations: addresses turned into the host's, then the host's table. Parameters are copied
+ * into the arguments of a call, so that it can be written down. */
+#include "tests/fake/fake.h"
+
+#include <stdlib.h>
+
+#define COUNT 4 /* layers or views of one call */
+
+static struct rows real(const struct rows *r)
+{
+    struct rows h = *r;
+    h.at = fake_real(r->at);
+    h.where = PLACE_HOST;
+    return h;
+}
+
+struct args { /* of any operation; each takes what it wants */
+    struct op_linear *l[COUNT];
+    struct rows y, x, n, many[COUNT];
+    struct norm_params norm;
+    struct rms_rope_params rope[COUNT];
+    struct gate_params gate;
+    struct patch_grid grid;
+    struct lincomb sum;
+    float *at[COUNT * 4];
+    const float *p, *p2;
+    size_t len;
+    int count;
+    enum activation act;
+    bool flag;
+    void *scratch;
+};
+
+#define RUN(name) static int do_##name(struct device *d, void *args, struct err *e)
+#define GO(name, a) fake_do(d, do_##name, &(a), sizeof(a), e)
+
+/* --- linear layers: the host's own, which count on this device --- */
+
+static int type(struct device *d, enum precision precision, enum dtype *t, struct err *e)
+{
+    return ops_cpu.type(d, precision, t, e);
+}
+
+struct opening {
+    struct op_linear **l;
+    const struct linear_params *p;
+    const struct tensor *weight, *bias;
+    struct linear_stage *stage;
+};
+
+RUN(open)
+{
+    struct opening *o = args;
+    return ops_cpu.linear_open(o->l, d, o->p, o->weight, o->bias, o->stage, e);
+}
+
+struct fake_linear { /* a layer and its device, which calls without one need */
+    struct op_linear *l;
+    struct device *d;
+};
+
+static struct fake_linear *own(const struct op_linear *l)
+{
+    return (struct fake_linear *)(uintptr_t)l;
+}
+
+static int linear_open_fake(struct op_linear **l, struct device *d, const struct linear_params *p,
+                            const struct tensor *weight, const struct tensor *bias,
+                            struct linear_stage *stage, struct err *e)
+{
+    struct fake_linear *f = calloc(1, sizeof *f);
+    *l = NULL;
+    if (!f) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
+    struct opening o = {&f->l, p, weight, bias, stage};
+    f->d = d;
+    if (device_is_recording(d) || GO(open, o) < 0) {
+        free(f);
+        return -1;
+    }
+    *l = (struct op_linear *)(void *)f;
+    return 0;
+}
+
+static void linear_close_fake(struct op_linear *l)
+{
+    if (l) ops_cpu.linear_close(own(l)->l);
+    free(l);
+}
+
+RUN(rebind)
+{
+    struct opening *o = args;
+    (void)d;
+    return ops_cpu.linear_rebind(*o->l, o->weight, o->bias, e);
+}
+
+static int rebind(struct op_linear *l, const struct tensor *weight, const struct tensor *bias,
+                  struct err *e)
+{
+    struct device *d = own(l)->d;
+    struct opening o = {.l = &own(l)->l, .weight = weight, .bias = bias};
+    return GO(rebind, o);
+}
+
+static int prepare(struct op_linear *l, int rows, size_t *scratch, struct err *e)
+{
+    return ops_cpu.linear_prepare(own(l)->l, rows, scratch, e);
+}
+
+static int ffn_prepare(struct op_linear *up, struct op_linear *down, int rows, size_t *scratch,
+                       struct err *e)
+{
+    return ops_cpu.ffn_prepare(own(up)->l, own(down)->l, rows, scratch, e);
+}
+
+RUN(linear)
+{
+    struct args *a = args;
+    (void)d;
+    return ops_cpu.linear(a->l[0], &a->y, &a->x, a->scratch, e);
+}
+
+static int linear(struct op_linear *l, const struct rows *y, const struct rows *x, void *scratch,
+                  struct err *e)
+{
+    struct device *d = own(l)->d;
+    struct args a = {.l = {own(l)->l}, .y = real(y), .x = real(x), .scratch = fake_real(scratch)};
+    return GO(linear, a);
+}
+
+RUN(several)
+{
+    struct args *a = args;
+    (void)d;
+    return ops_cpu.linear_several(a->l, a->many, a->count, &a->x, a->scratch, e);
+}
+
+static int linear_several(struct op_linear *const *l, const struct rows *y, int n,
+                          const struct rows *x, void *scratch, struct err *e)
+{
+    struct device *d = own(l[0])->d;
+    struct args a = {.x = real(x), .scratch = fake_real(scratch), .count = n};
+    if (n > COUNT) return err_set(e, ERR_BUG, "linear_several: %d layers", n);
+    for (int i = 0; i < n; i++) {
+        a.l[i] = own(l[i])->l;
+        a.many[i] = real(&y[i]);
+    }
+    return GO(several, a);
+}
+
+RUN(ffn)
+{
+    struct args *a = args;
+    (void)d;
+    return ops_cpu.ffn(a->l[0], a->l[1], &a->y, &a->x, a->scratch, e);
+}
+
+static int ffn(struct op_linear *up, struct op_linear *down, const struct rows *y,
+               const struct rows *x, void *scratch, struct err *e)
+{
+    struct device *d = own(up)->d;
+    struct args a = {
+        .l = {own(up)->l, own(down)->l}, .y = real(y), .x = real(x), .scratch = fake_real(scratch)};
+    return GO(ffn, a);
+}
+
+/* --- rows --- */
+
+static struct norm_params real_norm(const struct norm_params *p)
+{
+    struct norm_params h = *p;
+    h.weight = fake_real(p->weight), h.bias = fake_real(p->bias);
+    h.scale = fake_real(p->scale), h.shift = fake_real(p->shift);
+    return h;
+}
+
+static struct gate_params real_gate(const struct gate_params *p)
+{
+    struct gate_params h = *p;
+    h.gate = fake_real(p->gate);
+    return h;
+}
+
+RUN(norm)
+{
+    struct args *a = args;
+    return ops_cpu.norm(d, &a->y, &a->x, &a->norm, e);
+}
+
+static int norm(struct device *d, const struct rows *y, const struct rows *x,
+                const struct norm_params *p, struct err *e)
+{
+    struct args a = {.y = real(y), .x = real(x), .norm = real_norm(p)};
+    return GO(norm, a);
+}
+
+RUN(rms_rope)
+{
+    struct args *a = args;
+    return ops_cpu.rms_rope(d, a->many, a->rope, a->count, e);
+}
+
+static int rms_rope(struct device *d, const struct rows *x, const struct rms_rope_params *p, int n,
+                    struct err *e)
+{
+    struct args a = {.count = n};
+    if (n > COUNT) return err_set(e, ERR_BUG, "rms_rope: %d views", n);
+    for (int i = 0; i < n; i++) {
+        a.many[i] = real(&x[i]);
+        a.rope[i] = p[i];
+        a.rope[i].weight = fake_real(p[i].weight);
+        a.rope[i].cos_t = fake_real(p[i].cos_t);
+        a.rope[i].sin_t = fake_real(p[i].sin_t);
+    }
+    return GO(rms_rope, a);
+}
+
+RUN(gate)
+{
+    struct args *a = args;
+    return ops_cpu.gate(d, &a->x, &a->y, &a->gate, e);
+}
+
+static int gate(struct device *d, const struct rows *x, const struct rows *y,
+                const struct gate_params *p, struct err *e)
+{
+    struct args a = {.x = real(x), .y = real(y), .gate = real_gate(p)};
+    return GO(gate, a);
+}
+
+RUN(gate_norm)
+{
+    struct args *a = args;
+    return ops_cpu.gate_norm(d, &a->x, &a->y, &a->gate, &a->n, &a->norm, e);
+}
+
+static int gate_norm(struct device *d, const struct rows *x, const struct rows *y,
+                     const struct gate_params *gp, const struct rows *n,
+                     const struct norm_params *np, struct err *e)
+{
+    struct args a = {
+        .x = real(x), .y = real(y), .gate = real_gate(gp), .n = real(n), .norm = real_norm(np)};
+    return GO(gate_norm, a);
+}
+
+RUN(act)
+{
+    struct args *a = args;
+    return ops_cpu.act(d, &a->y, &a->x, a->act, a->flag, e);
+}
+
+static int act(struct device *d, const struct rows *y, const struct rows *x, enum activation kind,
+               bool round, struct err *e)
+{
+    struct args a = {.y = real(y), .x = real(x), .act = kind, .flag = round};
+    return GO(act, a);
+}
+
+RUN(cast)
+{
+    struct args *a = args;
+    return ops_cpu.cast(d, &a->y, &a->x, a->flag, e);
+}
+
+static int cast(struct device *d, const struct rows *y, const struct rows *x, bool round,
+                struct err *e)
+{
+    struct args a = {.y = real(y), .x = real(x), .flag = round};
+    return GO(cast, a);
+}
+
+/* --- ends --- */
+
+RUN(patchify)
+{
+    struct args *a = args;
+    return ops_cpu.patchify(d, &a->y, a->p, &a->grid, e);
+}
+
+static int patchify(struct device *d, const struct rows *cols, const float *latents,
+                    const struct patch_grid *g, struct err *e)
+{
+    struct args a = {.y = real(cols), .p = fake_real(latents), .grid = *g};
+    return GO(patchify, a);
+}
+
+RUN(unpatchify)
+{
+    struct args *a = args;
+    return ops_cpu.unpatchify(d, a->at[0], &a->x, &a->grid, e);
+}
+
+static int unpatchify(struct device *d, float *latents, const struct rows *cols,
+                      const struct patch_grid *g, struct err *e)
+{
+    struct args a = {.at = {fake_real(latents)}, .x = real(cols), .grid = *g};
+    return GO(unpatchify, a);
+}
+
+RUN(sinusoid)
+{
+    struct args *a = args;
+    return ops_cpu.sinusoid(d, &a->y, a->p, a->p2, e);
+}
+
+static int sinusoid(struct device *d, const struct rows *y, const float *timesteps,
+                    const float *freqs, struct err *e)
+{
+    struct args a = {.y = real(y), .p = fake_real(timesteps), .p2 = fake_real(freqs)};
+    return GO(sinusoid, a);
+}
+
+RUN(add_table)
+{
+    struct args *a = args;
+    return ops_cpu.add_table(d, &a->y, &a->x, a->p, e);
+}
+
+static int add_table(struct device *d, const struct rows *y, const struct rows *x,
+                     const float *table, struct err *e)
+{
+    struct args a = {.y = real(y), .x = real(x), .p = fake_real(table)};
+    return GO(add_table, a);
+}
+
+/* --- latents --- */
+
+RUN(lincomb)
+{
+    struct args *a = args;
+    return ops_cpu.lincomb(d, a->at, &a->sum, a->len, a->flag, e);
+}
+
+static int lincomb(struct device *d, float *const *x, const struct lincomb *l, size_t n, bool bf16,
+                   struct err *e)
+{
+    struct args a = {.sum = *l, .len = n, .flag = bf16};
+    for (int i = 0; i <= l->n; i++) { /* the buffers that it names, under names of its own */
+        a.at[i] = fake_real(x[i < l->n ? l->from[i] : l->to]);
+        if (i < l->n)
+            a.sum.from[i] = i;
+        else
+            a.sum.to = i;
+    }
+    return GO(lincomb, a);
+}
+
+RUN(finite)
+{
+    struct args *a = args;
+    return ops_cpu.finite(d, &a->x, a->count, e);
+}
+
+static int check_finite(struct device *d, const struct rows *x, int label, struct err *e)
+{
+    struct args a = {.x = real(x), .count = label};
+    return GO(finite, a);
+}
+
+static int finite_seen(struct device *d, int *label, struct err *e)
+{
+    if (device_is_recording(d)) return err_set(e, ERR_BUG, "finite_seen while recording");
+    return ops_cpu.finite_seen(d, label, e);
+}
+
+static size_t linear_bytes_fake(const struct linear_params *p) { return ops_cpu.linear_bytes(p); }
+static size_t linear_scratch_fake(const struct linear_params *p, int rows)
+{
+    return ops_cpu.linear_scratch(p, rows);
+}
+static size_t ffn_scratch(const struct linear_params *up, const struct linear_params *down,
+                          int rows)
+{
+    return ops_cpu.ffn_scratch(up, down, rows);
+}
+
+#define TABLE(as_one)                                                                              \
+    {                                                                                              \
+        .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = linear_open_fake,    \
+        .linear_close = linear_close_fake, .linear_rebind = rebind,                                \
+        .linear_bytes = linear_bytes_fake, .linear_prepare = prepare,                              \
+        .linear_scratch = linear_scratch_fake, .linear = linear, .linear_several = linear_several, \
+        .ffn_prepare = ffn_prepare, .ffn_scratch = ffn_scratch, .ffn = ffn, .norm = norm,          \
+        .rms_rope = rms_rope, .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast,      \
+        .patchify = patchify, .unpatchify = unpatchify, .sinusoid = sinusoid,                      \
+        .add_table = add_table, .lincomb = lincomb, .finite = check_finite,                        \
+        .finite_seen = finite_seen                                                                 \
+    }
+const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);

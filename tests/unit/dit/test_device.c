@@ -1,0 +1,286 @@
+/* The transformer on a device that nobody else can compute for: the host's bytes, its counts, steps
+ * recorded and replayed, memory that runs out at every allocation, what is refused. */
+#include "tests/fake/fake.h"
+#include "tests/unit/dit/fixture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STEPS 6
+
+struct setting {
+    const char *config, *attention;
+    struct clip clip;
+    bool frames; /* a timestep a frame */
+    bool together;
+    enum precision precision;
+};
+
+static const float frame_times[STEPS][3] = {{0, 900, 900}, {0, 700, 700}, {0, 500, 500},
+                                            {0, 300, 300}, {0, 200, 200}, {0, 100, 100}};
+
+static struct dit *open_on(const struct setting *s, struct device *dev, struct err *e)
+{
+    char dir[256];
+    struct dit *d = NULL;
+    tiny_temp(dir);
+    write_tiny(dir, s->config);
+    int rc = dit_open_on(&d, dev, s->attention, dir, NULL, 1, s->precision, NULL, e);
+    tiny_remove(dir);
+    CHECK((rc == 0) == (d != NULL));
+    return d;
+}
+
+/* Both branches of STEPS steps, [step][branch][n] into out. dev NULL: on the host. */
+static int run(const struct setting *s, struct device *dev, float *out, struct err *e)
+{
+    struct dit *d = open_on(s, dev, e);
+    if (!d) return -1;
+    const struct dit_config *cfg = dit_config_of(d);
+    struct attn_params attn = cpu_attention(s->precision);
+    attn.method = s->attention;
+    attn.device = dev;
+    struct dit_run_params p = run_params(&s->clip, &attn);
+    p.n_steps = STEPS;
+    size_t n = velocity_len(d, &s->clip);
+    size_t in = (size_t)cfg->in_channels * (n / (size_t)cfg->out_channels);
+    float *latents = drawn("dit.latents", in);
+    float *text = drawn("dit.text", (size_t)s->clip.rows * (size_t)cfg->text_dim);
+    float *image = s->clip.image_rows
+                       ? drawn("dit.image", (size_t)s->clip.image_rows * (size_t)cfg->image_dim)
+                       : NULL;
+    void *there[3] = {0};
+    if (s->attention) fake_guard(false); /* methods plan on the host */
+    int rc = dit_prepare(d, &p, e);
+    if (s->attention) fake_guard(dev != NULL);
+    for (int b = 0; b < 2 && rc == 0; b++)
+        rc = dit_set_context(d, b, text, s->clip.rows - b, image, e);
+    for (int i = 0; i < 3 && dev && rc == 0; i++)
+        rc = device_alloc(dev, &there[i], (i ? n : in) * sizeof(float), e);
+    for (int step = 0; step < STEPS && rc == 0; step++) {
+        float *v[2] = {out + (size_t)(2 * step) * n, out + (size_t)(2 * step + 1) * n};
+        float *v_there[2] = {there[1], there[2]};
+        struct dit_call call = {.step = step,
+                                .n_branches = 2,
+                                .timestep = 900 - 100 * (float)step,
+                                .frame_timesteps = s->frames ? frame_times[step] : NULL};
+        if (!dev) {
+            rc = dit_velocity(d, v, latents, &call, e);
+        } else {
+            rc = device_upload(dev, there[0], latents, in * sizeof(float), e);
+            if (rc == 0) rc = dit_velocity(d, v_there, there[0], &call, e);
+            for (int b = 0; b < 2 && rc == 0; b++)
+                rc = device_download(dev, v[b], there[b + 1], n * sizeof(float), e);
+        }
+        for (size_t i = 0; i < in; i++)
+            latents[i] = latents[i] * 0.9f + v[0][i % n] * 0.1f;
+    }
+    for (int i = 0; i < 3 && dev; i++)
+        if (there[i]) device_free(dev, there[i]);
+    free(latents), free(text), free(image);
+    dit_close(d);
+    return rc;
+}
+
+static size_t out_len(const struct setting *s)
+{
+    struct err e = {0};
+    struct dit *d = open_on(s, NULL, &e);
+    size_t n = d ? velocity_len(d, &s->clip) : 0;
+    dit_close(d);
+    return 2 * STEPS * n;
+}
+
+static void same_bytes(const struct setting *s)
+{
+    struct device *dev;
+    struct err e = {0};
+    long counts[DEVICE_OPS];
+    size_t n = out_len(s);
+    float *want = calloc(n, sizeof *want), *got = calloc(n, sizeof *got);
+    CHECK_OK(run(s, NULL, want, &e));
+    CHECK_OK(fake_open(&dev, s->together, &e));
+    fake_guard(true);
+    CHECK_OK(run(s, dev, got, &e));
+    fake_guard(false);
+    CHECK_MSG(memcmp(got, want, n * sizeof *got) == 0, "%s %s: rel L2 %g", s->config,
+              s->attention ? s->attention : "dense", rel_l2(got, want, n));
+    CHECK(device_held(dev) == 0);
+    bool kinds = s->attention && !strstr(s->attention, "first=0");
+    CHECK_MSG(fake_replays(dev) == STEPS - (kinds ? 2 : 1), "%ld replays", fake_replays(dev));
+    device_counts(dev, counts);
+    CHECK(counts[OP_LINEAR] > 0 && counts[OP_FFN] == 2 * STEPS * (s->together ? 1 : 2));
+    CHECK(counts[OP_PATCH] == 3 * STEPS); /* in once, out once a branch: replays count too */
+    device_close(dev);
+    free(want), free(got);
+}
+
+/* Each allocation fails once: a sentence, nothing left over. */
+static void no_memory(void)
+{
+    struct setting s = {"t2v", NULL,  {1, 4, 4, 3, 500, 0, NULL, false, 0},
+                        false, false, PRECISION_FP32};
+    size_t n = out_len(&s);
+    float *out = calloc(n, sizeof *out);
+    int failed = 0;
+    for (int at = 1; at < 100; at++) {
+        struct device *dev;
+        struct err e = {0};
+        CHECK_OK(fake_open(&dev, false, &e));
+        dev->fail_alloc = at;
+        int rc = run(&s, dev, out, &e);
+        bool reached = dev->fail_alloc == 0;
+        CHECK(reached ? rc < 0 && e.code == ERR_RESOURCE && e.msg[0] : rc == 0);
+        CHECK(device_held(dev) == 0);
+        device_close(dev);
+        if (!reached) break;
+        failed++;
+    }
+    CHECK(failed >= 4); /* vectors, arena, and the test's own buffers */
+    free(out);
+}
+
+static void refused(void)
+{
+    static const char *const looks[] = {"svg1", "resid", "sparge", "lite", "lvsa"};
+    struct device *dev;
+    struct err e = {0};
+    struct clip clip = {3, 6, 10, 5, 500, 0, NULL, false, 0};
+    CHECK_OK(fake_open(&dev, false, &e));
+    struct setting s = {"t2v", NULL, clip, false, false, PRECISION_FP32};
+    struct dit *d = open_on(&s, dev, &e);
+    for (size_t i = 0; i < ARRAY_LEN(looks) && d; i++) {
+        struct attn_params attn = cpu_attention(PRECISION_FP32);
+        attn.method = looks[i];
+        struct dit_run_params p = run_params(&clip, &attn);
+        e = (struct err){0};
+        CHECK_MSG(dit_prepare(d, &p, &e) == -1 && e.code == ERR_DEVICE && strstr(e.msg, looks[i]) &&
+                      strstr(e.msg, "--device cpu"),
+                  "%s: %s", looks[i], e.msg);
+    }
+    struct attn_params attn = cpu_attention(PRECISION_FP32);
+    struct dit_run_params p = run_params(&clip, &attn);
+    p.cache.words = "easycache";
+    e = (struct err){0};
+    CHECK(d && dit_prepare(d, &p, &e) == -1 && e.code == ERR_DEVICE && strstr(e.msg, "easycache"));
+    dit_close(d);
+    CHECK(device_held(dev) == 0);
+    /* a device that is lost says so again and again, and everything can be closed */
+    e = (struct err){0};
+    d = open_on(&s, dev, &e);
+    err_set(&dev->lost, ERR_DEVICE, "fake:0: it fell off the bus");
+    p.cache.words = NULL;
+    for (int i = 0; i < 2 && d; i++) {
+        e = (struct err){0};
+        CHECK(dit_prepare(d, &p, &e) == -1 && e.code == ERR_DEVICE && strstr(e.msg, "fell off"));
+    }
+    dit_close(d);
+    device_close(dev);
+}
+
+/* What is predicted without a weight is what is taken: to the byte, but for weights, which the host packs. */
+static void predicted(void)
+{
+    struct setting s = {"wide", NULL, {2, 6, 4, 20, 500, 0, NULL, false, 0},
+                        false,  true, PRECISION_FP32};
+    struct device *dev;
+    struct err e = {0};
+    size_t bytes;
+    CHECK_OK(fake_open(&dev, true, &e));
+    struct dit *d = open_on(&s, dev, &e);
+    struct attn_params attn = cpu_attention(PRECISION_FP32);
+    attn.device = dev;
+    struct dit_run_params p = run_params(&s.clip, &attn);
+    CHECK_OK(dit_bytes(&bytes, dit_config_of(d), PRECISION_FP32, &p, &e));
+    size_t vectors = device_held(dev);
+    CHECK_OK(dit_prepare(d, &p, &e));
+    size_t arena = device_held(dev) - vectors;
+    size_t weights = dit_weight_bytes(dit_config_of(d), ops_of(dev), PRECISION_FP32);
+    CHECK_MSG(bytes == weights + arena, "%zu predicted, %zu + %zu taken", bytes, weights, arena);
+    dit_close(d);
+    device_close(dev);
+}
+
+/* The fake itself: whoever computes on the host, reads the device there or gives it the host's memory
+ * does not get away with it. */
+static int ends_by_signal(void (*wrong)(struct device *d, void *at))
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        struct device *d;
+        struct err e = {0};
+        void *at;
+        if (!freopen("/dev/null", "w", stderr)) _exit(0);
+        if (fake_open(&d, false, &e) < 0 || device_alloc(d, &at, 64, &e) < 0) _exit(0);
+        fake_guard(true);
+        wrong(d, at);
+        _exit(0);
+    }
+    return child > 0 && waitpid(child, &status, 0) == child &&
+           !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void computes(struct device *d, void *at)
+{
+    float x[8] = {0};
+    struct norm_params p = {.eps = 1};
+    (void)d, (void)at;
+    layer_norm(x, x, 1, 8, &p);
+}
+
+static void reads(struct device *d, void *at)
+{
+    (void)d;
+    *(volatile float *)at = 1;
+}
+
+static void gives(struct device *d, void *at)
+{
+    float x[8] = {0};
+    struct rows r = rows_of(d, x, DTYPE_F32, 1, 8);
+    struct err e;
+    (void)at;
+    if (ops_of(d)->cast(d, &r, &r, false, &e) < 0) _exit(0);
+}
+
+static void takes_for_the_hosts(struct device *d, void *at)
+{
+    struct err e;
+    if (device_upload(d, at, at, 8, &e) < 0) _exit(0);
+}
+
+static void stopped(void)
+{
+    CHECK(ends_by_signal(computes));
+    CHECK(ends_by_signal(reads));
+    CHECK(ends_by_signal(gives));
+    CHECK(ends_by_signal(takes_for_the_hosts));
+}
+
+int main(void)
+{
+    const struct clip clip = {3, 6, 10, 5, 500, 0, NULL, false, 0};
+    const struct setting settings[] = {
+        {"t2v", NULL, clip, false, false, PRECISION_FP32},
+        {"t2v", NULL, clip, false, true, PRECISION_FP32},
+        {"t2v", NULL, clip, false, true, PRECISION_BF16_EMULATED},
+        {"t2v", "tile:reach=1x2x2,tile=1x2x2,block=16,first=0", clip, false, false, PRECISION_FP32},
+        {"t2v", "clear:reach=1x3x3,tile=1x2x2,block=16,first=3", clip, false, true, PRECISION_FP32},
+        {"t2v", "tile:reach=1x2x2,tile=raster,block=16,first=2", clip, false, false,
+         PRECISION_FP32},
+        {"ti2v", NULL, {3, 4, 6, 6, 0, 0, NULL, false, 0}, true, true, PRECISION_FP32},
+        {"i2v", NULL, {2, 4, 6, 7, 850, 17, NULL, false, 0}, false, true, PRECISION_FP32},
+        {"flf", NULL, {3, 4, 4, 9, 900, 34, NULL, false, 0}, false, false, PRECISION_BF16_EMULATED},
+        {"odd", NULL, {3, 5, 9, 3, 333, 0, NULL, false, 0}, false, true, PRECISION_FP32},
+    };
+    threads_set(2);
+    stopped();
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+        same_bytes(&settings[i]);
+    no_memory();
+    refused();
+    predicted();
+    return TEST_RESULT();
+}
