@@ -2,6 +2,8 @@
  * and closes what the next does not. See model.h. */
 #include "model/model.h"
 
+#include "model/ops/ops.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +17,16 @@ struct model {
     float *embeds[2]; /* [n, text_dim] of each branch */
     int n_embeds[2];
     struct dit_grid grid;
+    struct device_mark *marks[2]; /* ends of this step and the one before, on a device */
+    int steps;
 };
+
+void model_store_close(struct model_store *s)
+{
+    dit_close(s->dit);
+    free(s->of);
+    *s = (struct model_store){0};
+}
 
 int model_open(struct model **out, const struct model_info *info, const struct model_params *p,
                struct err *e)
@@ -28,6 +39,7 @@ int model_open(struct model **out, const struct model_info *info, const struct m
     m->p.attn.precision = p->precision;
     m->p.attn.threads = p->threads;
     m->p.attn.log = p->log;
+    m->p.attn.device = p->device;
     *out = m;
     return 0;
 }
@@ -40,11 +52,23 @@ static void close_text(struct model *m)
     m->tokenizer = NULL;
 }
 
+/* Kept for the next run where there is a store. */
+static void close_dit(struct model *m)
+{
+    for (int i = 0; i < 2; i++) {
+        if (m->marks[i]) device_mark_close(m->p.device, m->marks[i]);
+        m->marks[i] = NULL;
+    }
+    m->steps = 0;
+    if (!m->p.store) dit_close(m->dit);
+    m->dit = NULL;
+}
+
 void model_close(struct model *m)
 {
     if (!m) return;
     close_text(m);
-    dit_close(m->dit);
+    close_dit(m);
     free(m->embeds[0]);
     free(m->embeds[1]);
     free(m);
@@ -111,6 +135,32 @@ int model_encode_text(struct model *m, int branch, const char *prompt, struct mo
     return umt5_encode(m->text, m->embeds[branch], ids, info->n_tokens, progress, ctx, e);
 }
 
+static int open_dit(struct model *m, const char *path, struct err *e)
+{
+    struct model_store *s = m->p.store;
+    char *of = NULL;
+    const struct model_params *p = &m->p;
+    if (!s)
+        return dit_open_on(&m->dit, p->device, p->attn.method, path, p->lora, p->lora_strength,
+                           p->precision, p->log, e);
+    if (asprintf(&of, "%s|%s|%g|%d|%s", path, p->lora ? p->lora : "", p->lora_strength,
+                 (int)p->precision, p->attn.method ? p->attn.method : "") < 0)
+        return err_set(e, ERR_RESOURCE, "no memory for a path");
+    if (s->dit && strcmp(s->of, of) == 0) {
+        free(of);
+    } else {
+        model_store_close(s);
+        if (dit_open_on(&s->dit, p->device, p->attn.method, path, p->lora, p->lora_strength,
+                        p->precision, p->log, e) < 0) {
+            free(of);
+            return -1;
+        }
+        s->of = of;
+    }
+    m->dit = s->dit;
+    return 0;
+}
+
 int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e)
 {
     char path[4352];
@@ -121,9 +171,9 @@ int model_denoise_begin(struct model *m, const struct model_clip *c, struct err 
     if (c->guided && m->n_embeds[1] > rows) rows = m->n_embeds[1];
     if (!m->embeds[0] || (c->guided && !m->embeds[1]))
         return err_set(e, ERR_BUG, "the text was not encoded");
-    if (dit_open_for(&m->dit, m->p.attn.method, path, m->p.lora, m->p.lora_strength, m->p.precision,
-                     m->p.log, e) < 0)
-        return -1;
+    if (open_dit(m, path, e) < 0) return -1;
+    for (int i = 0; i < 2 && device_place(m->p.device) != PLACE_HOST; i++)
+        if (device_mark_open(m->p.device, &m->marks[i], e) < 0) return -1;
     struct dit_run_params r = model_run_params(&m->info, &m->p, c, rows);
     m->grid = r.grid;
     if (dit_prepare(m->dit, &r, e) < 0) return -1;
@@ -154,6 +204,26 @@ int model_velocity(struct model *m, float *const *velocity, const float *latents
     return dit_velocity(m->dit, velocity, latents, &c, e);
 }
 
+struct lincomb_place model_place(const struct model *m)
+{
+    return m->p.device ? ops_place(m->p.device) : lincomb_host;
+}
+
+const char *model_on_device(void) { return "denoises there; text and frames by the processor"; }
+
+const char *model_op_name(int op)
+{
+    return op < OP_COUNT || op == DEVICE_OP_ATTENTION ? op_name(op) : NULL;
+}
+
+int model_step_done(struct model *m, struct err *e)
+{
+    if (!m->marks[0]) return 0;
+    int now = m->steps++ & 1;
+    if (device_mark_set(m->p.device, m->marks[now], e) < 0) return -1;
+    return m->steps > 1 ? device_mark_wait(m->p.device, m->marks[!now], e) : 0;
+}
+
 void model_attn_stats(const struct model *m, struct attn_stats *stats)
 {
     *stats = (struct attn_stats){.density = 1};
@@ -181,8 +251,7 @@ void model_denoise_end(struct model *m, struct attn_stats *stats)
 {
     if (stats) *stats = (struct attn_stats){.density = 1};
     if (stats && m->dit) dit_attn_stats(m->dit, stats);
-    dit_close(m->dit);
-    m->dit = NULL;
+    close_dit(m);
 }
 
 int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,

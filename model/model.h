@@ -6,6 +6,7 @@
 #define DITGEN_MODEL_MODEL_H
 
 #include "attention/attention.h"
+#include "model/base/lincomb.h"
 #include "model/base/log.h"
 #include "model/dit/dit.h"
 #include "model/text/text.h"
@@ -45,8 +46,19 @@ void model_width_near(const struct model_info *m, int v, int *below, int *above)
 void model_height_near(const struct model_info *m, int v, int *below, int *above);
 void model_frames_near(const struct model_info *m, int v, int *below, int *above); /* 4k + 1 */
 
+/* Parts that stay opened on a device from one run to the next, so that weights go up once. Zero it
+ * first; model_store_close() before the device is closed. */
+struct model_store {
+    struct dit *dit;
+    char *of; /* what it was opened from, heap */
+};
+void model_store_close(struct model_store *s);
+
 struct model_params {
     enum precision precision;
+    struct device
+        *device; /* where the transformer computes; it outlives the model. NULL: the host */
+    struct model_store *store; /* NULL: each phase closes what it opened */
     int threads;
     struct attn_params attn;
     struct dit_cache_params cache; /* borrowed */
@@ -126,9 +138,18 @@ struct model_ask { /* what a velocity is asked for: sched's denoise_ask, without
     model_progress progress; /* blocks done of all, both branches; may be NULL */
     void *ctx;
 };
-/* velocity[b] [n] of branches 0 .. n_branches - 1 ← latents [n]. */
+/* velocity[b] [n] of branches 0 .. n_branches - 1 ← latents [n], all in the device's memory. */
 int model_velocity(struct model *m, float *const *velocity, const float *latents,
                    const struct model_ask *a, struct err *e);
+/* What of a run a GPU computes, in words; static storage. */
+const char *model_on_device(void);
+/* Solver sums where velocities are (sched's denoise_params.place). */
+struct lincomb_place model_place(const struct model *m);
+/* "linear", of a number that device_counts() counts by; static storage. NULL: nothing has it. */
+const char *model_op_name(int op);
+/* After each step on a device: keeps it at most one step ahead of the host, so that progress is true
+ * and the device has always work. Nothing on the host. */
+int model_step_done(struct model *m, struct err *e);
 /* What self-attention did so far. */
 void model_attn_stats(const struct model *m, struct attn_stats *stats);
 /* What its step cache did so far, and remembers (dit.h); nothing outside of phase 2. */

@@ -69,6 +69,20 @@ static void list_kernels(bool talk)
     }
 }
 
+static void list_gpus(void)
+{
+    struct device_info d;
+    char why[200];
+    for (int i = 1; device_at(i, &d); i++)
+        if (d.why_not[0])
+            printf("  %-12s cannot be used: %s\n", d.name, d.why_not);
+        else
+            printf("  %-12s %s: sm_%d, %.1f GiB of memory; %s\n", d.name, d.what, d.arch,
+                   (double)d.memory / (1 << 30), model_on_device());
+    device_no_gpu(why, sizeof why);
+    if (*why) printf("  %-12s not here: %s\n", "cuda", why);
+}
+
 static void list_devices(bool talk)
 {
     (void)talk;
@@ -77,6 +91,7 @@ static void list_devices(bool talk)
     printf("  %-12s %s: %s, %d threads on %d cores; %s\n", "cpu",
            cpu.name[0] ? cpu.name : "processor", cpu_level_name(cpu.level), cpu.threads, cpu.cores,
            model_backend());
+    list_gpus();
 }
 
 static void list_writers(bool talk)

@@ -43,6 +43,9 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
     if (p->computed_steps[1] > 0)
         fprintf(to, ",\"computed_steps\":[%.0f,%.0f],\"step_cache_bytes\":%.0f",
                 p->computed_steps[0], p->computed_steps[1], p->step_cache_bytes);
+    if (p->device_bytes > 0)
+        fprintf(to, ",\"device_bytes\":%.0f,\"device_free_bytes\":%.0f", p->device_bytes,
+                p->device_free);
     fprintf(to, ",\"peak_bytes\":%zu,\"available_bytes\":%zu,\"seconds\":%.3f,\"fits\":%s}\n",
             p->peak_bytes, p->available_bytes, p->seconds, p->fits ? "true" : "false");
 }
@@ -119,15 +122,23 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
     put_attention(to, p);
     put_cache(to, p, s);
     put_spread(to, p);
+    bool gpu = p->device_bytes > 0; /* how long it takes is not known */
     for (int i = 0; i < DITGEN_PHASES; i++) {
         seconds_text(a, sizeof a, p->phase_seconds[i]);
         bytes_text(b, sizeof b, (double)p->phase_bytes[i]);
-        fprintf(to, "%-10s about %s, %s\n", phases[i], a, b);
+        fprintf(to, "%-10s %s%s%s%s\n", phases[i], gpu ? "" : "about ", gpu ? "" : a,
+                gpu ? "" : ", ", b);
+    }
+    if (gpu) {
+        bytes_text(a, sizeof a, p->device_bytes);
+        bytes_text(b, sizeof b, p->device_free);
+        fprintf(to, "%-10s %s at most, %s free\n", settings_text(s, SET_DEVICE), a, b);
     }
     seconds_text(a, sizeof a, p->seconds);
     bytes_text(b, sizeof b, (double)p->peak_bytes);
     bytes_text(c, sizeof c, (double)p->available_bytes);
-    fprintf(to, "all        about %s, peak memory %s", a, b);
+    fprintf(to, "all        %s%s%speak memory %s", gpu ? "" : "about ", gpu ? "" : a,
+            gpu ? "" : ", ", b);
     if (p->available_bytes) fprintf(to, ", %s free: %s", c, p->fits ? "fits" : "does not fit");
     fputc('\n', to);
     fflush(to);
@@ -160,7 +171,13 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const 
         progress_say(p, "%d tokens, %s, %d thread%s, %s, attention %s", plan->tokens,
                      plan->precision, plan->threads, plan->threads > 1 ? "s" : "", plan->linear,
                      plan->attention);
-        progress_say(p, "about %s and %s of memory (%s free); writing %s", a, b, c, path);
+        if (plan->device_bytes > 0) {
+            bytes_text(a, sizeof a, plan->device_bytes);
+            progress_say(p, "%s on %s and %s of memory (%s free); writing %s", a,
+                         settings_text(s, SET_DEVICE), b, c, path);
+        } else {
+            progress_say(p, "about %s and %s of memory (%s free); writing %s", a, b, c, path);
+        }
     }
     if (!plan->fits)
         progress_say(p, "warning: this does not fit the memory that is free; fewer frames or a "

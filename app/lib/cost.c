@@ -139,6 +139,38 @@ static int phase_bytes(size_t bytes[DITGEN_PHASES], const struct ditgen *d, cons
     return 0;
 }
 
+/* Of a device's memory, with what a run has on it beside the transformer. */
+static size_t device_bytes(const struct ditgen *d, const struct run *r, const struct cost_text *t,
+                           const size_t phase[DITGEN_PHASES])
+{
+    struct own o;
+    if (device_place(r->params.device) == PLACE_HOST) return 0;
+    own_bytes(&o, d, r, t);
+    return phase[DITGEN_DENOISE] - o.embeds;
+}
+
+/* Nobody's, and what this handle holds: its weights stay. 0: not known. */
+static size_t device_room(const struct run *r)
+{
+    struct device_info info;
+    device_about(r->params.device, &info);
+    return info.free ? info.free + device_held(r->params.device) : 0;
+}
+
+int cost_check_device(const struct ditgen *d, const struct run *r, const struct cost_text *t,
+                      struct err *e)
+{
+    size_t bytes[DITGEN_PHASES];
+    if (device_place(r->params.device) == PLACE_HOST) return 0;
+    if (phase_bytes(bytes, d, r, t, e) < 0) return -1;
+    size_t want = device_bytes(d, r, t, bytes), room = device_room(r);
+    if (!room || want <= room) return 0;
+    return err_set(e, ERR_RESOURCE,
+                   "this clip takes %.0f MiB of %s, and %.0f are free; try a smaller size, fewer "
+                   "frames, or --device cpu",
+                   (double)want / 1048576, device_name(r->params.device), (double)room / 1048576);
+}
+
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
               const struct cost_text *t, struct err *e)
 {
@@ -166,6 +198,12 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
         p->step_cache_bytes = (double)r->cache.bytes;
     }
     if (phase_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
+    size_t there = device_bytes(d, r, t, p->phase_bytes);
+    if (there) { /* the host then holds little more than texts and latents */
+        p->device_bytes = (double)there;
+        p->device_free = (double)device_room(r);
+        p->phase_bytes[DITGEN_DENOISE] = 0;
+    }
     size_t before = limit_resident();
     p->process_bytes = (double)before;
     for (int i = 0; i < DITGEN_PHASES; i++) {
@@ -177,7 +215,8 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     struct err limit;
     p->fits = (!p->available_bytes || p->peak_bytes - before <= p->available_bytes) &&
               cost_check_limits(d, r, t, &limit) == 0;
-    plan_seconds(p, d, r, t->most);
+    p->fits = p->fits && cost_check_device(d, r, t, &limit) == 0;
+    if (!there) plan_seconds(p, d, r, t->most);
     return 0;
 }
 
@@ -206,6 +245,7 @@ int cost_check_limits(const struct ditgen *d, const struct run *r, const struct 
     int threads = threads_for_openmp(r->params.threads); /* now, so that they are counted */
     limit_room(&space, &data);
     own_bytes(&o, d, r, t);
+    if (device_bytes(d, r, t, bytes)) bytes[DITGEN_DENOISE] = o.embeds + o.latents + o.solver;
     for (int i = 0; i < DITGEN_PHASES; i++) { /* a part is mapped while its phase lasts */
         if (bytes[i] > most_data) most_data = bytes[i];
         if (bytes[i] + d->info.weight_bytes[i] > most_space)

@@ -24,6 +24,9 @@ int cost_text(struct cost_text *t, struct model *m, const struct run *r, struct 
 
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
               const struct cost_text *t, struct err *e);
+/* ERR_RESOURCE where the run's device has not so much memory: before a weight is read. */
+int cost_check_device(const struct ditgen *d, const struct run *r, const struct cost_text *t,
+                      struct err *e);
 /* ERR_RESOURCE where resource limits of this process (ulimit -v, -d) would end the run midway. Makes
  * the pool's threads where there are limits. */
 int cost_check_limits(const struct ditgen *d, const struct run *r, const struct cost_text *t,

@@ -53,6 +53,7 @@ void ditgen_close(struct ditgen *d)
 {
     if (!d) return;
     defaults_fini(&d->defaults);
+    run_device_close(d);
     free(d->plan_attention);
     free(d);
 }

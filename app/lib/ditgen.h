@@ -1,4 +1,4 @@
-/* libditgen: a prompt becomes a video with a Wan-type diffusion transformer, on the processor.
+/* libditgen: a prompt becomes a video with a Wan-type diffusion transformer.
  *
  *     struct ditgen_error e;
  *     struct ditgen *d;
@@ -32,7 +32,7 @@ enum ditgen_code { /* also the exit codes of the command */
                    DITGEN_USAGE = 2, /* a setting that cannot be: the message says what could */
                    DITGEN_INPUT = 3, /* a model file that is missing, broken or of the wrong kind */
                    DITGEN_RESOURCE = 4, /* memory, disk */
-                   DITGEN_DEVICE = 5, /* a processor that cannot do what was asked */
+                   DITGEN_DEVICE = 5, /* a processor or GPU that cannot do what was asked */
                    DITGEN_CANCELLED = 6, /* a callback said so */
                    DITGEN_BUG = 70, /* ours */
 };
@@ -45,7 +45,11 @@ struct ditgen_error {
 const char *ditgen_version(void); /* "0.2.0" */
 
 /* How much of the processor this process uses: "cpu" (all), "cpu:ref", "cpu:avx2", "cpu:avx512",
- * "cpu:avx512vnni", "cpu:avx512bf16", "cpu:amx". Before the first model is opened: later, DITGEN_USAGE. */
+ * "cpu:avx512vnni", "cpu:avx512bf16", "cpu:amx". Before the first model is opened: later, DITGEN_USAGE. Where a clip is
+ * computed is a setting, "device": "cpu" (without one), "cuda", "cuda:1", or "auto", the first GPU that
+ * can be used, else the processor. A handle keeps its device and the weights on it from one clip to the
+ * next, until another device is set or it is closed. DITGEN_DEVICE: there is none, or it was lost; such a
+ * handle says so at each call and can be closed. */
 int ditgen_device(const char *device, struct ditgen_error *e);
 
 /* --- a model ------------------------------------------------------------------------------------ */
@@ -139,7 +143,10 @@ struct ditgen_plan {
     double text_tokens; /* of the longer text; 32 where there is no prompt yet */
     double computed_steps[2]; /* least and most that a step cache leaves to be computed; 0: none */
     double step_cache_bytes; /* that it keeps */
-    double reserved[3];
+    double
+        device_bytes; /* of a GPU's memory at most; 0: none is used. Seconds are 0 then: not known */
+    double device_free; /* what this process may have of it */
+    double reserved[1];
 };
 /* Checks every setting and every part of the folder (names and shapes of all tensors) and predicts;
  * reads no weights. Needs no prompt. */

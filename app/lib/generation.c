@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +27,27 @@ static void give_back(void)
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
+}
+
+/* What computed since the last time, one line a phase: operations of each kind. */
+static void log_device(struct job *j, const char *phase)
+{
+    struct device *d = j->run.params.device;
+    long counts[DEVICE_OPS];
+    char line[512];
+    int n = 0;
+    device_counts(d, counts);
+    device_counts_reset(d);
+    for (int i = 0; i < DEVICE_OPS; i++)
+        if (counts[i] && n < (int)sizeof line - 32)
+            n += snprintf(line + n, sizeof line - (size_t)n, ", %s %ld", model_op_name(i),
+                          counts[i]);
+    if (n)
+        log_line(j->run.params.log, 1, "%s: operations on %s: %s", phase, device_name(d), line + 2);
+    if (device_place(d) != PLACE_HOST)
+        log_line(j->run.params.log, 1, "%s: at most %.1f MiB of %s", phase,
+                 (double)device_peak(d) / 1048576, device_name(d));
+    device_peak_reset(d);
 }
 
 static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
@@ -107,7 +129,7 @@ static void tell_ran(struct job *j)
     struct dit_cache_stats cache;
     model_attn_stats(j->model, &s);
     model_cache_stats(j->model, &cache);
-    struct ditgen_ran ran = {.device = "cpu",
+    struct ditgen_ran ran = {.device = device_kind_name(device_kind(j->run.params.device)),
                              .kernel = s.kernel ? s.kernel : "none",
                              .density = s.density,
                              .copied = s.calls ? (double)s.copies / (double)s.calls : 0,
@@ -130,6 +152,7 @@ static int give_preview(struct job *j, int step, int steps)
     struct preview *p = &j->preview;
     double t0 = seconds_now();
     if (!j->calls->preview || !p->map) return 0;
+    if (job_bring_back(j, false) < 0) return -1;
     int rc = 0;
     bool last_chance = !p->any && step == steps - 1; /* of a run of a second: one all the same */
     if ((preview_due(p, t0) || last_chance) && step < steps) {
@@ -157,6 +180,7 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     j->progress.done = step + 1;
     j->progress.total = num_steps;
     j->progress.block = 0;
+    if (model_step_done(j->model, &j->failed) < 0) return -1;
     struct attn_stats stats;
     struct dit_cache_stats cache;
     model_attn_stats(j->model, &stats);
@@ -167,28 +191,67 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
            give_preview(j, step + 1, num_steps);
 }
 
+/* Latents, noise or what an earlier run left, to where they are denoised. */
+static int take_there(struct job *j, struct err *e)
+{
+    const struct run *r = &j->run;
+    size_t bytes = j->n * sizeof(float);
+    if (device_place(r->params.device) == PLACE_HOST) return 0;
+    j->device = r->params.device;
+    size_t scratch = denoise_bytes(r->solver, j->n, r->clip.guided);
+    void *at;
+    if (device_alloc(j->device, &at, bytes, e) < 0) return -1;
+    j->latents_there = at;
+    if (device_alloc(j->device, &j->scratch_there, scratch, e) < 0) return -1;
+    if (device_zero(j->device, j->scratch_there, scratch, e) < 0) return -1;
+    if (device_upload(j->device, j->latents_there, j->latents, bytes, e) < 0) return -1;
+    for (int i = 0; j->first_step && i < r->solver->history; i++)
+        if (device_upload(
+                j->device, denoise_history(r->solver, j->n, r->clip.guided, j->scratch_there, i),
+                denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i), bytes, e) < 0)
+            return -1;
+    return 0;
+}
+
+static void leave_there(struct job *j)
+{
+    if (!j->device) return;
+    device_free(j->device, j->latents_there);
+    device_free(j->device, j->scratch_there);
+    j->latents_there = NULL;
+    j->scratch_there = NULL;
+    j->device = NULL;
+}
+
 static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
 {
     struct run *r = &j->run;
     struct noise_rng rng;
     noise_seed(&rng, seed);
     if (!j->first_step) noise_randn(&rng, j->latents, j->n);
+    struct lincomb_place place = model_place(j->model);
     struct denoise_params p = {.solver = r->solver,
                                .schedule = &r->schedule,
                                .guidance_scale = {(float)r->guidance_scale},
                                .round = r->params.precision != PRECISION_FP32,
                                .n = j->n,
                                .first_step = j->first_step,
+                               .place = &place,
                                .after_step = after_step,
                                .ctx = j};
     struct denoise_model m = {.ctx = j, .velocity = ask_velocity};
     phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
     j->progress.first = j->progress.done = j->first_step;
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
-    j->preview.made = seconds_now();
+    j->preview.made = j->gave = seconds_now();
     preview_remember(&j->preview, j->latents);
     step_meter_begin(&j->meter, seconds_now());
-    return denoise(j->latents, &p, &m, j->scratch, e);
+    if (take_there(j, e) < 0) return -1;
+    int rc = denoise(j->device ? j->latents_there : j->latents, &p, &m,
+                     j->device ? j->scratch_there : j->scratch, e);
+    if (rc == 0) rc = job_bring_back(j, false);
+    if (rc < 0 && j->failed.code) *e = j->failed;
+    return rc;
 }
 
 /* fp32 in [-1, 1] → bytes. To nearest (half to even, as the reference's image path), or truncated,
@@ -272,12 +335,19 @@ static int make_latents(struct job *j, struct err *e)
     if (model_check(j->model, e) < 0) return -1;
     if (cost_text(&text, j->model, &j->run, e) < 0) return -1;
     if (cost_check_limits(j->d, &j->run, &text, e) < 0) return -1;
+    if (cost_check_device(j->d, &j->run, &text, e) < 0) return -1;
+    device_counts_reset(j->run.params.device);
+    device_peak_reset(j->run.params.device);
     if (encode_texts(j, e) < 0) return -1;
+    log_device(j, "text");
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
     if (j->calls->resume && job_take_kept(j, j->calls->resume, e) < 0) return -1;
-    if (denoise_clip(j, settings_seed(j->run.settings), e) < 0) return -1;
+    int rc = denoise_clip(j, settings_seed(j->run.settings), e);
+    leave_there(j);
+    if (rc < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
+    log_device(j, "denoise");
     log_attention(j, &stats);
     return 0;
 }
@@ -317,6 +387,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     phase_begin(j, DITGEN_DECODE, clip->frames);
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before decoding");
     if (model_decode(j->model, j->latents, clip, take_frames, j, e) < 0) return -1;
+    log_device(j, "decode");
     warn_if_flat(j);
     struct ditgen_preview_map map = {.vae = ditgen_vae_mark(d)};
     if (j->calls->fitted && preview_fit_end(&j->preview, &map))

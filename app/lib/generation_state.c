@@ -1,6 +1,9 @@
 /* Where a run can be broken off and gone on from; see job.h. */
 #include "app/lib/job.h"
 
+#include "model/base/clock.h"
+#include "model/base/device.h"
+
 #include <string.h>
 
 /* Weights that were replaced under the same name are other weights. */
@@ -14,11 +17,32 @@ static uint64_t model_mark(const struct model_info *m)
     return h ? h : 1;
 }
 
+int job_bring_back(struct job *j, bool history)
+{
+    const struct run *r = &j->run;
+    size_t bytes = j->n * sizeof(float);
+    if (!j->device) return 0;
+    if (device_download(j->device, j->latents, j->latents_there, bytes, &j->failed) < 0) return -1;
+    for (int i = 0; history && i < r->solver->history; i++)
+        if (device_download(j->device,
+                            denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i),
+                            denoise_history(r->solver, j->n, r->clip.guided, j->scratch_there, i),
+                            bytes, &j->failed) < 0)
+            return -1;
+    return 0;
+}
+
+/* A device goes on while the host looks at nothing: its state is fetched every few seconds only. */
+#define STATE_SECONDS 2
+
 int job_give_state(struct job *j, int step, int steps)
 {
     const struct run *r = &j->run;
     bool whole = step == steps || !r->forecast.remembers;
     if (!j->calls->state || !whole) return 0;
+    if (j->device && step < steps && clock_seconds() - j->gave < STATE_SECONDS) return 0;
+    if (job_bring_back(j, true) < 0) return -1;
+    j->gave = clock_seconds();
     struct ditgen_state s = {.step = step,
                              .steps = steps,
                              .latents = j->latents,

@@ -17,8 +17,13 @@ struct job { /* what the callbacks of the rooms below need */
     int frame; /* next index */
     uint8_t *rgb; /* [H, W, 3] */
     uint8_t least[3], most[3]; /* of each channel over the clip so far */
-    float *latents; /* [n] */
-    void *scratch;
+    float *latents; /* [n] of the host; on a device as of the last job_bring_back() */
+    void *scratch; /* likewise */
+    struct device *device; /* that denoises; NULL: the host */
+    float *latents_there;
+    void *scratch_there;
+    double gave; /* when the state was given last */
+    struct err failed; /* in a callback that can only say no */
     size_t n;
     const struct model_info *info;
     int shape[4]; /* of the latents */
@@ -29,6 +34,9 @@ struct job { /* what the callbacks of the rooms below need */
 
 /* --- generation_state.c --- */
 
+/* The latents, and with `history` the solver's memory, as they are on the device. Waits for it. -1 with
+ * j->failed. */
+int job_bring_back(struct job *j, bool history);
 /* Hands the state after a step to who wants it. Nonzero: the caller wants to stop. */
 int job_give_state(struct job *j, int step, int steps);
 /* Latents and the solver's history of an earlier run; refuses what does not fit. */

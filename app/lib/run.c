@@ -49,9 +49,27 @@ static int choose_solver(struct run *r, struct err *e)
                                e);
 }
 
-/* Of the row precision: auto|fp32|bf16. */
-static enum precision choose_precision(int asked)
+int run_device(struct ditgen *d, const char *name, struct err *e)
 {
+    if (!name || strncmp(name, "cpu", 3) == 0) name = "cpu"; /* a level is the process's */
+    if (d->device && strcmp(name, d->device_name) == 0) return 0;
+    run_device_close(d);
+    if (device_open(&d->device, name, e) < 0) return err_wrap(e, "--device %s", name);
+    snprintf(d->device_name, sizeof d->device_name, "%s", name);
+    return 0;
+}
+
+void run_device_close(struct ditgen *d)
+{
+    model_store_close(&d->store);
+    device_close(d->device);
+    d->device = NULL;
+}
+
+/* Of the row precision: auto|fp32|bf16. */
+static enum precision choose_precision(int asked, const struct device *device)
+{
+    if (device_place(device) != PLACE_HOST) return asked == 1 ? PRECISION_FP32 : PRECISION_BF16;
     if (asked == 1 || (asked == 0 && !model_has_bf16())) return PRECISION_FP32;
     return model_has_bf16() ? PRECISION_BF16 : PRECISION_BF16_EMULATED;
 }
@@ -65,6 +83,7 @@ static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
     a->cache_mem = a->cap_cache ? (size_t)cache_mem << 20 : 0;
     a->kernel = settings_text(r->settings, SET_KERNEL);
     a->cpu = d->cpu;
+    a->device = d->device;
     a->precision = r->params.precision;
     a->threads = r->params.threads;
     a->log = r->params.log;
@@ -121,7 +140,10 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
     if (settings_resolve(&r->settings, s, d, NULL, e) < 0) goto fail;
     if (choose_clip(r, d, e) < 0) goto fail;
     if (choose_solver(r, e) < 0) goto fail;
-    r->params.precision = choose_precision(settings_int(r->settings, SET_PRECISION));
+    if (run_device(d, settings_text(r->settings, SET_DEVICE), e) < 0) goto fail;
+    r->params.device = d->device;
+    r->params.store = device_place(d->device) == PLACE_HOST ? NULL : &d->store;
+    r->params.precision = choose_precision(settings_int(r->settings, SET_PRECISION), d->device);
     r->params.threads = choose_threads(d, settings_int(r->settings, SET_THREADS));
     threads_set(r->params.threads);
     r->params.log = log;

@@ -17,6 +17,9 @@ struct ditgen { /* the public handle */
     struct defaults defaults;
     struct sched_config scheduler;
     struct cpu cpu;
+    struct device *device; /* of the last run; NULL: none yet */
+    char device_name[16]; /* what it was asked for by */
+    struct model_store store; /* what stays on it */
     int probed_threads; /* 0: not probed yet */
     double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
     int probed_flops_threads;
@@ -43,6 +46,9 @@ struct run {
     char lora[4096 + 64];
 };
 
+/* The device of these settings, opened when it is another than the last run's. */
+int run_device(struct ditgen *d, const char *name, struct err *e);
+void run_device_close(struct ditgen *d);
 int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
              const struct log *log, struct err *e);
 void run_fini(struct run *r);

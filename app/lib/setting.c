@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/base/device.h"
 #include "model/model.h"
 #include "sched/sched.h"
 
@@ -31,12 +32,11 @@ static int setting_is_size(const char *value, struct err *e)
 
 static int setting_is_device(const char *value, struct err *e)
 {
-    char all[128] = "auto, cpu";
-    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0) return 0;
+    char all[160] = "auto, cpu, cuda, cuda:N";
+    if (device_name_is_known(value)) return 0;
     for (int i = CPU_REF; i <= CPU_AMX; i++) {
         const char *level = cpu_level_name((enum cpu_level)i);
         size_t n = strlen(all);
-        if (strncmp(value, "cpu:", 4) == 0 && strcmp(value + 4, level) == 0) return 0;
         snprintf(all + n, sizeof all - n, ", cpu:%s", level);
     }
     return err_set(e, ERR_USAGE, "device is '%.60s', wanted one of %s", value, all);

@@ -18,14 +18,16 @@ int ditgen_settings_open(struct ditgen_settings **s, struct ditgen *d, struct di
 void ditgen_settings_close(struct ditgen_settings *s) { settings_close(s); }
 
 /* Rows that only the command knows are no settings of the library. */
-static int check_known(const char *name, struct err *e)
+static int check_known(const char *name, const char *value, struct err *e)
 {
     int id = setting_find(name);
+    if (id == SET_DEVICE && value && strncmp(value, "cpu:", 4) == 0)
+        return err_set(e, ERR_USAGE,
+                       "how much of the processor is used is what ditgen_device() chose, once a "
+                       "process; device takes cpu, auto, cuda and cuda:N");
     if (id < 0 || !(setting_at(id)->use & COMMAND)) return 0;
     if (id == SET_MODEL)
         return err_set(e, ERR_USAGE, "the model is the folder that ditgen_open() was given");
-    if (id == SET_DEVICE)
-        return err_set(e, ERR_USAGE, "the device is what ditgen_device() chose, once a process");
     return err_set(e, ERR_USAGE,
                    "%s is for files, which the command writes; the library gives frames",
                    setting_at(id)->option.name);
@@ -35,7 +37,7 @@ int ditgen_set(struct ditgen_settings *s, const char *name, const char *value,
                struct ditgen_error *error)
 {
     struct err e = {0};
-    if (check_known(name, &e) < 0) return give_error(error, &e);
+    if (check_known(name, value, &e) < 0) return give_error(error, &e);
     int rc = value ? settings_set(s, LAYER_CALL, name, value, &e) : settings_unset(s, name, &e);
     return rc < 0 ? give_error(error, &e) : 0;
 }
@@ -81,7 +83,7 @@ int ditgen_get(struct ditgen_settings *s, const char *name, const char **value,
     free(s->got_text);
     s->got = NULL, s->got_text = NULL;
     *value = NULL;
-    if (check_known(name, &e) < 0) return give_error(error, &e);
+    if (check_known(name, NULL, &e) < 0) return give_error(error, &e);
     if (settings_resolve(&s->got, s, s->model, NULL, &e) < 0) return give_error(error, &e);
     if (id == SET_SIZE) {
         char size[40];

@@ -44,8 +44,9 @@ const char *device_kind_name(enum device_kind k)
 #ifndef DITGEN_HAVE_CUDA
 int device_open_cuda(struct device **d, int index, struct err *e)
 {
+    (void)index;
     *d = NULL;
-    return err_set(e, ERR_DEVICE, "cuda:%d: this build has no CUDA; use --device cpu", index);
+    return err_set(e, ERR_DEVICE, "this build has no CUDA; use --device cpu");
 }
 
 bool device_cuda_at(int i, struct device_info *info) { return (void)i, (void)info, false; }
@@ -135,10 +136,12 @@ const struct err *device_lost(const struct device *d) { return d->lost.code ? &d
 
 void device_about(const struct device *d, struct device_info *info)
 {
-    if (!d || !d->table->about)
+    if (!d || !d->table->about) {
         about_cpu(info);
-    else
-        d->table->about(d, info);
+        return;
+    }
+    d->table->about(d, info);
+    if (d->limit && info->free > d->limit - d->held) info->free = d->limit - d->held;
 }
 
 /* --- failures --- */

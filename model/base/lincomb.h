@@ -27,6 +27,9 @@ struct lincomb_place {
      */
     int (*run)(void *ctx, float *const *x, const struct lincomb *l, size_t n, bool bf16,
                struct err *e);
+    /* Asking for finite() waits for all work of a device: it is asked in the first and last step alone,
+     * since numbers that are none stay in the latents. */
+    bool waits;
     /* *yes: neither infinite nor NaN anywhere in x. */
     int (*finite)(void *ctx, const float *x, size_t n, bool *yes, struct err *e);
 };

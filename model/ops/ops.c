@@ -46,7 +46,8 @@ static int place_finite(void *ctx, const float *x, size_t n, bool *yes, struct e
 
 struct lincomb_place ops_place(struct device *d)
 {
-    return (struct lincomb_place){.ctx = d, .run = place_run, .finite = place_finite};
+    return (struct lincomb_place){
+        .ctx = d, .run = place_run, .waits = device_place(d) != PLACE_HOST, .finite = place_finite};
 }
 
 /* --- views --- */

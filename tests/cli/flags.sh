@@ -46,7 +46,8 @@ refuse 2 "5 and 9" x --frames 6 -o o.y4m
 refuse 2 "16" x -W 1 -o o.y4m
 
 # the cap: names, what is above the processor, and that the plan's kernel obeys
-refuse 2 "wanted one of auto, cpu, cpu:ref, cpu:avx2" x --device cpu:avx9 -o o.y4m
+refuse 2 "wanted one of auto, cpu, cuda, cuda:N, cpu:ref, cpu:avx2" x --device cpu:avx9 -o o.y4m
+refuse 5 "--device cpu" x $TINY --device cuda:999 -o o.y4m
 refuse 2 "--device is 'gpu'" x --device gpu -o o.y4m
 printf 'device = cpu:ref\n' >ref.ini
 run 0 --plan x $TINY --config ref.ini -o o.y4m && printed "(ref)"

@@ -203,6 +203,7 @@ static void close_fake(struct device *d)
 static void about(const struct device *d, struct device_info *info)
 {
     *info = (struct device_info){.kind = DEVICE_FAKE, .memory = (size_t)1 << 30};
+    info->free = info->memory - d->held;
     snprintf(info->name, sizeof info->name, "%.15s", d->name);
     snprintf(info->what, sizeof info->what, "a device of tests");
 }

@@ -1,0 +1,200 @@
+/* A whole clip with a device that only its own operations reach: the host's frames and states, from
+ * the start and going on; weights go up once; a device that cannot be is one sentence. */
+#include "app/lib/run.h"
+#include "tests/check.h"
+#include "tests/fake/fake.h"
+
+#define STEPS 4
+
+struct seen {
+    uint64_t hash;
+    bool guard; /* while denoising */
+    int states;
+    struct ditgen_state last; /* before the last step */
+    float *memory[1 + DITGEN_HISTORY];
+    char device[16];
+};
+
+static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int height)
+{
+    struct seen *s = ctx;
+    (void)index;
+    for (int i = 0; i < width * height * 3; i++)
+        s->hash = (s->hash ^ rgb[i]) * 1099511628211u;
+    return 0;
+}
+
+static int on_progress(void *ctx, const struct ditgen_progress *p)
+{
+    const struct seen *s = ctx;
+    if (s->guard) fake_guard(p->phase == DITGEN_DENOISE && p->done < STEPS);
+    return 0;
+}
+
+static int on_state(void *ctx, const struct ditgen_state *s)
+{
+    struct seen *seen = ctx;
+    size_t n =
+        (size_t)s->shape[0] * (size_t)s->shape[1] * (size_t)s->shape[2] * (size_t)s->shape[3];
+    seen->states++;
+    for (int i = 0; i <= s->n_history; i++)
+        for (size_t k = 0; k < n; k++)
+            CHECK(isfinite((double)(i ? s->history[i - 1] : s->latents)[k]));
+    if (s->step != STEPS - 1) return 0;
+    seen->last = *s;
+    for (int i = 0; i <= s->n_history; i++) {
+        seen->memory[i] = malloc(n * sizeof(float));
+        memcpy(seen->memory[i], i ? s->history[i - 1] : s->latents, n * sizeof(float));
+        *(i ? &seen->last.history[i - 1] : &seen->last.latents) = seen->memory[i];
+    }
+    return 0;
+}
+
+static void on_ran(void *ctx, const struct ditgen_ran *r)
+{
+    struct seen *s = ctx;
+    snprintf(s->device, sizeof s->device, "%s", r->device);
+}
+
+static struct ditgen_settings *settings(struct ditgen *d, const char *device, const char *attention)
+{
+    struct ditgen_settings *s;
+    struct ditgen_error e;
+    const char *const all[][2] = {
+        {"prompt", "a rocket"}, {"size", "32x32"},        {"frames", "5"},
+        {"steps", "4"},         {"threads", "1"},         {"seed", "3"},
+        {"device", device},     {"attention", attention}, {"precision", "fp32"},
+        {"solver", "unipc"},    {"guidance-scale", "4"}};
+    CHECK(ditgen_settings_open(&s, d, &e) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        CHECK_MSG(ditgen_set(s, all[i][0], all[i][1], &e) == 0, "%s", e.message);
+    return s;
+}
+
+static uint64_t clip(struct ditgen *d, const char *device, const char *attention, struct seen *s,
+                     const struct ditgen_state *from)
+{
+    struct ditgen_error e = {0};
+    struct ditgen_settings *set = settings(d, device, attention);
+    struct ditgen_callbacks c = {.ctx = s,
+                                 .frame = on_frame,
+                                 .progress = on_progress,
+                                 .state = on_state,
+                                 .ran = on_ran,
+                                 .resume = from};
+    s->hash = 14695981039346656037u;
+    CHECK_MSG(ditgen_generate(d, set, &c, &e) == 0, "%s", e.message);
+    fake_guard(false);
+    ditgen_settings_close(set);
+    return s->hash;
+}
+
+/* The handle's device, as run_device() would have opened it. */
+static struct device *give_fake(struct ditgen *d, bool together)
+{
+    struct err e = {0};
+    run_device_close(d);
+    CHECK_OK(fake_open(&d->device, together, &e));
+    strcpy(d->device_name, "cuda");
+    return d->device;
+}
+
+static void same_clip(struct ditgen *d, const char *attention, bool together)
+{
+    struct seen host = {0}, there = {.guard = true}, second = {.guard = true},
+                rest = {.guard = true};
+    long counts[DEVICE_OPS];
+    uint64_t want = clip(d, "cpu", attention, &host, NULL);
+    CHECK_STR(host.device, "cpu");
+    struct device *dev = give_fake(d, together);
+    uint64_t got = clip(d, "cuda", attention, &there, NULL);
+    CHECK_MSG(got == want, "attention %s: other frames", attention);
+    CHECK_STR(there.device, "fake");
+    CHECK(fake_replays(dev) > 0);
+    CHECK(there.states >= 1); /* every few seconds and at the end */
+    size_t held = device_held(dev);
+    CHECK(held > 0 && d->store.dit != NULL);
+    struct dit *kept = d->store.dit;
+    CHECK(clip(d, "cuda", attention, &second, NULL) == want); /* weights are there */
+    CHECK(d->store.dit == kept && device_held(dev) == held);
+    CHECK(clip(d, "cuda", attention, &rest, &host.last) == want); /* what the host began */
+    device_counts(dev, counts);
+    for (int i = 0; i <= DITGEN_HISTORY; i++)
+        free(host.memory[i]), free(there.memory[i]), free(second.memory[i]), free(rest.memory[i]);
+}
+
+/* Memory that runs out anywhere leaves a handle that works again. */
+static void no_memory(struct ditgen *d)
+{
+    struct ditgen_settings *s;
+    struct device *dev = give_fake(d, false);
+    int failed = 0;
+    for (int at = 1; at < 50; at++) {
+        struct ditgen_error e = {0};
+        s = settings(d, "cuda", "dense");
+        model_store_close(&d->store);
+        dev->fail_alloc = at;
+        int rc = ditgen_generate(d, s, NULL, &e);
+        bool reached = dev->fail_alloc == 0;
+        dev->fail_alloc = 0;
+        ditgen_settings_close(s);
+        CHECK_MSG(reached ? rc != 0 && e.code == DITGEN_RESOURCE : rc == 0, "%d: %s", at,
+                  e.message);
+        if (!reached) break;
+        failed++;
+    }
+    CHECK(failed >= 4);
+    model_store_close(&d->store);
+    CHECK(device_held(dev) == 0);
+}
+
+static void refused(struct ditgen *d)
+{
+    struct ditgen_error e = {0};
+    struct device *dev = give_fake(d, false);
+    struct ditgen_settings *s = settings(d, "cuda", "dense");
+    CHECK(ditgen_set(s, "device", "cpu:avx2", &e) != 0 && strstr(e.message, "ditgen_device()"));
+    CHECK(ditgen_set(s, "device", "tpu", &e) != 0 && strstr(e.message, "cuda"));
+    err_set(&dev->lost, ERR_DEVICE, "cuda:0: it fell off the bus");
+    for (int i = 0; i < 2; i++)
+        CHECK(ditgen_generate(d, s, NULL, &e) != 0 && e.code == DITGEN_DEVICE &&
+              strstr(e.message, "fell off"));
+    CHECK(ditgen_set(s, "device", "cpu", &e) == 0); /* the way on */
+    CHECK_MSG(ditgen_generate(d, s, NULL, &e) == 0, "%s", e.message);
+    CHECK(ditgen_set(s, "device", "cuda:99", &e) == 0);
+    CHECK(ditgen_generate(d, s, NULL, &e) != 0 && e.code == DITGEN_DEVICE &&
+          strstr(e.message, "--device cpu"));
+    ditgen_settings_close(s);
+}
+
+/* What the plan says of the device is what is taken there. */
+static void predicted(struct ditgen *d)
+{
+    struct ditgen_error e = {0};
+    struct ditgen_plan p;
+    struct device *dev = give_fake(d, true);
+    struct ditgen_settings *s = settings(d, "cuda", "dense");
+    CHECK_MSG(ditgen_plan(d, s, &p, &e) == 0, "%s", e.message);
+    CHECK(p.device_bytes > 0 && p.device_free == (double)((size_t)1 << 30) && p.fits);
+    device_limit(dev, (size_t)8 << 20);
+    CHECK_MSG(ditgen_plan(d, s, &p, &e) == 0 && !p.fits, "%s", e.message);
+    CHECK(ditgen_generate(d, s, NULL, &e) != 0 && e.code == DITGEN_RESOURCE &&
+          strstr(e.message, "fake:0") && strstr(e.message, "--device cpu"));
+    CHECK(device_peak(dev) == 0); /* before a weight is read */
+    ditgen_settings_close(s);
+}
+
+int main(void)
+{
+    struct ditgen *d;
+    struct ditgen_error e = {0};
+    CHECK_MSG(ditgen_open(&d, TEST_SOURCE_DIR "/assets/emoji", &e) == 0, "%s", e.message);
+    same_clip(d, "dense", false);
+    same_clip(d, "dense", true);
+    same_clip(d, "tile:reach=1x2x2,tile=1x2x2,block=16,first=2", false);
+    no_memory(d);
+    refused(d);
+    predicted(d);
+    ditgen_close(d);
+    return TEST_RESULT();
+}
