@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define ALIGN 64 /* a cache line, and the widest vector load */
+#define ALIGN_DEVICE 256 /* as device_alloc() gives */
 
 int arena_open(struct arena *a, size_t bytes, struct err *e)
 {
@@ -29,7 +30,7 @@ int arena_open_on(struct arena *a, struct device *d, size_t bytes, struct err *e
         return err_set(e, ERR_RESOURCE, "%s: no memory for a size past all bounds", device_name(d));
     if (device_alloc(d, &base, bytes, e) < 0) return -1;
     a->base = base;
-    a->size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    a->size = bytes; /* what counting made, whole pieces */
     a->device = d;
     return 0;
 }
@@ -37,7 +38,7 @@ int arena_open_on(struct arena *a, struct device *d, size_t bytes, struct err *e
 void arena_close(struct arena *a)
 {
     if (a->device)
-        device_free(a->device, a->base);
+        device_free(a->device, a->base); /* NULL: counting */
     else
         free(a->base);
     *a = (struct arena){0};
@@ -45,13 +46,14 @@ void arena_close(struct arena *a)
 
 void *arena_take(struct arena *a, size_t bytes)
 {
-    if (bytes > SIZE_MAX - ALIGN || (bytes + ALIGN - 1) / ALIGN * ALIGN > SIZE_MAX - a->used) {
+    size_t align = a->device ? ALIGN_DEVICE : ALIGN;
+    if (bytes > SIZE_MAX - align || (bytes + align - 1) / align * align > SIZE_MAX - a->used) {
         assert(!a->base);
         a->used = SIZE_MAX; /* counting: an impossible size, which arena_open() will refuse */
         return NULL;
     }
     size_t at = a->used;
-    a->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    a->used += (bytes + align - 1) / align * align;
     if (!a->base || !bytes) return NULL;
     if (a->used > a->size) abort();
     return a->base + at;

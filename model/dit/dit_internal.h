@@ -65,7 +65,7 @@ int dit_top_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_ROW
 int dit_block_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 int dit_top_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 struct linear_params dit_linear_params(const struct layer_row *r, enum precision p);
-size_t dit_weight_bytes(const struct dit_config *c, const struct ops *o, enum precision p);
+size_t dit_weight_bytes(const struct dit_config *c, struct device *device, enum precision p);
 size_t dit_opening_bytes(const struct dit_config *c, enum precision p);
 
 /* Attention tensors that the stack `attention` asks for (NULL: dense), where the file has them: own.c.

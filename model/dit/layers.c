@@ -145,10 +145,11 @@ static void carve_all_vectors(struct dit_top *top, struct dit_block *blocks,
         carve_vectors(blocks ? &blocks[i] : NULL, rows, n, a);
 }
 
-size_t dit_weight_bytes(const struct dit_config *c, const struct ops *o, enum precision p)
+size_t dit_weight_bytes(const struct dit_config *c, struct device *device, enum precision p)
 {
     struct layer_row rows[DIT_MAX_ROWS];
-    struct arena count = {0};
+    struct arena count = {.device = arena_device(device)};
+    const struct ops *o = ops_of(device);
     size_t block = 0, top = 0;
     carve_all_vectors(NULL, NULL, c, &count);
     for (int i = dit_block_layers(c, rows); i-- > 0;) {
@@ -358,6 +359,7 @@ int dit_open_on(struct dit **out, struct device *device, const char *attention, 
         err_set(e, ERR_RESOURCE, "no memory for %d layers", d->config.n_layers);
         goto fail;
     }
+    measure.device = arena_device(d->device);
     carve_all_vectors(NULL, NULL, &d->config, &measure);
     if (arena_open_on(&d->vectors, d->device, measure.used, e) < 0) goto fail;
     carve_all_vectors(&d->top, d->blocks, &d->config, &d->vectors);

@@ -196,7 +196,7 @@ static void predicted(void)
     size_t vectors = device_held(dev);
     CHECK_OK(dit_prepare(d, &p, &e));
     size_t arena = device_held(dev) - vectors;
-    size_t weights = dit_weight_bytes(dit_config_of(d), ops_of(dev), PRECISION_FP32);
+    size_t weights = dit_weight_bytes(dit_config_of(d), dev, PRECISION_FP32);
     CHECK_MSG(bytes == weights + arena, "%zu predicted, %zu + %zu taken", bytes, weights, arena);
     dit_close(d);
     device_close(dev);
