@@ -34,6 +34,18 @@ static inline void write_tiny(const char *dir, const char *config)
     tiny_write_list(path, list);
 }
 
+/* DITGEN_TEST_DEVICE=cuda runs a test on the GPU instead; else NULL, the host. Opened once. */
+static inline struct device *test_device(void)
+{
+    static struct device *d;
+    const char *name = getenv("DITGEN_TEST_DEVICE");
+    struct err e = {0};
+    if (d || !name || strncmp(name, "cuda", 4) != 0) return d;
+    if (device_open(&d, name, &e) < 0) tiny_die(e.msg, name);
+    return d;
+}
+static inline bool on_gpu(void) { return device_kind(test_device()) == DEVICE_CUDA; }
+
 /* Opens a tiny model; NULL after a failed check. */
 static inline struct dit *open_tiny(const char *config, enum precision precision)
 {
@@ -42,7 +54,7 @@ static inline struct dit *open_tiny(const char *config, enum precision precision
     struct dit *d = NULL;
     tiny_temp(dir);
     write_tiny(dir, config);
-    CHECK_OK(dit_open(&d, dir, precision, NULL, &e));
+    CHECK_OK(dit_open_on(&d, test_device(), NULL, dir, NULL, 1, precision, NULL, &e));
     tiny_remove(dir); /* whatever is kept is packed or mapped */
     return d;
 }
@@ -66,7 +78,8 @@ struct clip { /* one forward of make_dit.py */
 
 static inline struct attn_params cpu_attention(enum precision precision)
 {
-    struct attn_params a = {.precision = precision, .threads = threads_count()};
+    struct attn_params a = {
+        .precision = precision, .threads = threads_count(), .device = test_device()};
     cpu_detect(&a.cpu);
     return a;
 }
@@ -88,6 +101,26 @@ static inline size_t velocity_len(const struct dit *d, const struct clip *c)
     return (size_t)dit_config_of(d)->out_channels * (size_t)(c->frames * c->height * c->width);
 }
 
+/* One velocity of latents of the host. */
+static inline void ask_velocity(struct dit *d, float *velocity, size_t n, const float *latents,
+                                size_t n_latents, const struct dit_call *call)
+{
+    struct device *dev = test_device();
+    struct err e = {0};
+    void *in, *out;
+    if (!dev) {
+        CHECK_OK(dit_velocity(d, &velocity, latents, call, &e));
+        return;
+    }
+    CHECK_OK(device_alloc(dev, &in, n_latents * sizeof(float), &e));
+    CHECK_OK(device_alloc(dev, &out, n * sizeof(float), &e));
+    float *there = out;
+    CHECK_OK(device_upload(dev, in, latents, n_latents * sizeof(float), &e));
+    CHECK_OK(dit_velocity(d, &there, in, call, &e));
+    CHECK_OK(device_download(dev, velocity, there, n * sizeof(float), &e));
+    device_free(dev, in), device_free(dev, out);
+}
+
 /* Prepares, sets the context of branch 1 and asks once; caller frees. Failures are checks. */
 static inline float *velocity_of(struct dit *d, const struct clip *c)
 {
@@ -95,8 +128,8 @@ static inline float *velocity_of(struct dit *d, const struct clip *c)
     struct err e = {0};
     struct attn_params attn = cpu_attention(d->precision);
     struct dit_run_params p = run_params(c, &attn);
-    float *latents =
-        drawn("dit.latents", (size_t)cfg->in_channels * (size_t)(c->frames * c->height * c->width));
+    size_t n = (size_t)cfg->in_channels * (size_t)(c->frames * c->height * c->width);
+    float *latents = drawn("dit.latents", n);
     float *text = drawn("dit.text", (size_t)c->rows * (size_t)cfg->text_dim);
     float *image =
         c->image_rows ? drawn("dit.image", (size_t)c->image_rows * (size_t)cfg->image_dim) : NULL;
@@ -107,7 +140,7 @@ static inline float *velocity_of(struct dit *d, const struct clip *c)
                             .frame_timesteps = c->frame_timesteps};
     CHECK_OK(dit_prepare(d, &p, &e));
     CHECK_OK(dit_set_context(d, 1, text, c->rows, image, &e));
-    CHECK_OK(dit_velocity(d, &velocity, latents, &call, &e));
+    ask_velocity(d, velocity, velocity_len(d, c), latents, n, &call);
     free(latents);
     free(text);
     free(image);

@@ -1,0 +1,219 @@
+/* The room's attention on a GPU; see device_cuda.h. */
+#include "attention/kernels/cuda/device_cuda.h"
+
+#include "attention/kernels/cuda/attn_cuda.h"
+#include "attention/kernels/cuda/simt_cuda.h"
+#include "model/base/cuda/launch.h"
+#include "model/base/device_table.h"
+
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- a plan there --- */
+
+struct parts { /* words of a prepared plan, and where they begin */
+    size_t row_ptr, order, steps, at_order, at_steps, words;
+};
+
+static size_t align(size_t words) { return (words + 63) / 64 * 64; } /* 256 bytes */
+
+static struct parts parts_of(size_t plans, size_t heads, size_t rows, size_t cols)
+{
+    struct parts p = {
+        .row_ptr = plans * rows + 1, .order = heads * rows, .steps = plans * rows * cols};
+    p.at_order = align(p.row_ptr);
+    p.at_steps = p.at_order + align(p.order);
+    p.words = p.at_steps + align(p.steps);
+    return p;
+}
+
+static size_t plan_bytes(const struct attn_size *s)
+{
+    size_t heads = (size_t)s->n_heads;
+    return parts_of(heads, heads, (size_t)s->rows, (size_t)s->cols).words * sizeof(uint32_t);
+}
+
+static struct parts parts_of_plan(const struct attn_plan *p)
+{
+    return parts_of((size_t)attn_plans(p), (size_t)p->n_heads, (size_t)p->q.n, (size_t)p->k.n);
+}
+
+static int put(struct device *d, void *at, const struct attn_plan *plan, const struct attn_size *s,
+               struct err *e)
+{
+    struct attn_lists_size size;
+    struct attn_lists lists;
+    struct parts p = parts_of_plan(plan);
+    uint32_t *words = NULL;
+    int rc = -1;
+    if (attn_lists_size(&size, plan, e) < 0) return -1;
+    if (size.mean)
+        return err_set(e, ERR_DEVICE, "plan.mean is for other kernels; use --device cpu");
+    if (p.words * sizeof *words > plan_bytes(s) || size.row_ptr != p.row_ptr ||
+        size.order != p.order || size.steps > p.steps)
+        return err_set(e, ERR_BUG, "a plan of %zu words in room for %zu bytes", p.words,
+                       plan_bytes(s));
+    words = calloc(p.words, sizeof *words);
+    if (!words) return err_set(e, ERR_RESOURCE, "no memory for a plan (%zu words)", p.words);
+    if (attn_lists_fill(&lists, words, words + p.at_steps, words + p.at_order, NULL, plan, e) == 0)
+        rc = device_upload(d, at, words, (p.at_steps + size.steps) * sizeof *words, e);
+    free(words);
+    return rc;
+}
+
+/* What a launch reads of what put() made of this plan. */
+static struct attn_lists lists_at(const uint32_t *at, const struct attn_plan *plan)
+{
+    struct parts p = parts_of_plan(plan);
+    return (struct attn_lists){.rows = plan->q.n,
+                               .cols = plan->k.n,
+                               .block_q = plan->q.size,
+                               .block_k = plan->k.size,
+                               .n_plans = attn_plans(plan),
+                               .row_ptr = at,
+                               .steps = at + p.at_steps,
+                               .order = at + p.at_order,
+                               .words = attn_words(plan->k.n)};
+}
+
+/* --- the rows --- */
+
+static size_t scratch(const struct attn_size *s)
+{
+    (void)s;
+    return attn_cuda_scratch();
+}
+
+static struct attn_tensor tensor(const struct heads *h)
+{
+    return (struct attn_tensor){h->at, h->token, h->head};
+}
+
+static int call_of(struct attn_cuda *w, struct attn_lists *l, struct device *d,
+                   const struct attn_job *j, const void *at, struct err *e)
+{
+    if (j->q.type != j->k.type || j->q.type != j->v.type || j->q.type != j->o.type)
+        return err_set(e, ERR_BUG, "attention of %s, %s, %s into %s", dtype_name(j->q.type),
+                       dtype_name(j->k.type), dtype_name(j->v.type), dtype_name(j->o.type));
+    *w = (struct attn_cuda){.q = tensor(&j->q),
+                            .k = tensor(&j->k),
+                            .v = tensor(&j->v),
+                            .o = tensor(&j->o),
+                            .len_q = j->q.len,
+                            .len_k = j->k.len,
+                            .n_heads = j->q.n,
+                            .head_dim = j->q.dim,
+                            .key_bias = j->plan->key_bias,
+                            .scratch = j->scratch,
+                            .stream = device_stream(d)};
+    if (!at) return 0;
+    *l = lists_at(at, j->plan);
+    w->lists = l;
+    return 0;
+}
+
+static int bf16_alone(const char *name, const struct attn_job *j, struct err *e)
+{
+    if (j->q.type == DTYPE_BF16) return 0;
+    return err_set(e, ERR_BUG, "attention kernel %s over %s, wanted BF16", name,
+                   dtype_name(j->q.type));
+}
+
+static int run_sm90(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+{
+    struct attn_cuda w;
+    struct attn_lists l;
+    if (bf16_alone("sm90", j, e) < 0 || call_of(&w, &l, d, j, at, e) < 0) return -1;
+    return attn_sm90(&w, e);
+}
+
+static int run_sm80(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+{
+    struct attn_cuda w;
+    struct attn_lists l;
+    if (bf16_alone("sm80", j, e) < 0 || call_of(&w, &l, d, j, at, e) < 0) return -1;
+    return attn_sm80(&w, e);
+}
+
+static int run_simt(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+{
+    struct attn_cuda w;
+    struct attn_lists l;
+    if (call_of(&w, &l, d, j, at, e) < 0) return -1;
+    return attn_simt(&w, j->q.type, e);
+}
+
+#define COMMON (ATTN_NEED_PLANES | ATTN_NEED_DEVICE | ATTN_NEED_BF16)
+
+static const struct row {
+    struct attn_device_kernel kernel;
+    int least, most; /* architectures */
+    bool fp32; /* runs, and any head size up to 128 */
+} rows[] = {
+    {{"sm90", "wgmma kernels of Hopper", COMMON, scratch, plan_bytes, put, run_sm90},
+     90,
+     90,
+     false},
+    {{"sm80", "mma.sync kernels of every card since Ampere", COMMON | ATTN_NEED_KEY_BIAS, scratch,
+      plan_bytes, put, run_sm80},
+     80,
+     1000,
+     false},
+    {{"simt", "fp32 throughout, any card", COMMON | ATTN_NEED_KEY_BIAS, scratch, plan_bytes, put,
+      run_simt},
+     80,
+     1000,
+     true},
+};
+
+/* Why not; 0 when it is the one. */
+static int row_takes(const struct row *r, int arch, const struct attn_size *s, struct err *e)
+{
+    const char *name = r->kernel.name;
+    char text[200];
+    if (arch < r->least || arch > r->most)
+        return err_set(e, ERR_DEVICE, "attention kernel %s is not for this card (sm_%d)", name,
+                       arch);
+    if (!r->fp32 && s->precision == PRECISION_FP32)
+        return err_set(e, ERR_DEVICE, "attention kernel %s takes bf16 alone; use --precision bf16",
+                       name);
+    if (r->fp32 ? s->head_dim < 1 || s->head_dim > 128 : s->head_dim != 64 && s->head_dim != 128)
+        return err_set(e, ERR_USAGE, "attention kernel %s takes heads of %s channels, not %d", name,
+                       r->fp32 ? "1 to 128" : "64 or 128", s->head_dim);
+    if (s->needs & ~r->kernel.can)
+        return err_set(e, ERR_DEVICE, "attention kernel %s cannot do %s", name,
+                       attn_needs_text(s->needs & ~r->kernel.can, text, sizeof text));
+    return 0;
+}
+
+const struct attn_device_kernel *attn_cuda_pick(int arch, const struct attn_size *s,
+                                                const char *only, struct err *e)
+{
+    struct err why = {0}; /* of the last row: the one that takes most */
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (only && strcmp(only, rows[i].kernel.name) != 0) continue;
+        if (row_takes(&rows[i], arch, s, &why) == 0) return &rows[i].kernel;
+    }
+    if (why.code == ERR_NONE)
+        err_set(&why, ERR_USAGE,
+                "there is no attention kernel %s on a GPU; there are sm90, sm80, simt", only);
+    *e = why;
+    return NULL;
+}
+
+static const struct attn_device_kernel *pick(struct device *d, const struct attn_size *s,
+                                             const char *only, struct err *e)
+{
+    int device = 0, major = 0, minor = 0;
+    (void)d; /* the one that is current */
+    if (cuda_said(e, (int)cudaGetDevice(&device), "which GPU") < 0 ||
+        cuda_said(e, (int)cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+                  "what the GPU is") < 0 ||
+        cuda_said(e, (int)cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+                  "what the GPU is") < 0)
+        return NULL;
+    return attn_cuda_pick(10 * major + minor, s, only, e);
+}
+
+const struct attn_device attn_device_cuda = {pick};
