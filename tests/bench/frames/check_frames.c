@@ -36,6 +36,30 @@ static struct conv_cuda call_of(const struct conv_shape *s, int frames, int h, i
                               .bf16 = bf16};
 }
 
+/* What the convolution left as y, normed, against what it left as the norm. */
+static void check_normed(const char *what, const float *norm, const float *y, const float *gamma,
+                         size_t n, int channels, bool silu, bool bf16)
+{
+    size_t all = n * (size_t)channels;
+    double *want = malloc(all * sizeof *want), *tolerance = malloc(all * sizeof *tolerance);
+    for (size_t p = 0; p < n; p++) {
+        const float *v = y + p * (size_t)channels;
+        double squares = 0;
+        for (int c = 0; c < channels; c++)
+            squares += (double)v[c] * (double)v[c];
+        for (int c = 0; c < channels; c++) {
+            size_t i = p * (size_t)channels + (size_t)c;
+            double t = (double)v[c] / fmax(sqrt(squares), 1e-12) * sqrt((double)channels) *
+                       (double)gamma[c];
+            want[i] = silu ? t / (1 + exp(-t)) : t;
+            /* four roundings on the way, and SiLU's slope is at most 1.1 */
+            tolerance[i] = (bf16 ? 4 * 1.1 * 0x1p-8 : 4e-6) * fabs(t) + 1e-7;
+        }
+    }
+    card_near(what, norm, want, tolerance, all);
+    free(want), free(tolerance);
+}
+
 static void check_conv(const struct conv_shape *s, int frames_in, int h, int w, bool bf16,
                        bool residual, struct test_rng *r)
 {
@@ -67,7 +91,23 @@ static void check_conv(const struct conv_shape *s, int frames_in, int h, int w, 
     }
     c.weight = kw.at;
     c.bias = (const float *)(void *)kb.at;
-    CHECK_OK(conv_cuda_run(&c, &e));
+    float *gamma = calloc((size_t)pad8(s->out), sizeof *gamma);
+    for (int i = 0; i < s->out; i++)
+        gamma[i] = bf16 ? bf16_round(1 + 0.2f * rng_normal(r)) : 1 + 0.2f * rng_normal(r);
+    struct card kg = card_of(gamma, (size_t)pad8(s->out), false);
+    struct card kn[2][CONV_CUDA_FRAMES];
+    struct conv_cuda normed = c;
+    normed.gamma = (const float *)(void *)kg.at;
+    normed.silu = frames % 2;
+    for (int i = 0; i < 2;
+         i++) { /* the norm alone, then with y, which may lie where the residual lay */
+        for (int f = 0; f < frames; f++) {
+            kn[i][f] = card_room(out * (size_t)pad8(s->out), bf16);
+            normed.norm[f] = kn[i][f].at;
+            normed.y[f] = i ? ky[f].at : NULL;
+        }
+        CHECK_OK(conv_cuda_run(&normed, &e));
+    }
     ref_conv(want, x, weight, bias, s, frames_in, h, w);
     double *sum = malloc(n_y * sizeof *sum), *tolerance = malloc(n_y * sizeof *tolerance);
     for (int f = 0; f < frames; f++) {
@@ -88,14 +128,22 @@ static void check_conv(const struct conv_shape *s, int frames_in, int h, int w, 
             if (bf16 && residual) tolerance[i] += 0x1p-16 * fabs(conv);
         }
         card_near(what, got, sum, tolerance, n_y);
-        free(got);
+        float *alone = unpadded(&kn[0][f], out, s->out), *norm = unpadded(&kn[1][f], out, s->out);
+        check_normed(what, norm, got, gamma, out, s->out, normed.silu, bf16);
+        CHECK_MSG(memcmp(alone, norm, n_y * sizeof *norm) == 0, "%s: the norm alone is another",
+                  what);
+        free(got), free(alone), free(norm);
         card_free(&ky[f]);
+        card_free(&kn[0][f]);
+        card_free(&kn[1][f]);
     }
     for (int f = 0; f < frames_in; f++)
         card_free(&kx[f]);
     card_free(&kw);
     card_free(&kb);
-    free(sum), free(tolerance), free(weight), free(bias), free(x), free(more), free(want);
+    card_free(&kg);
+    free(gamma), free(sum), free(tolerance), free(weight), free(bias), free(x), free(more),
+        free(want);
 }
 
 static void check_convs(bool whole, struct test_rng *r)
@@ -156,7 +204,6 @@ static void check_norm(int channels, size_t n, bool silu, bool bf16, struct test
     CHECK_OK(pixel_norm_cuda(&p, &e));
     float *got[2] = {unpadded(&kx[0], n, channels), unpadded(&ky, n, channels)},
           *kept = unpadded(&km, n, channels);
-    double *want = malloc(all * sizeof *want), *tolerance = malloc(all * sizeof *tolerance);
     for (int f = 0; f < 2; f++) {
         int bad = 0;
         for (size_t i = 0; f == 1 && i < all; i++) {
@@ -165,28 +212,14 @@ static void check_norm(int channels, size_t n, bool silu, bool bf16, struct test
             bad += kept[i] != x[all + i];
         }
         CHECK_MSG(bad == 0, "sums before a norm: %d differ", bad);
-        for (size_t px = 0; px < n; px++) {
-            const float *v = x + (size_t)f * all + px * (size_t)channels;
-            double squares = 0;
-            for (int c = 0; c < channels; c++)
-                squares += (double)v[c] * (double)v[c];
-            for (int c = 0; c < channels; c++) {
-                size_t i = px * (size_t)channels + (size_t)c;
-                double t = (double)v[c] / fmax(sqrt(squares), 1e-12) * sqrt((double)channels) *
-                           (double)gamma[c];
-                want[i] = silu ? t / (1 + exp(-t)) : t;
-                /* four roundings on the way, and SiLU's slope is at most 1.1 */
-                tolerance[i] = (bf16 ? 4 * 1.1 * 0x1p-8 : 4e-6) * fabs(t) + 1e-7;
-            }
-        }
         char what[96];
         snprintf(what, sizeof what, "norm %s of %d channels%s, frame %d", bf16 ? "bf16" : "fp32",
                  channels, silu ? ", SiLU" : "", f);
-        card_near(what, got[f], want, tolerance, all);
+        check_normed(what, got[f], x + (size_t)f * all, gamma, n, channels, silu, bf16);
         free(got[f]);
         card_free(&kx[f]);
     }
-    free(kept), free(want), free(tolerance), free(x), free(more), free(gamma);
+    free(kept), free(x), free(more), free(gamma);
     card_free(&km), card_free(&ky), card_free(&kg);
 }
 

@@ -31,7 +31,11 @@ struct conv_cuda {
     /* output f reads src[f * step .. f * step + kt - 1]; NULL: before the clip, zeros */
     const void *src[CONV_CUDA_FRAMES + 2];
     const void *residual[CONV_CUDA_FRAMES]; /* added after the bias; NULL: none. May be y */
-    void *y[CONV_CUDA_FRAMES];
+    void *y[CONV_CUDA_FRAMES]; /* NULL: only norm is wanted; of all frames or of none */
+    /* NULL, or of all frames: the norm of y by gamma [out padded to 8], through SiLU or not */
+    void *norm[CONV_CUDA_FRAMES];
+    const float *gamma;
+    bool silu;
     /* [kt][ks * ks][out][in padded to 8], the frames' type */
     const void *weight;
     int64_t weight_row; /* elements from one out to the next; 0: in padded to 8 */
@@ -54,7 +58,7 @@ static inline int conv_cuda_w(const struct conv_cuda *c)
 /* One instance of the bf16 kernel: 256 pixels of 16 x 16 by `columns` output channels, `depth` input
  * channels a stage. */
 struct conv_tile {
-    int columns, depth;
+    int columns, depth; /* where columns hold all channels, the norm is made before they leave */
     size_t shared; /* dynamic shared memory, bytes */
 };
 /* The instance that wastes fewest columns and fits `shared` bytes; ERR_BUG for impossible shapes,

@@ -152,15 +152,43 @@ int conv_f32(const conv_cuda *c, err *e)
     return launch<3, 1, false>(c, e);
 }
 
+namespace
+{
+
+// y and then its norm, in place where only that is wanted
+int run_apart(const conv_cuda *c, const conv_tile *t, err *e)
+{
+    conv_cuda sums = *c;
+    for (int i = 0; i < c->frames; i++) {
+        if (!c->y[i]) sums.y[i] = c->norm[i];
+        sums.norm[i] = nullptr;
+    }
+    if ((c->bf16 ? conv_bf16_sm80(&sums, t, e) : conv_f32(&sums, e)) < 0) return -1;
+    pixel_norm p = {};
+    p.y = c->norm;
+    p.x = const_cast<const void *const *>(sums.y);
+    p.frames = c->frames;
+    p.channels = c->out;
+    p.n = static_cast<size_t>(conv_cuda_h(c)) * conv_cuda_w(c);
+    p.gamma = c->gamma;
+    p.silu = c->silu;
+    p.bf16 = c->bf16;
+    p.stream = c->stream;
+    return pixel_norm_cuda(&p, e);
+}
+
+} // namespace
+
 int conv_cuda_run(const conv_cuda *c, err *e)
 {
     int device = 0, shared = 0;
-    conv_tile t;
-    if (!c->bf16) return conv_f32(c, e);
+    conv_tile t = {};
+    if (conv_cuda_check(c, e) < 0) return -1;
+    if (!c->bf16) return c->norm[0] ? run_apart(c, &t, e) : conv_f32(c, e);
     cudaError_t r = cudaGetDevice(&device);
     if (r == cudaSuccess)
         r = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (launched(r, e, "this card's shared memory") < 0) return -1;
     if (conv_tile_pick(&t, c, static_cast<size_t>(shared), e) < 0) return -1;
-    return conv_bf16_sm80(c, &t, e);
+    return c->norm[0] && c->out > t.columns ? run_apart(c, &t, e) : conv_bf16_sm80(c, &t, e);
 }

@@ -23,11 +23,12 @@ struct Args {
     const bf16 *src[CONV_CUDA_FRAMES + 2];
     const bf16 *residual[CONV_CUDA_FRAMES];
     void *y[CONV_CUDA_FRAMES];
+    bf16 *norm[CONV_CUDA_FRAMES];
     const bf16 *weight;
-    const float *bias;
+    const float *bias, *gamma;
     int64_t row, tap; // of the weights
     int in_pad, out, out_pad, kt, step, h, w, out_h, out_w, tiles_x, columns;
-    bool wide;
+    bool wide, silu;
 };
 
 template <int KS, int STRIDE, bool UP, int COLUMNS, int DEPTH> struct Shape {
@@ -83,35 +84,52 @@ __device__ __forceinline__ void load_weights(const Args &a, int t, uint32_t at, 
     }
 }
 
-// Sums of a stage: all taps in space, DEPTH channels.
+template <class S> struct Fragments { // of one tap and 16 channels
+    uint32_t a[S::MT][4], b[S::NT / 2][4];
+};
+
+// step: tap * (DEPTH / 16) + 16 channels
+template <class S, int KS, int STRIDE, bool UP, int DEPTH, int COLUMNS>
+__device__ __forceinline__ void read(Fragments<S> &f, int step, uint32_t pixels, uint32_t weights,
+                                     int warp_m, int warp_n, int lane)
+{
+    const int s = step / (DEPTH / 16), d = step % (DEPTH / 16);
+    const int dy = s / KS, dx = s % KS, x = lane % 16;
+    const int hx = UP ? (x + dx + 1) / 2 : x * STRIDE + dx;
+#pragma unroll
+    for (int m = 0; m < S::MT; m++) {
+        const int y = warp_m * S::MT + m, hy = UP ? (y + dy + 1) / 2 : y * STRIDE + dy;
+        ldmatrix4(f.a[m], pixels + chunk<DEPTH>(hy * S::HALO + hx, 2 * d + lane / 16));
+    }
+#pragma unroll
+    for (int j = 0; j < S::NT / 2; j++) {
+        const int n = (warp_n * S::NT + 2 * j) * 8 + lane / 16 * 8 + lane % 8;
+        ldmatrix4(f.b[j], weights + chunk<DEPTH>(s * COLUMNS + n, 2 * d + lane / 8 % 2));
+    }
+}
+
+// Sums of a stage: all taps in space, DEPTH channels. The fragments of a step are read while the one
+// before is multiplied: these instructions stay in the order in which they stand.
 template <class S, int KS, int STRIDE, bool UP, int DEPTH, int COLUMNS>
 __device__ __forceinline__ void multiply(float (&sum)[S::MT][S::NT][4], uint32_t pixels,
                                          uint32_t weights, int warp_m, int warp_n, int lane)
 {
+    constexpr int STEPS = S::TAPS * (DEPTH / 16);
+    Fragments<S> f[2];
+    read<S, KS, STRIDE, UP, DEPTH, COLUMNS>(f[0], 0, pixels, weights, warp_m, warp_n, lane);
 #pragma unroll
-    for (int s = 0; s < S::TAPS; s++) {
-        const int dy = s / KS, dx = s % KS, x = lane % 16;
-        const int hx = UP ? (x + dx + 1) / 2 : x * STRIDE + dx;
+    for (int n = 0; n < STEPS; n++) {
+        if (n + 1 < STEPS)
+            read<S, KS, STRIDE, UP, DEPTH, COLUMNS>(f[(n + 1) % 2], n + 1, pixels, weights, warp_m,
+                                                    warp_n, lane);
+        const Fragments<S> &now = f[n % 2];
 #pragma unroll
-        for (int d = 0; d < DEPTH / 16; d++) {
-            uint32_t a[S::MT][4];
+        for (int j = 0; j < S::NT / 2; j++)
 #pragma unroll
             for (int m = 0; m < S::MT; m++) {
-                const int y = warp_m * S::MT + m, hy = UP ? (y + dy + 1) / 2 : y * STRIDE + dy;
-                ldmatrix4(a[m], pixels + chunk<DEPTH>(hy * S::HALO + hx, 2 * d + lane / 16));
+                mma_bf16(sum[m][2 * j], now.a[m], now.b[j][0], now.b[j][1]);
+                mma_bf16(sum[m][2 * j + 1], now.a[m], now.b[j][2], now.b[j][3]);
             }
-#pragma unroll
-            for (int j = 0; j < S::NT / 2; j++) {
-                uint32_t b[4];
-                const int n = (warp_n * S::NT + 2 * j) * 8 + lane / 16 * 8 + lane % 8;
-                ldmatrix4(b, weights + chunk<DEPTH>(s * COLUMNS + n, 2 * d + lane / 8 % 2));
-#pragma unroll
-                for (int m = 0; m < S::MT; m++) {
-                    mma_bf16(sum[m][2 * j], a[m], b[0], b[1]);
-                    mma_bf16(sum[m][2 * j + 1], a[m], b[2], b[3]);
-                }
-            }
-        }
     }
 }
 
@@ -135,6 +153,55 @@ __device__ __forceinline__ void store_wide(const Args &a, float (&sum)[S::MT][S:
             }
 }
 
+// From shared memory to whole rows, four threads a pixel: residual, and the norm over all channels where
+// this block has them all (a.columns is 1).
+template <class S, int COLUMNS, bool NORM>
+__device__ __forceinline__ void leave(const Args &a, const unsigned char *raw, int f, int y0,
+                                      int x0, int column0)
+{
+    constexpr int EACH = COLUMNS / 8 / 4; // chunks of eight channels a thread
+    const bf16 *residual = a.residual[f];
+    bf16 *y = static_cast<bf16 *>(a.y[f]), *norm = a.norm[f];
+    const int lane = threadIdx.x % 4;
+    for (int p = threadIdx.x / 4; p < SIDE * SIDE; p += THREADS / 4) {
+        const int py = y0 + p / SIDE, px = x0 + p % SIDE;
+        const bool inside = py < a.out_h && px < a.out_w;
+        const int64_t pixel = (static_cast<int64_t>(py) * a.out_w + px) * a.out_pad + column0;
+        uint4 v[EACH];
+        float squares = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int c = lane + 4 * i;
+            if (!inside || column0 + 8 * c >= a.out_pad) continue;
+            v[i] = *reinterpret_cast<const uint4 *>(raw + p * S::OUT_ROW + c * 16);
+            if (residual)
+                v[i] = add8(v[i], *reinterpret_cast<const uint4 *>(residual + pixel + 8 * c));
+            if (y) *reinterpret_cast<uint4 *>(y + pixel + 8 * c) = v[i];
+            if (!NORM) continue;
+            float x[8];
+            widen8(x, v[i]);
+#pragma unroll
+            for (int k = 0; k < 8; k++)
+                squares += x[k] * x[k];
+        }
+        if (!NORM) continue;
+        squares += __shfl_xor_sync(~0u, squares, 1);
+        squares += __shfl_xor_sync(~0u, squares, 2);
+        const float scale = 1.0f / fmaxf(sqrtf(squares), 1e-12f),
+                    root = sqrtf(static_cast<float>(a.out));
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int c = lane + 4 * i;
+            if (!inside || column0 + 8 * c >= a.out_pad) continue;
+            float x[8], g[8];
+            widen8(x, v[i]);
+            load8(g, a.gamma + 8 * c);
+            norm8<bf16>(x, g, scale, root, a.silu);
+            store8(norm + pixel + 8 * c, x);
+        }
+    }
+}
+
 // Bias, rounding, and through shared memory to whole rows with the residual.
 template <class S, int COLUMNS>
 __device__ __forceinline__ void store(const Args &a, float (&sum)[S::MT][S::NT][4],
@@ -156,17 +223,10 @@ __device__ __forceinline__ void store(const Args &a, float (&sum)[S::MT][S::NT][
             }
     }
     __syncthreads();
-    constexpr int CHUNKS = COLUMNS / 8;
-    const bf16 *residual = a.residual[f];
-    bf16 *y = static_cast<bf16 *>(a.y[f]);
-    for (int i = threadIdx.x; i < SIDE * SIDE * CHUNKS; i += THREADS) {
-        const int p = i / CHUNKS, c = i % CHUNKS, py = y0 + p / SIDE, px = x0 + p % SIDE;
-        if (py >= a.out_h || px >= a.out_w || column0 + 8 * c >= a.out_pad) continue;
-        const int64_t to = (static_cast<int64_t>(py) * a.out_w + px) * a.out_pad + column0 + 8 * c;
-        uint4 v = *reinterpret_cast<const uint4 *>(raw + p * S::OUT_ROW + c * 16);
-        if (residual) v = add8(v, *reinterpret_cast<const uint4 *>(residual + to));
-        *reinterpret_cast<uint4 *>(y + to) = v;
-    }
+    if (a.norm[f])
+        leave<S, COLUMNS, true>(a, raw, f, y0, x0, column0);
+    else
+        leave<S, COLUMNS, false>(a, raw, f, y0, x0, column0);
 }
 
 template <int KS, int STRIDE, bool UP, int COLUMNS, int DEPTH>
@@ -223,7 +283,10 @@ int launch(const conv_cuda *c, const conv_tile *t, err *e)
     for (int i = 0; i < c->frames; i++) {
         a.residual[i] = static_cast<const bf16 *>(c->residual[i]);
         a.y[i] = c->y[i];
+        a.norm[i] = static_cast<bf16 *>(c->norm[i]);
     }
+    a.gamma = c->gamma;
+    a.silu = c->silu;
     a.weight = static_cast<const bf16 *>(c->weight);
     a.bias = c->bias;
     a.in_pad = (c->in + 7) / 8 * 8;

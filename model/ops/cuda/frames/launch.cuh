@@ -45,11 +45,14 @@ template <> __device__ __forceinline__ void load8<float>(float (&v)[8], const fl
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
     v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
 }
-template <> __device__ __forceinline__ void load8<bf16>(float (&v)[8], const bf16 *at)
+__device__ __forceinline__ void widen8(float (&v)[8], uint4 a)
 {
-    const uint4 a = *reinterpret_cast<const uint4 *>(at);
     v[0] = low_half(a.x), v[1] = high_half(a.x), v[2] = low_half(a.y), v[3] = high_half(a.y);
     v[4] = low_half(a.z), v[5] = high_half(a.z), v[6] = low_half(a.w), v[7] = high_half(a.w);
+}
+template <> __device__ __forceinline__ void load8<bf16>(float (&v)[8], const bf16 *at)
+{
+    widen8(v, *reinterpret_cast<const uint4 *>(at));
 }
 template <class T> __device__ __forceinline__ void store8(T *at, const float (&v)[8]);
 template <> __device__ __forceinline__ void store8<float>(float *at, const float (&v)[8])
@@ -69,6 +72,19 @@ __device__ __forceinline__ uint32_t add2(uint32_t x, uint32_t y)
 __device__ __forceinline__ uint4 add8(uint4 x, uint4 y)
 {
     return make_uint4(add2(x.x, y.x), add2(x.y, y.y), add2(x.z, y.z), add2(x.w, y.w));
+}
+
+// Eight channels of a pixel: x / length * sqrt(channels) * gamma, then SiLU or not, each step as the type
+// stores it
+template <class T>
+__device__ __forceinline__ void norm8(float (&v)[8], const float (&gamma)[8], float scale,
+                                      float root, bool silu)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        v[i] = rounded<T>(rounded<T>(rounded<T>(v[i] * scale) * root) * gamma[i]);
+        if (silu) v[i] = rounded<T>(v[i] / (1.0f + expf(-v[i])));
+    }
 }
 
 #endif

@@ -16,11 +16,6 @@ unsigned blocks_for(size_t n, size_t a_block)
     return static_cast<unsigned>(blocks < 1u << 20 ? blocks : 1u << 20); /* loops take the rest */
 }
 
-template <class T> __device__ __forceinline__ float silu(float v)
-{
-    return rounded<T>(v / (1.0f + expf(-v)));
-}
-
 template <class T> struct Norm {
     T *y[CONV_CUDA_FRAMES], *sum[CONV_CUDA_FRAMES];
     const T *x[CONV_CUDA_FRAMES], *residual[CONV_CUDA_FRAMES];
@@ -73,11 +68,7 @@ __global__ void __launch_bounds__(THREADS) norm_pixels(const __grid_constant__ N
             load_sum(v, x, residual, p * a.padded + c);
             if (sum) store8(sum + p * a.padded + c, v);
             load8(g, a.gamma + c);
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                v[i] = rounded<T>(rounded<T>(rounded<T>(v[i] * scale) * root) * g[i]);
-                if (a.silu) v[i] = silu<T>(v[i]);
-            }
+            norm8<T>(v, g, scale, root, a.silu);
             store8(y + p * a.padded + c, v);
         }
     }
