@@ -88,7 +88,7 @@ static int open_text(struct model *m, struct err *e)
                        "another model",
                        path, tokenizer_vocab_size(m->tokenizer) - 1, m->info.text.vocab_size);
     snprintf(path, sizeof path, "%s/text_encoder", m->info.dir);
-    return umt5_open(&m->text, path, m->p.precision, m->p.log, e);
+    return umt5_open(&m->text, NULL, path, m->p.precision, m->p.log, e);
 }
 
 int model_check(struct model *m, struct err *e)
@@ -254,15 +254,31 @@ void model_denoise_end(struct model *m, struct attn_stats *stats)
     close_dit(m);
 }
 
+static int open_vae(struct model *m, struct vae **v, int part, struct err *e)
+{
+    char path[4352];
+    snprintf(path, sizeof path, "%s/vae", m->info.dir);
+    return vae_open(v, NULL, path, part, m->p.precision, m->p.log, e);
+}
+
 int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
                  void *ctx, struct err *e)
 {
-    char path[4352];
     struct vae *v;
     struct dit_grid g = model_grid(&m->info, c);
-    snprintf(path, sizeof path, "%s/vae", m->info.dir);
-    if (vae_open(&v, path, VAE_DECODER, m->p.precision, m->p.log, e) < 0) return -1;
+    if (open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
     int r = vae_decode(v, latents, g.frames, g.height, g.width, sink, ctx, e);
+    vae_close(v);
+    return r;
+}
+
+int model_decode_pictures(struct model *m, const float *latents, const struct model_clip *c,
+                          bool truncate, vae_byte_sink sink, void *ctx, struct err *e)
+{
+    struct vae *v;
+    struct dit_grid g = model_grid(&m->info, c);
+    if (open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
+    int r = vae_decode_pictures(v, latents, g.frames, g.height, g.width, truncate, sink, ctx, e);
     vae_close(v);
     return r;
 }
@@ -270,10 +286,8 @@ int model_decode(struct model *m, const float *latents, const struct model_clip 
 int model_encode_frames(struct model *m, float *latents, const float *rgb,
                         const struct model_clip *c, struct err *e)
 {
-    char path[4352];
     struct vae *v;
-    snprintf(path, sizeof path, "%s/vae", m->info.dir);
-    if (vae_open(&v, path, VAE_ENCODER, m->p.precision, m->p.log, e) < 0) return -1;
+    if (open_vae(m, &v, VAE_ENCODER, e) < 0) return -1;
     int r = vae_encode(v, latents, rgb, c->frames, c->height, c->width, e);
     vae_close(v);
     return r;

@@ -161,6 +161,9 @@ void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may 
 /* Phase 3. */
 int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
                  void *ctx, struct err *e);
+/* The same to bytes: to nearest, or truncated (wan.md 7). */
+int model_decode_pictures(struct model *m, const float *latents, const struct model_clip *c,
+                          bool truncate, vae_byte_sink sink, void *ctx, struct err *e);
 int model_encode_frames(struct model *m, float *latents, const float *rgb,
                         const struct model_clip *c, struct err *e);
 

@@ -150,7 +150,7 @@ static size_t device_bytes(const struct ditgen *d, const struct run *r, const st
 }
 
 /* Nobody's, and what this handle holds: its weights stay. 0: not known. */
-static size_t device_room(const struct run *r)
+static size_t room_on_device(const struct run *r)
 {
     struct device_info info;
     device_about(r->params.device, &info);
@@ -163,7 +163,7 @@ int cost_check_device(const struct ditgen *d, const struct run *r, const struct 
     size_t bytes[DITGEN_PHASES];
     if (device_place(r->params.device) == PLACE_HOST) return 0;
     if (phase_bytes(bytes, d, r, t, e) < 0) return -1;
-    size_t want = device_bytes(d, r, t, bytes), room = device_room(r);
+    size_t want = device_bytes(d, r, t, bytes), room = room_on_device(r);
     if (!room || want <= room) return 0;
     return err_set(e, ERR_RESOURCE,
                    "this clip takes %.0f MiB of %s, and %.0f are free; try a smaller size, fewer "
@@ -201,7 +201,7 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     size_t there = device_bytes(d, r, t, p->phase_bytes);
     if (there) { /* the host then holds little more than texts and latents */
         p->device_bytes = (double)there;
-        p->device_free = (double)device_room(r);
+        p->device_free = (double)room_on_device(r);
         p->phase_bytes[DITGEN_DENOISE] = 0;
     }
     size_t before = limit_resident();

@@ -254,17 +254,6 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     return rc;
 }
 
-/* fp32 in [-1, 1] → bytes. To nearest (half to even, as the reference's image path), or truncated,
- * as its video export (wan.md 7). */
-static void to_bytes(uint8_t *out, const float *x, size_t n, bool truncate)
-{
-    for (size_t i = 0; i < n; i++) {
-        float y = x[i] * 0.5f + 0.5f;
-        y = y > 0 ? (y < 1 ? y : 1) : 0; /* the decoder has refused what is no number */
-        out[i] = (uint8_t)(truncate ? y * 255.0f : nearbyintf(y * 255.0f));
-    }
-}
-
 static void note_range(struct job *j, size_t n)
 {
     for (int k = 0; j->frame == 0 && k < 3; k++)
@@ -289,12 +278,12 @@ static void warn_if_flat(const struct job *j)
         j->most[0] + j->most[1] + j->most[2] <= 3 ? ", black" : "");
 }
 
-static int take_frames(void *ctx, const float *rgb, int n, int height, int width, struct err *e)
+static int take_frames(void *ctx, const uint8_t *rgb, int n, int height, int width, struct err *e)
 {
     struct job *j = ctx;
     size_t len = (size_t)height * (size_t)width * 3;
     for (int i = 0; i < n; i++, j->frame++) {
-        to_bytes(j->rgb, rgb + (size_t)i * len, len, j->run.truncate_frames);
+        j->rgb = rgb + (size_t)i * len;
         note_range(j, len);
         preview_fit_frame(&j->preview, j->latents, j->frame, j->rgb, width, height,
                           j->info->vae.scale_temporal);
@@ -365,8 +354,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     size_t bytes = denoise_bytes(j->run.solver, j->n, clip->guided);
     j->latents = malloc(j->n * sizeof *j->latents);
     j->scratch = malloc(bytes ? bytes : 1);
-    j->rgb = malloc((size_t)clip->width * (size_t)clip->height * 3);
-    if (!j->latents || !j->scratch || !j->rgb)
+    if (!j->latents || !j->scratch)
         return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
                        bytes + j->n * sizeof *j->latents);
     struct model_work work;
@@ -386,7 +374,9 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
         return err_set(e, ERR_CANCELLED, "cancelled before decoding");
     phase_begin(j, DITGEN_DECODE, clip->frames);
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before decoding");
-    if (model_decode(j->model, j->latents, clip, take_frames, j, e) < 0) return -1;
+    if (model_decode_pictures(j->model, j->latents, clip, j->run.truncate_frames, take_frames, j,
+                              e) < 0)
+        return -1;
     log_device(j, "decode");
     warn_if_flat(j);
     struct ditgen_preview_map map = {.vae = ditgen_vae_mark(d)};
@@ -418,6 +408,5 @@ int ditgen_generate(struct ditgen *d, const struct ditgen_settings *s,
     step_meter_close(&j.meter);
     free(j.latents);
     free(j.scratch);
-    free(j.rgb);
     return rc < 0 ? give_error(error, &e) : 0;
 }

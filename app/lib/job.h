@@ -15,7 +15,7 @@ struct job { /* what the callbacks of the rooms below need */
     double begin; /* of the phase */
     int layers_done, n_layers;
     int frame; /* next index */
-    uint8_t *rgb; /* [H, W, 3] */
+    const uint8_t *rgb; /* [H, W, 3] of the frame that is being taken */
     uint8_t least[3], most[3]; /* of each channel over the clip so far */
     float *latents; /* [n] of the host; on a device as of the last job_bring_back() */
     void *scratch; /* likewise */

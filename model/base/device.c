@@ -228,6 +228,16 @@ size_t device_peak(const struct device *d) { return d->peak; }
 void device_peak_reset(struct device *d) { d->peak = d->held; }
 void device_limit(struct device *d, size_t bytes) { d->limit = bytes; }
 
+size_t device_room(const struct device *d)
+{
+    struct device_info info = {0};
+    if (!d) return SIZE_MAX;
+    device_about(d, &info);
+    size_t free_now = info.free ? info.free : SIZE_MAX;
+    size_t within = !d->limit ? SIZE_MAX : d->limit > d->held ? d->limit - d->held : 0;
+    return free_now < within ? free_now : within;
+}
+
 /* --- copies --- */
 
 static int move(struct device *d, void *to, const void *from, size_t bytes, enum device_way way,

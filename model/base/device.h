@@ -68,6 +68,8 @@ size_t device_peak(const struct device *d);
 void device_peak_reset(struct device *d);
 /* No more than so many bytes may be held; 0: no limit but the card's. ERR_RESOURCE then names it. */
 void device_limit(struct device *d, size_t bytes);
+/* Bytes that device_alloc() may still give, by what is free and by the limit; SIZE_MAX: not known. */
+size_t device_room(const struct device *d);
 
 /* --- copies -------------------------------------------------------------------------------- */
 

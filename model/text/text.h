@@ -41,10 +41,11 @@ struct umt5_config {
 int umt5_config_read(struct umt5_config *c, const char *path, struct err *e);
 
 struct umt5;
-/* Maps dir/model.safetensors (or shards); weights are streamed layer by layer from the map, so that
- * a model larger than memory runs. precision as model/base/dtype.h. */
-int umt5_open(struct umt5 **u, const char *dir, enum precision precision, const struct log *log,
-              struct err *e);
+/* Maps dir/model.safetensors (or shards). device: where it computes, which outlives it; NULL: the host.
+ * There weights are streamed layer by layer from the map, so that a model larger than memory runs; a GPU
+ * keeps them if it has the room, else they are streamed as well. precision as model/base/dtype.h. */
+int umt5_open(struct umt5 **u, struct device *device, const char *dir, enum precision precision,
+              const struct log *log, struct err *e);
 /* Refuses what umt5_open would, by config and headers: no weight is read. */
 int umt5_check(const char *dir, struct err *e);
 void umt5_close(struct umt5 *u);
@@ -52,7 +53,9 @@ void umt5_close(struct umt5 *u);
  * progress may be NULL; returning nonzero cancels (ERR_CANCELLED). */
 int umt5_encode(struct umt5 *u, float *embeds, const int *ids, int n,
                 int (*progress)(void *ctx, int layer, int n_layers), void *ctx, struct err *e);
-/* Peak bytes beyond the mapped file for n tokens; reads no weights. */
-size_t umt5_bytes(const struct umt5_config *c, enum precision precision, int n);
+/* Peak bytes of the device (NULL: of the host, beyond the mapped file) for n tokens; reads no weights. 0:
+ * it cannot run there. */
+size_t umt5_bytes(const struct umt5_config *c, struct device *device, enum precision precision,
+                  int n);
 
 #endif

@@ -6,6 +6,7 @@
 #include "model/base/json.h"
 #include "model/text/umt5.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Only UMT5 has a bias table in every layer; T5 shares the first one's. */
@@ -81,4 +82,15 @@ int umt5_config_read(struct umt5_config *c, const char *path, struct err *e)
     if (status == 0) status = read_sizes(c, root, path, e);
     json_close(root);
     return status;
+}
+
+int umt5_bucket(int relative, int buckets, int max_distance)
+{
+    int half = buckets / 2, exact = half / 2;
+    int side = relative > 0 ? half : 0, far = relative < 0 ? -relative : relative;
+    if (far < exact) return side + far;
+    /* the reference divides a float logarithm by a double one narrowed to float */
+    float ratio = logf((float)far / (float)exact) / (float)log((double)max_distance / exact);
+    int b = exact + (int)(ratio * (float)(half - exact));
+    return side + (b < half - 1 ? b : half - 1);
 }

@@ -7,14 +7,18 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct decode {
     struct vae *v;
     struct net *net;
     struct decoding *d;
-    vae_sink sink;
+    vae_sink sink; /* one of the two */
+    vae_byte_sink byte_sink;
+    bool truncate;
     void *ctx;
     struct err *e;
+    int slot; /* of d->leave, of the next piece */
     bool broken; /* a frame came out that is no number */
     bool trace; /* again, to find the layer where that begins: checks each, shows nothing */
 };
@@ -32,12 +36,11 @@ static bool all_finite(const float *x, size_t n)
 /* While tracing: are n frames numbers? Else the sentence that names what made them; only the first
  * layer says one, because e is filled once. */
 PRINTF_LIKE(5, 6)
-static bool sound(struct decode *j, float *const *frames, int n, const struct frame_size *size,
+static bool sound(struct decode *j, void *const *frames, int n, const struct frame_size *size,
                   const char *fmt, ...)
 {
-    bool fine = true;
-    for (int f = 0; j->trace && f < n && fine; f++)
-        fine = all_finite(frames[f], frame_floats(size));
+    struct frames_on *on = &j->v->on;
+    bool fine = !j->trace || on->ops->finite(on, frames, n, size);
     if (fine || j->e->code) return fine;
     char layer[96];
     va_list ap;
@@ -51,51 +54,92 @@ static bool sound(struct decode *j, float *const *frames, int n, const struct fr
     return false;
 }
 
-static int show(struct decode *j, int n)
+/* To the caller, from memory of the host. */
+static int hand_over(struct decode *j, const void *pictures, int n, int bad)
 {
     struct decoding *d = j->d;
-    int p = j->v->config.patch_size, h = d->rgb.h * p, w = d->rgb.w * p;
-    if (j->v->set.error.code != ERR_NONE) {
-        *j->e = j->v->set.error;
-        return -1;
-    }
-    size_t one = (size_t)h * (size_t)w * 3;
-    if (j->trace) return 0;
-    for (int f = 0; f < n; f++)
-        frame_to_rgb(d->packed + (size_t)f * one, d->out[f], &d->rgb, p);
-    if (!all_finite(d->packed, (size_t)n * one)) {
+    int h = d->rgb.h * d->patch, w = d->rgb.w * d->patch;
+    if (bad) {
         j->broken = true;
         return -1;
     }
     j->e->code = ERR_NONE;
-    if (j->sink(j->ctx, d->packed, n, h, w, j->e) == 0) return 0;
+    int stop = j->byte_sink ? j->byte_sink(j->ctx, pictures, n, h, w, j->e)
+                            : j->sink(j->ctx, pictures, n, h, w, j->e);
+    if (!stop) return 0;
     return j->e->code == ERR_NONE ? err_set(j->e, ERR_CANCELLED, "decoding was stopped") : -1;
+}
+
+/* The pictures of a slot have left the device: on to the caller. */
+static int arrived(struct decode *j, struct leave *l)
+{
+    int n = l->n;
+    l->n = 0;
+    if (!n) return 0;
+    if (device_mark_wait(j->v->on.device, l->mark, j->e) < 0) return -1;
+    return hand_over(j, l->pinned, n, *l->bad);
+}
+
+/* The pictures of a slot set out; those of the piece before have arrived meanwhile. */
+static int send(struct decode *j, struct leave *l, int n)
+{
+    struct device *dev = j->v->on.device;
+    size_t one = (size_t)(j->d->rgb.h * j->d->patch) * (size_t)(j->d->rgb.w * j->d->patch) * 3;
+    size_t bytes = (size_t)n * one * (j->byte_sink ? 1 : sizeof(float));
+    const void *from = j->byte_sink ? (const void *)l->bytes : l->rgb;
+    if (device_download_pinned(dev, l->pinned, from, bytes, j->e) < 0 ||
+        device_download_pinned(dev, l->bad, j->d->bad, sizeof *l->bad, j->e) < 0 ||
+        device_mark_set(dev, l->mark, j->e) < 0)
+        return -1;
+    l->n = n;
+    j->slot = (j->slot + 1) % LEAVE_SLOTS;
+    return arrived(j, &j->d->leave[j->slot]);
+}
+
+static int show(struct decode *j, int n)
+{
+    struct decoding *d = j->d;
+    struct frames_on *on = &j->v->on;
+    struct leave *l = &d->leave[j->slot];
+    struct frame_pictures p = {.frames = d->out,
+                               .n = n,
+                               .patch = d->patch,
+                               .size = d->rgb,
+                               .rgb = l->rgb,
+                               .bytes = l->bytes,
+                               .truncate = j->truncate,
+                               .bad = d->bad};
+    if (!j->trace) on->ops->pictures_out(on, &p);
+    if (on->failed.code != ERR_NONE) {
+        *j->e = on->failed;
+        return -1;
+    }
+    if (j->trace) return 0;
+    if (on->away) return send(j, l, n);
+    return hand_over(j, j->byte_sink ? (const void *)l->bytes : l->rgb, n, *d->bad);
 }
 
 /* n frames of `from` (level i's size, once each) → the next level's input, and on with them. sub:
  * which frame of a time pair from[0] is, for the shortcut; inputs[f / ft] is the level's input it
  * came from. */
-static int double_space(struct decode *j, int i, float **from, int n, float *const *inputs, int ft,
+static int double_space(struct decode *j, int i, void **from, int n, void *const *inputs, int ft,
                         int sub)
 {
     struct level *l = &j->net->levels[i];
     struct stage *s = &j->d->stages[i], *next = &j->d->stages[i + 1];
     bool shortcut = j->v->config.is_residual;
+    struct frames_on *on = &j->v->on;
     for (int f = 0; shortcut && f < n; f++)
-        dup_up(next->x_in[f], &next->in, l->next, inputs[(f + sub) / ft], &s->in, l->in,
-               l->in_time ? 2 : 1, l->in_time ? (f + sub) % ft : 0);
-    struct conv_call call = {.src = (const float *const *)from,
-                             .in = s->out,
-                             .out = next->in,
-                             .frames = n,
-                             .residual = shortcut ? next->x_in : NULL,
-                             .x = next->x_in,
-                             .norm = next->a_in,
-                             .gamma = j->net->levels[i + 1].resnets[0].gamma1,
-                             .silu = true,
-                             .round = j->d->run.round};
+        on->ops->dup_up(on, next->x_in[f], &next->in, l->next, inputs[(f + sub) / ft], &s->in,
+                        l->in, l->in_time ? 2 : 1, l->in_time ? (f + sub) % ft : 0);
+    struct frame_call call = plain_call(from, n, &s->out, &next->in);
+    call.residual = shortcut ? next->x_in : NULL;
+    call.x = next->x_in;
+    call.norm = next->a_in;
+    call.gamma = j->net->levels[i + 1].resnets[0].gamma1;
+    call.silu = true;
     double t0 = j->v->watch ? clock_seconds() : 0;
-    conv_run(&l->space, &call, j->d->run.scratch, j->d->run.stride, j->d->run.threads);
+    stage_conv(&j->d->run, &l->space, &call);
     if (j->v->watch) j->v->watch(j->v->watch_ctx, i, clock_seconds() - t0);
     if (!sound(j, next->x_in, n, &next->in, "decoder.up_blocks.%d's upsampler", i)) return -1;
     return level_run(j, i + 1, n);
@@ -110,10 +154,10 @@ static int double_time(struct decode *j, int i, int n)
     struct stage *s = &d->stages[i];
     int first = d->seen[i] == 0;
     if (first) { /* the shortcut keeps the later of the pair */
-        float *only[] = {s->x_in[0], s->x_in[0]};
+        void *only[] = {s->x_in[0], s->x_in[0]};
         if (double_space(j, i, s->x, 1, only, 2, 1) < 0) return -1;
     }
-    const float *src[MAX_FRAMES + 2] = {l->past.frame[0], l->past.frame[1]};
+    void *src[MAX_FRAMES + 2] = {l->past.frame[0], l->past.frame[1]};
     for (int f = first; f < n; f++)
         src[2 + f - first] = s->x[f];
     int pairs = d->stages[i + 1].cap / 2;
@@ -122,17 +166,14 @@ static int double_time(struct decode *j, int i, int n)
         int missing = 2 - l->past.n - (f - first);
         double t0 = j->v->watch ? clock_seconds() : 0;
         for (int later = 0; later < 2; later++) {
-            float *dst[MAX_FRAMES];
+            void *dst[MAX_FRAMES];
             for (int q = 0; q < g; q++)
                 dst[q] = d->u[i][2 * q + later];
-            struct conv_call call = {.src = src + f - first,
-                                     .missing = missing > 0 ? missing : 0,
-                                     .in = s->out,
-                                     .out = s->out,
-                                     .frames = g,
-                                     .x = dst,
-                                     .round = d->run.round};
-            conv_run(&l->time[later], &call, d->run.scratch, d->run.stride, d->run.threads);
+            struct frame_call call = plain_call(src + f - first, g + 2, &s->out, &s->out);
+            call.missing = missing > 0 ? missing : 0;
+            call.frames = g;
+            call.x = dst;
+            stage_conv(&d->run, &l->time[later], &call);
         }
         if (j->v->watch) j->v->watch(j->v->watch_ctx, i, clock_seconds() - t0);
         if (!sound(j, d->u[i], 2 * g, &s->out, "decoder.up_blocks.%d's time_conv", i)) return -1;
@@ -158,11 +199,9 @@ static int level_run(struct decode *j, int i, int n)
     }
     int rc = 0;
     if (!l->resamples) {
-        struct causal_src src;
-        struct conv_call call = causal_call(&net->conv_out, &src, s->a, n, &s->out, &d->rgb);
+        struct frame_call call = causal_call(&net->conv_out, s->a, n, &s->out, &d->rgb);
         call.x = d->out;
-        call.round = d->run.round;
-        conv_run(&net->conv_out.conv, &call, d->run.scratch, d->run.stride, d->run.threads);
+        stage_conv(&d->run, &net->conv_out.conv, &call);
         past_advance(&net->conv_out.past, s->a, n);
         rc = sound(j, d->out, n, &d->rgb, "decoder.conv_out") ? show(j, n) : -1;
     }
@@ -186,41 +225,28 @@ static int enter(struct decode *j, const float *latents, int frames, int t, int 
     struct net *net = j->net;
     struct decoding *d = j->d;
     struct stage *s = &d->stages[0];
-    const struct vae_config *c = &j->v->config;
+    struct frames_on *on = &j->v->on;
     const struct clip_work *u = &d->run;
     double t0 = j->v->watch ? clock_seconds() : 0;
-    for (int f = 0; f < n; f++)
-        for (int z = 0; z < c->z_dim; z++)
-            for (int y = 0; y < d->latent.h; y++)
-                for (int x = 0; x < d->latent.w; x++) {
-                    size_t at =
-                        (((size_t)z * (size_t)frames + (size_t)(t + f)) * (size_t)d->latent.h +
-                         (size_t)y) *
-                            (size_t)d->latent.w +
-                        (size_t)x;
-                    float v = latents[at];
-                    if (u->round)
-                        v = bf16_round(bf16_round(bf16_round(v) / d->scale[z]) + d->shift[z]);
-                    else
-                        v = v / d->scale[z] + d->shift[z];
-                    d->z[f][frame_at(&d->latent, y, x) + z] = v;
-                }
-    struct conv_call quant = {.src = (const float *const *)d->z,
-                              .in = d->latent,
-                              .out = d->latent,
-                              .frames = n,
-                              .x = d->zq,
-                              .round = u->round};
-    conv_run(&net->quant, &quant, u->scratch, u->stride, u->threads);
+    for (int f = 0; f < n; f++) {
+        struct frame_latents l = {.at = (float *)(uintptr_t)latents,
+                                  .channels = j->v->config.z_dim,
+                                  .frames = frames,
+                                  .t = t + f,
+                                  .scale = d->scale,
+                                  .shift = d->shift};
+        on->ops->latents_in(on, d->z[f], &d->latent, &l);
+    }
+    struct frame_call quant = plain_call(d->z, n, &d->latent, &d->latent);
+    quant.x = d->zq;
+    stage_conv(u, &net->quant, &quant);
     if (!sound(j, d->zq, n, &d->latent, "post_quant_conv")) return -1;
-    struct causal_src src;
-    struct conv_call in = causal_call(&net->conv_in, &src, d->zq, n, &d->latent, &s->out);
+    struct frame_call in = causal_call(&net->conv_in, d->zq, n, &d->latent, &s->out);
     in.x = s->x;
     in.norm = s->a;
     in.gamma = net->mid[0].gamma1;
     in.silu = true;
-    in.round = u->round;
-    conv_run(&net->conv_in.conv, &in, u->scratch, u->stride, u->threads);
+    stage_conv(u, &net->conv_in.conv, &in);
     past_advance(&net->conv_in.past, d->zq, n);
     if (!sound(j, s->x, n, &s->out, "decoder.conv_in")) return -1;
     resnet_run(&net->mid[0], s, false, n, net->attention.gamma, false, u);
@@ -231,7 +257,7 @@ static int enter(struct decode *j, const float *latents, int frames, int t, int 
     if (!sound(j, s->x, n, &s->out, "decoder.mid_block.resnets.1")) return -1;
     if (s->x_in != s->x) /* 2.2: the shortcut of the first level wants its input kept */
         for (int f = 0; f < n; f++)
-            memcpy(s->x_in[f], s->x[f], frame_floats(&s->out) * sizeof(float));
+            on->ops->copy(on, s->x_in[f], s->x[f], &s->out);
     if (j->v->watch) j->v->watch(j->v->watch_ctx, -1, clock_seconds() - t0);
     return 0;
 }
@@ -242,12 +268,11 @@ static int decode_all(struct decode *j, const float *latents, int frames)
     struct vae *v = j->v;
     struct decoding *d = j->d;
     int rc = 0;
-    d->run.round = v->precision != PRECISION_FP32;
-    v->set.error = (struct err){0};
+    v->on.failed = v->on.set.error = (struct err){0};
     for (int z = 0; z < v->config.z_dim; z++) { /* as the reference pipeline computes them */
         d->scale[z] = 1.0f / (float)v->config.latents_std[z];
         d->shift[z] = (float)v->config.latents_mean[z];
-        if (d->run.round)
+        if (v->on.round)
             d->scale[z] = bf16_round(d->scale[z]), d->shift[z] = bf16_round(d->shift[z]);
     }
     for (int t = 0, n; t < frames && rc == 0; t += n) {
@@ -255,49 +280,113 @@ static int decode_all(struct decode *j, const float *latents, int frames)
         rc = enter(j, latents, frames, t, n);
         if (rc == 0) rc = level_run(j, 0, n);
     }
+    for (int i = 0; i < LEAVE_SLOTS && rc == 0; i++) /* what is still on its way, older first */
+        rc = arrived(j, &d->leave[(j->slot + i) % LEAVE_SLOTS]);
+    if (rc < 0 && v->on.failed.code != ERR_NONE) *j->e = v->on.failed;
+    return rc;
+}
+
+/* Memory of the host that pictures leave to, and what goes up before the first piece. */
+static int prepare_away(struct decode *j, const float *latents, int frames)
+{
+    struct decoding *d = j->d;
+    struct device *dev = j->v->on.device;
+    size_t n = decoding_piece(d) * (d->as_bytes ? 1 : sizeof(float)),
+           bad_at = (n + sizeof(int) - 1) / sizeof(int) * sizeof(int);
+    for (int i = 0; i < LEAVE_SLOTS; i++) {
+        struct leave *l = &d->leave[i];
+        if (device_alloc_pinned(dev, &l->pinned, bad_at + sizeof(int), j->e) < 0 ||
+            device_mark_open(dev, &l->mark, j->e) < 0)
+            return -1;
+        l->bad = (int *)(void *)((char *)l->pinned + bad_at);
+    }
+    size_t len = (size_t)j->v->config.z_dim * (size_t)frames * (size_t)(d->latent.h * d->latent.w);
+    if (device_zero(dev, d->bad, sizeof *d->bad, j->e) < 0) return -1;
+    return device_upload(dev, d->latents, latents, len * sizeof *latents, j->e);
+}
+
+static void release_away(struct decode *j)
+{
+    struct device *dev = j->v->on.device;
+    struct err ignored; /* a lost device is closed all the same */
+    device_wait(dev, &ignored);
+    for (int i = 0; i < LEAVE_SLOTS; i++) {
+        device_mark_close(dev, j->d->leave[i].mark);
+        if (j->d->leave[i].pinned) device_free_pinned(dev, j->d->leave[i].pinned);
+    }
+}
+
+static int decode_placed(struct decode *j, const float *latents, int frames, int h, int w,
+                         struct arena *a)
+{
+    struct vae *v = j->v;
+    struct decoding *d = j->d;
+    bool away = v->on.away;
+    int rc = 0;
+    if (!away) *d->bad = 0;
+    if (away) rc = prepare_away(j, latents, frames);
+    if (rc == 0) rc = decode_all(j, away ? d->latents : latents, frames);
+    if (j->broken) { /* which layer? The same again, looking at each */
+        struct leave kept[LEAVE_SLOTS];
+        float *up = d->latents;
+        memcpy(kept, d->leave, sizeof kept);
+        a->used = 0;
+        decoding_carve(d, v->decoder, &v->config, frames, h, w, a);
+        memcpy(d->leave, kept, sizeof kept);
+        for (int i = 0; i < LEAVE_SLOTS; i++)
+            d->leave[i].n = 0;
+        j->trace = true;
+        j->e->code = ERR_NONE;
+        decode_all(j, away ? up : latents, frames);
+        if (!j->e->code) err_set(j->e, ERR_INPUT, "vae: the decoded frames are no numbers");
+        rc = -1;
+    }
+    if (away) release_away(j);
+    return rc;
+}
+
+static int decode(struct decode *j, const float *latents, int frames, int h, int w)
+{
+    struct vae *v = j->v;
+    struct arena count = {0}, a = {0};
+    struct err *e = j->e;
+    int rc = -1;
+    if (!v->decoder) return err_set(e, ERR_BUG, "vae_decode: the decoder was not opened");
+    if (decoding_check(frames, h, w, e) < 0) return -1;
+    if (!all_finite(latents, (size_t)v->config.z_dim * (size_t)frames * (size_t)h * (size_t)w))
+        return err_set(e, ERR_INPUT,
+                       "the latents hold values that are no numbers; they cannot be decoded");
+    struct decoding *d = j->d = calloc(1, sizeof *d);
+    if (!d) return err_set(e, ERR_RESOURCE, "no memory for the decoder's state");
+    d->run.on = &v->on;
+    d->as_bytes = j->byte_sink != NULL;
+    if (!v->on.away) v->on.threads = threads_count();
+    decoding_carve(d, v->decoder, &v->config, frames, h, w, &count);
+    if (arena_open_on(&a, v->on.device, count.used, e) < 0) {
+        err_wrap(e, "vae decoder, %dx%d latents", w, h);
+        goto done;
+    }
+    if (!v->on.away) arena_huge_pages(&a);
+    v->on.failed = (struct err){0};
+    decoding_carve(d, v->decoder, &v->config, frames, h, w, &a);
+    rc = decode_placed(j, latents, frames, h, w, &a);
+done:
+    arena_close(&a);
+    free(d);
     return rc;
 }
 
 int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, vae_sink sink,
                void *ctx, struct err *e)
 {
-    struct arena count = {0}, a = {0};
-    struct decoding *d = calloc(1, sizeof *d);
-    int rc = -1, threads = threads_count();
-    if (!v->decoder) {
-        err_set(e, ERR_BUG, "vae_decode: the decoder was not opened");
-        goto done;
-    }
-    if (!d) {
-        err_set(e, ERR_RESOURCE, "no memory for the decoder's state");
-        goto done;
-    }
-    if (decoding_check(frames, h, w, e) < 0) goto done;
-    if (!all_finite(latents, (size_t)v->config.z_dim * (size_t)frames * (size_t)h * (size_t)w)) {
-        err_set(e, ERR_INPUT,
-                "the latents hold values that are no numbers; they cannot be decoded");
-        goto done;
-    }
-    decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &count);
-    if (arena_open(&a, count.used, e) < 0) {
-        err_wrap(e, "vae decoder, %dx%d latents", w, h);
-        goto done;
-    }
-    arena_huge_pages(&a);
-    decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &a);
-    struct decode j = {v, v->decoder, d, sink, ctx, e, false, false};
-    rc = decode_all(&j, latents, frames);
-    if (j.broken) { /* which layer? The same again, looking at each */
-        a.used = 0;
-        decoding_carve(d, v->decoder, &v->config, frames, h, w, threads, &a);
-        j.trace = true;
-        e->code = ERR_NONE;
-        decode_all(&j, latents, frames);
-        if (!e->code) err_set(e, ERR_INPUT, "vae: the decoded frames are no numbers");
-        rc = -1;
-    }
-done:
-    arena_close(&a);
-    free(d);
-    return rc;
+    struct decode j = {.v = v, .net = v->decoder, .sink = sink, .ctx = ctx, .e = e};
+    return decode(&j, latents, frames, h, w);
+}
+
+int vae_decode_pictures(struct vae *v, const float *latents, int frames, int h, int w,
+                        bool truncate, vae_byte_sink sink, void *ctx, struct err *e)
+{
+    struct decode j = {
+        .v = v, .net = v->decoder, .byte_sink = sink, .truncate = truncate, .ctx = ctx, .e = e};
+    return decode(&j, latents, frames, h, w);
 }

@@ -3,61 +3,60 @@
 #include "model/base/threads.h"
 #include "model/vae/vae_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-void encoding_carve(struct encoding *d, struct net *net, const struct vae_config *c, int h, int w,
-                    int threads, struct arena *a)
+void encoding_carve(struct encoding *d, struct net *net, const struct vae_config *c, int frames,
+                    int h, int w, struct arena *a)
 {
+    struct frames_on *on = d->run.on;
     int n = net->n_levels, cap = c->scale_temporal;
     int lh = h / c->patch_size, lw = w / c->patch_size;
     size_t most = 0;
     d->rgb = frame_size(lh, lw, c->in_channels);
-    frames_take_zero(d->pixels, cap, &d->rgb, a);
-    causal_carve(&net->conv_in, &d->rgb, a);
-    int widest = pad_channels(net->mid_channels);
+    frames_take_zero(on, d->pixels, cap, &d->rgb, a);
+    causal_carve(&net->conv_in, on, &d->rgb, a);
     for (int i = 0; i < n; i++) {
         struct level *l = &net->levels[i];
         struct stage *s = &d->stages[i];
-        stage_carve(s, lh, lw, l->in, l->out, cap, c->is_residual, a);
+        stage_carve(s, on, lh, lw, l->in, l->out, cap, c->is_residual, a);
         for (int r = 0; r < l->n_resnets; r++) {
-            resnet_carve(&l->resnets[r], s, r == 0, a);
-            most = larger(most, resnet_scratch(&l->resnets[r], s, threads));
+            resnet_carve(&l->resnets[r], on, s, r == 0, a);
+            most = larger(most, resnet_scratch(&l->resnets[r], on, s));
         }
-        if (s->out.channels > widest) widest = s->out.channels;
         if (!l->resamples) break;
         lh /= 2, lw /= 2;
         struct frame_size next = frame_size(lh, lw, l->next);
-        most = larger(most, conv_scratch(&l->space, &next, cap, threads));
+        most = larger(most, on->ops->conv_scratch(on, &l->space, &next, cap));
         if (l->in_time) {
-            frames_take(d->halved[i], cap, &next, a);
-            frames_take(&l->last, 1, &next, a);
-            most = larger(most, conv_scratch(&l->time[0], &next, cap, threads));
+            frames_take(on, d->halved[i], cap, &next, a);
+            frames_take(on, &l->last, 1, &next, a);
+            most = larger(most, on->ops->conv_scratch(on, &l->time[0], &next, cap));
             cap /= 2;
         }
     }
     struct stage *last = &d->stages[n - 1];
     d->latent = frame_size(last->out.h, last->out.w, 2 * c->z_dim);
     for (int i = 0; i < 2; i++) {
-        resnet_carve(&net->mid[i], last, false, a);
-        most = larger(most, resnet_scratch(&net->mid[i], last, threads));
+        resnet_carve(&net->mid[i], on, last, false, a);
+        most = larger(most, resnet_scratch(&net->mid[i], on, last));
     }
-    attention_carve(&d->attention, &net->attention, last, a);
-    most = larger(most, attention_scratch(&net->attention, last, threads));
-    causal_carve(&net->conv_out, &last->out, a);
-    frames_take(d->moments, last->cap, &d->latent, a);
-    frames_take(d->out, last->cap, &d->latent, a);
-    most =
-        larger(most, conv_scratch(&net->conv_in.conv, &d->stages[0].in, d->stages[0].cap, threads));
-    most = larger(most, conv_scratch(&net->conv_out.conv, &d->latent, last->cap, threads));
-    most = larger(most, conv_scratch(&net->quant, &d->latent, last->cap, threads));
-    d->zeros = arena_take(a, (size_t)widest * sizeof(float));
-    if (d->zeros) memset(d->zeros, 0, (size_t)widest * sizeof(float));
-    d->run.threads = threads;
-    d->run.stride = (most + 31) / 32 * 32 + 16;
-    d->run.scratch = arena_take(a, d->run.stride * (size_t)threads * sizeof(float));
+    attention_carve(&d->attention, on, &net->attention, last, a);
+    most = larger(most, attention_scratch(&net->attention, on, last));
+    causal_carve(&net->conv_out, on, &last->out, a);
+    frames_take(on, d->moments, last->cap, &d->latent, a);
+    frames_take(on, d->out, last->cap, &d->latent, a);
+    most = larger(
+        most, on->ops->conv_scratch(on, &net->conv_in.conv, &d->stages[0].in, d->stages[0].cap));
+    most = larger(most, on->ops->conv_scratch(on, &net->conv_out.conv, &d->latent, last->cap));
+    most = larger(most, on->ops->conv_scratch(on, &net->quant, &d->latent, last->cap));
+    if (on->away) {
+        d->picture = arena_take(a, (size_t)h * (size_t)w * 3 * sizeof(float));
+        d->latents = arena_take(a, (size_t)c->z_dim * (size_t)frames * (size_t)d->latent.h *
+                                       (size_t)d->latent.w * sizeof(float));
+    }
+    d->run.scratch = arena_take(a, on->ops->scratch(on, most));
 }
 
 struct encode {
@@ -68,34 +67,17 @@ struct encode {
 };
 
 /* Shortcut of 2.2: the means of level i's input, into dst. n: output frames. */
-static void average(struct encode *j, int i, float **dst, const struct frame_size *to, int n)
+static void average(struct encode *j, int i, void **dst, const struct frame_size *to, int n)
 {
     const struct level *l = &j->net->levels[i];
     const struct stage *s = &j->d->stages[i];
+    struct frames_on *on = j->d->run.on;
     int ft = l->in_time ? 2 : 1;
     for (int f = 0; f < n; f++) {
-        const float *src[2] = {s->x_in[f * ft], ft == 2 ? s->x_in[f * ft + 1] : NULL};
+        const void *src[2] = {s->x_in[f * ft], ft == 2 ? s->x_in[f * ft + 1] : NULL};
         if (ft == 2 && j->first)
             src[0] = NULL, src[1] = s->x_in[0]; /* a frame of zeros goes before */
-        avg_down(dst[f], to, l->out, src, &s->in, l->in, ft, l->resamples ? 2 : 1);
-    }
-}
-
-/* frame + residual (or NULL) → x, and its norm by gamma: what a convolution does at its end, alone.
- */
-static void settle(struct encode *j, const struct frame_size *s, int channels, const float *frame,
-                   const float *residual, float *x, float *norm, const float *gamma)
-{
-    struct finish f = {.channels = s->channels,
-                       .sqrt_c = sqrtf((float)channels),
-                       .bias = j->d->zeros,
-                       .gamma = gamma,
-                       .silu = true,
-                       .round = j->d->run.round};
-    for (int y = 0; y < s->h; y++) {
-        ptrdiff_t at = frame_at(s, y, 0);
-        j->v->kernels->finish(&f, frame + at, s->channels, s->w, residual ? residual + at : NULL,
-                              x + at, norm + at);
+        on->ops->avg_down(on, dst[f], to, l->out, src, &s->in, l->in, ft, l->resamples ? 2 : 1);
     }
 }
 
@@ -106,69 +88,71 @@ static int halve(struct encode *j, int i, int n)
     struct level *l = &j->net->levels[i];
     struct stage *s = &d->stages[i], *next = &d->stages[i + 1];
     const struct clip_work *u = &d->run;
+    const float *gamma = j->net->levels[i + 1].resnets[0].gamma1;
     int n_out = l->in_time && !j->first ? n / 2 : n;
     bool shortcut = j->v->config.is_residual;
     if (shortcut) average(j, i, next->x_in, &next->in, n_out);
-    struct conv_call space = {.src = (const float *const *)s->x,
-                              .in = s->out,
-                              .out = next->in,
-                              .frames = n,
-                              .round = u->round};
-    struct conv_call end = {.out = next->in,
-                            .residual = shortcut ? next->x_in : NULL,
-                            .x = next->x_in,
-                            .norm = next->a_in,
-                            .gamma = j->net->levels[i + 1].resnets[0].gamma1,
-                            .silu = true,
-                            .round = u->round};
+    struct frame_call space = plain_call(s->x, n, &s->out, &next->in), end = space;
+    end.residual = shortcut ? next->x_in : NULL;
+    end.x = next->x_in;
+    end.norm = next->a_in;
+    end.gamma = gamma;
+    end.silu = true;
     if (!l->in_time) {
-        end.src = space.src;
-        end.in = space.in;
-        end.frames = n;
-        conv_run(&l->space, &end, u->scratch, u->stride, u->threads);
+        stage_conv(u, &l->space, &end);
         return n;
     }
     space.x = d->halved[i];
-    conv_run(&l->space, &space, u->scratch, u->stride, u->threads);
-    if (j->first) {
-        settle(j, &next->in, l->next, d->halved[i][0], shortcut ? next->x_in[0] : NULL,
-               next->x_in[0], next->a_in[0],
-               end.gamma); /* skips the time convolution, but is its past */
+    stage_conv(u, &l->space, &space);
+    if (j->first) { /* skips the time convolution, but is its past */
+        u->on->ops->settle(u->on, &next->in, l->next, d->halved[i][0],
+                           shortcut ? next->x_in[0] : NULL, next->x_in[0], next->a_in[0], gamma);
     } else {
-        const float *src[MAX_FRAMES + 1] = {l->last};
+        end.src[0] = l->last;
         for (int f = 0; f < n; f++)
-            src[1 + f] = d->halved[i][f];
-        end.src = src;
+            end.src[1 + f] = d->halved[i][f];
         end.in = next->in;
         end.frames = n_out;
-        conv_run(&l->time[0], &end, u->scratch, u->stride, u->threads);
+        stage_conv(u, &l->time[0], &end);
     }
-    float *old = l->last;
+    void *old = l->last;
     l->last = d->halved[i][n - 1];
     d->halved[i][n - 1] = old;
     return n_out;
 }
 
-/* n frames at rgb → one latent frame at `t` of `frames`. */
-static void piece(struct encode *j, float *latents, int frames, int t, const float *rgb, int n)
+/* n frames at rgb, of the host, into d->pixels. */
+static int take_pictures(struct encode *j, const float *rgb, int n, struct err *e)
+{
+    struct encoding *d = j->d;
+    struct frames_on *on = d->run.on;
+    int p = j->v->config.patch_size;
+    size_t one = (size_t)(d->rgb.h * p) * (size_t)(d->rgb.w * p) * 3;
+    for (int f = 0; f < n; f++) {
+        const float *from = rgb + (size_t)f * one;
+        if (on->away) {
+            if (device_upload(on->device, d->picture, from, one * sizeof *from, e) < 0) return -1;
+            from = d->picture;
+        }
+        on->ops->picture_in(on, d->pixels[f], &d->rgb, from, p);
+    }
+    return 0;
+}
+
+/* The n frames in d->pixels → one latent frame at `t` of `frames`. */
+static void piece(struct encode *j, float *latents, int frames, int t, int n)
 {
     struct encoding *d = j->d;
     struct net *net = j->net;
     const struct vae_config *c = &j->v->config;
     const struct clip_work *u = &d->run;
-    int p = c->patch_size;
-    size_t one = (size_t)(d->rgb.h * p) * (size_t)(d->rgb.w * p) * 3;
-    for (int f = 0; f < n; f++)
-        frame_from_rgb(d->pixels[f], &d->rgb, rgb + (size_t)f * one, p, u->round);
-    struct causal_src src;
     struct stage *s = &d->stages[0];
-    struct conv_call in = causal_call(&net->conv_in, &src, d->pixels, n, &d->rgb, &s->in);
+    struct frame_call in = causal_call(&net->conv_in, d->pixels, n, &d->rgb, &s->in);
     in.x = s->x_in;
     in.norm = s->a_in;
     in.gamma = net->levels[0].resnets[0].gamma1;
     in.silu = true;
-    in.round = u->round;
-    conv_run(&net->conv_in.conv, &in, u->scratch, u->stride, u->threads);
+    stage_conv(u, &net->conv_in.conv, &in);
     past_advance(&net->conv_in.past, d->pixels, n);
     for (int i = 0; i < net->n_levels; i++) {
         struct level *l = &net->levels[i];
@@ -185,42 +169,53 @@ static void piece(struct encode *j, float *latents, int frames, int t, const flo
         } else if (c->is_residual) {
             average(j, i, s->b, &s->out, n);
             for (int f = 0; f < n; f++)
-                settle(j, &s->out, l->out, s->x[f], s->b[f], s->x[f], s->a[f], net->mid[0].gamma1);
+                u->on->ops->settle(u->on, &s->out, l->out, s->x[f], s->b[f], s->x[f], s->a[f],
+                                   net->mid[0].gamma1);
         }
     }
     resnet_run(&net->mid[0], s, false, n, net->attention.gamma, false, u);
     attention_run(&net->attention, &d->attention, s, n, net->mid[1].gamma1, u);
     resnet_run(&net->mid[1], s, false, n, net->gamma_out, true, u);
-    struct conv_call out = causal_call(&net->conv_out, &src, s->a, n, &s->out, &d->latent);
+    struct frame_call out = causal_call(&net->conv_out, s->a, n, &s->out, &d->latent);
     out.x = d->moments;
-    out.round = u->round;
-    conv_run(&net->conv_out.conv, &out, u->scratch, u->stride, u->threads);
+    stage_conv(u, &net->conv_out.conv, &out);
     past_advance(&net->conv_out.past, s->a, n);
-    struct conv_call quant = {.src = (const float *const *)d->moments,
-                              .in = d->latent,
-                              .out = d->latent,
-                              .frames = n,
-                              .x = d->out,
-                              .round = u->round};
-    conv_run(&net->quant, &quant, u->scratch, u->stride, u->threads);
-    for (int z = 0; z < c->z_dim; z++) { /* the mean; the log-variances behind it are not wanted */
-        float mean = (float)c->latents_mean[z], inverse = 1.0f / (float)c->latents_std[z];
-        for (int y = 0; y < d->latent.h; y++)
-            for (int x = 0; x < d->latent.w; x++)
-                latents[(((size_t)z * (size_t)frames + (size_t)t) * (size_t)d->latent.h +
-                         (size_t)y) *
-                            (size_t)d->latent.w +
-                        (size_t)x] = (d->out[0][frame_at(&d->latent, y, x) + z] - mean) * inverse;
-    }
+    struct frame_call quant = plain_call(d->moments, n, &d->latent, &d->latent);
+    quant.x = d->out;
+    stage_conv(u, &net->quant, &quant);
+    /* the mean; the log-variances behind it are not wanted */
+    struct frame_latents l = {latents, c->z_dim, frames, t, d->inverse, d->mean};
+    u->on->ops->latents_out(u->on, &l, d->out[0], &d->latent);
 }
 
-int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int height, int width,
-               struct err *e)
+static int encode_all(struct encode *j, float *latents, const float *rgb, int frames, size_t one,
+                      struct err *e)
 {
-    const struct vae_config *c = &v->config;
-    struct arena count = {0}, a = {0};
-    int rc = -1, threads = threads_count(), st = c->scale_temporal, ss = c->scale_spatial;
-    if (!v->encoder) return err_set(e, ERR_BUG, "vae_encode: the encoder was not opened");
+    struct vae *v = j->v;
+    struct encoding *d = j->d;
+    int st = v->config.scale_temporal;
+    float *to = v->on.away ? d->latents : latents;
+    for (int z = 0; z < v->config.z_dim; z++) {
+        d->mean[z] = (float)v->config.latents_mean[z];
+        d->inverse[z] = 1.0f / (float)v->config.latents_std[z];
+    }
+    for (int t = 0; t < frames; t++) {
+        int n = t ? st : 1;
+        j->first = t == 0;
+        if (take_pictures(j, rgb + (t ? (size_t)(1 + (t - 1) * st) * one : 0), n, e) < 0) return -1;
+        piece(j, to, frames, t, n);
+    }
+    if (v->on.failed.code != ERR_NONE) {
+        *e = v->on.failed;
+        return -1;
+    }
+    size_t len = (size_t)v->config.z_dim * (size_t)frames * (size_t)(d->latent.h * d->latent.w);
+    return v->on.away ? device_download(v->on.device, latents, to, len * sizeof *latents, e) : 0;
+}
+
+static int check_pictures(const struct vae_config *c, int n, int height, int width, struct err *e)
+{
+    int st = c->scale_temporal, ss = c->scale_spatial;
     if (n < 1 || (n - 1) % st != 0)
         return err_set(e, ERR_USAGE, "%d frames cannot be encoded; try %d or %d", n,
                        n < 1 ? 1 : (n - 1) / st * st + 1,
@@ -231,28 +226,67 @@ int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int heigh
                        "frames of %dx%d cannot be encoded; sides must be multiples of %d up "
                        "to %d",
                        width, height, ss, 1 << 14);
+    return 0;
+}
+
+int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int height, int width,
+               struct err *e)
+{
+    const struct vae_config *c = &v->config;
+    struct arena count = {0}, a = {0};
+    int rc = -1;
+    if (!v->encoder) return err_set(e, ERR_BUG, "vae_encode: the encoder was not opened");
+    if (check_pictures(c, n, height, width, e) < 0) return -1;
     struct encoding *d = calloc(1, sizeof *d);
     if (!d) return err_set(e, ERR_RESOURCE, "no memory for the encoder's state");
-    encoding_carve(d, v->encoder, c, height, width, threads, &count);
-    if (arena_open(&a, count.used, e) < 0) {
+    int frames = 1 + (n - 1) / c->scale_temporal;
+    d->run.on = &v->on;
+    if (!v->on.away) v->on.threads = threads_count();
+    encoding_carve(d, v->encoder, c, frames, height, width, &count);
+    if (arena_open_on(&a, v->on.device, count.used, e) < 0) {
         err_wrap(e, "vae encoder, %dx%d", width, height);
         goto done;
     }
-    arena_huge_pages(&a);
-    encoding_carve(d, v->encoder, c, height, width, threads, &a);
-    d->run.round = v->precision != PRECISION_FP32;
-    v->set.error = (struct err){0};
-    size_t one = (size_t)height * (size_t)width * 3;
+    if (!v->on.away) arena_huge_pages(&a);
+    v->on.failed = v->on.set.error = (struct err){0};
+    encoding_carve(d, v->encoder, c, frames, height, width, &a);
     struct encode j = {v, v->encoder, d, true};
-    int frames = 1 + (n - 1) / st;
-    for (int t = 0; t < frames; t++) {
-        j.first = t == 0;
-        piece(&j, latents, frames, t, rgb + (t ? (size_t)(1 + (t - 1) * st) * one : 0), t ? st : 1);
+    rc = encode_all(&j, latents, rgb, frames, (size_t)height * (size_t)width * 3, e);
+    if (v->on.away) { /* what was put on the device's line may still use the arena */
+        struct err ignored;
+        device_wait(v->on.device, rc < 0 ? &ignored : e);
     }
-    rc = v->set.error.code == ERR_NONE ? 0 : -1;
-    if (rc < 0) *e = v->set.error;
 done:
     arena_close(&a);
+    free(d);
+    return rc;
+}
+
+int vae_encode_bytes(size_t *bytes, const struct vae_config *c, struct device *device,
+                     enum precision precision, int frames, int height, int width, struct err *e)
+{
+    struct arena a = {0};
+    int rc = -1;
+    *bytes = 0;
+    if (check_pictures(c, frames, height, width, e) < 0) return -1;
+    struct net *net = calloc(1, sizeof *net);
+    struct encoding *d = calloc(1, sizeof *d);
+    struct vae_choice choice = vae_choose(precision);
+    struct frames_on on = frames_chosen(&choice);
+    if (!net || !d) {
+        err_set(e, ERR_RESOURCE, "no memory for the encoder's state");
+        goto done;
+    }
+    if (frames_open(&on, device, precision, e) < 0) goto done;
+    d->run.on = &on;
+    struct net_source s = {.arena = &a, .on = &on};
+    if (net_encoder(net, c, &s, e) < 0) goto done;
+    encoding_carve(d, net, c, 1 + (frames - 1) / c->scale_temporal, height, width, &a);
+    *bytes = a.used + (on.away ? 0 : sizeof *net + sizeof *d);
+    rc = 0;
+done:
+    frames_close(&on);
+    free(net);
     free(d);
     return rc;
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define NAME 160
 
@@ -17,14 +18,45 @@ struct pair {
     struct tensor weight, bias;
 };
 
+/* Rows first_out .. first_out + out - 1 of a checkpoint's convolution, as fp32 that is rounded where the
+ * run rounds. */
+static int pack(struct frame_conv *c, const struct net_source *s, const struct pair *t,
+                int first_out, struct err *e)
+{
+    const struct conv_shape *shape = &c->shape;
+    size_t out = (size_t)shape->out,
+           per_out = (size_t)shape->in * (size_t)shape->kt * (size_t)(shape->ks * shape->ks),
+           n = per_out * out;
+    float *w = malloc((n + out) * sizeof *w), *bias = w + n;
+    if (!w)
+        return err_set(e, ERR_RESOURCE, "no memory for a convolution's weights (%zu values)", n);
+    size_t skip = (size_t)first_out * per_out * dtype_size(t->weight.dtype);
+    size_t skip_bias = (size_t)first_out * dtype_size(t->bias.dtype);
+    int bad = dtype_to_f32(w, (const char *)t->weight.data + skip, t->weight.dtype, n) |
+              dtype_to_f32(bias, (const char *)t->bias.data + skip_bias, t->bias.dtype, out);
+    for (size_t i = 0; s->on->round && i < n + out; i++)
+        w[i] = bf16_round(w[i]);
+    if (!bad) s->on->ops->conv_pack(s->on, c, w, bias);
+    free(w);
+    if (bad)
+        return err_set(e, ERR_INPUT, "weights of type %s; F32, BF16, F16 or F64 wanted",
+                       dtype_name(t->weight.dtype));
+    if (s->on->failed.code != ERR_NONE) {
+        *e = s->on->failed;
+        return -1;
+    }
+    return 0;
+}
+
 /* out_all: rows the checkpoint's tensor has; this convolution takes shape->out from first_out on.
  * flat: the tensor is 4-D (no time axis). */
-static int build_conv(struct conv *c, const struct net_source *s, const struct conv_shape *shape,
-                      int out_all, int first_out, bool flat, const char *prefix, struct err *e)
+static int build_conv(struct frame_conv *c, const struct net_source *s,
+                      const struct conv_shape *shape, int out_all, int first_out, bool flat,
+                      const char *prefix, struct err *e)
 {
     struct pair t;
     char weight[NAME + 8], bias[NAME + 8];
-    conv_carve(c, shape, s->kernels, s->set, s->arena);
+    s->on->ops->conv_carve(s->on, c, shape, s->arena);
     if (!s->weights) return 0;
     snprintf(weight, sizeof weight, "%s.weight", prefix);
     snprintf(bias, sizeof bias, "%s.bias", prefix);
@@ -41,10 +73,10 @@ static int build_conv(struct conv *c, const struct net_source *s, const struct c
     }
     if (weights_bind(s->weights, &t, rows, 2, 0, e) < 0) return -1;
     if (s->check) return 0;
-    return conv_pack(c, &t.weight, &t.bias, first_out, s->round, e);
+    return pack(c, s, &t, first_out, e);
 }
 
-static int build_whole(struct conv *c, const struct net_source *s, struct conv_shape shape,
+static int build_whole(struct frame_conv *c, const struct net_source *s, struct conv_shape shape,
                        bool flat, const char *prefix, struct err *e)
 {
     return build_conv(c, s, &shape, shape.out, 0, flat, prefix, e);
@@ -60,10 +92,13 @@ static int build_gamma(float **gamma, const struct net_source *s, int channels, 
     struct bind_row row = {.name = name, .n_dims = flat ? 3 : 4, .shape = {channels, 1, 1, 1}};
     if (weights_bind(s->weights, &t, &row, 1, 0, e) < 0) return -1;
     if (s->check) return 0;
-    memset(*gamma, 0, (size_t)pad_channels(channels) * sizeof(float));
-    dtype_to_f32(*gamma, t.data, t.dtype, (size_t)channels);
-    for (int i = 0; s->round && i < channels; i++)
-        (*gamma)[i] = bf16_round((*gamma)[i]);
+    float *wide = calloc((size_t)pad_channels(channels), sizeof *wide);
+    if (!wide) return err_set(e, ERR_RESOURCE, "no memory for a norm's weights");
+    dtype_to_f32(wide, t.data, t.dtype, (size_t)channels);
+    for (int i = 0; s->on->round && i < channels; i++)
+        wide[i] = bf16_round(wide[i]);
+    s->on->ops->put(s->on, *gamma, wide, (size_t)pad_channels(channels));
+    free(wide);
     return 0;
 }
 
@@ -114,6 +149,24 @@ static int build_mid(struct net *d, const struct net_source *s, const char *side
                    build_resnet(&d->mid[1], s, c, c, r1, e) < 0
                ? -1
                : 0;
+}
+
+void past_advance(struct past *p, void **list, int n)
+{
+    if (n <= 0) return;
+    if (n == 1) {
+        void *old = p->frame[0];
+        p->frame[0] = p->frame[1];
+        p->frame[1] = list[0];
+        list[0] = old;
+    } else {
+        for (int i = 0; i < 2; i++) {
+            void *old = p->frame[i];
+            p->frame[i] = list[n - 2 + i];
+            list[n - 2 + i] = old;
+        }
+    }
+    p->n = p->n + n > 2 ? 2 : p->n + n;
 }
 
 /* --- decoder --- */

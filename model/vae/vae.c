@@ -26,17 +26,14 @@ static int load(struct vae *v, const char *dir, struct err *e)
 {
     struct arena count = {0};
     struct weights *w = NULL;
-    struct net_source s = {.arena = &count,
-                           .kernels = v->kernels,
-                           .round = v->precision != PRECISION_FP32,
-                           .set = &v->set};
+    struct net_source s = {.arena = &count, .on = &v->on};
     int rc = -1;
     if (build(v, &s, e) < 0 || weights_open(&w, dir, "diffusion_pytorch_model", e) < 0) goto done;
-    if (arena_open(&v->weights, count.used, e) < 0) {
+    if (arena_open_on(&v->weights, v->on.device, count.used, e) < 0) {
         err_wrap(e, "%s, packed weights", dir);
         goto done;
     }
-    arena_huge_pages(&v->weights);
+    if (!v->on.away) arena_huge_pages(&v->weights);
     s.arena = &v->weights;
     s.weights = w;
     if (build(v, &s, e) < 0) goto done;
@@ -51,15 +48,12 @@ int vae_check(const char *dir, int parts, struct err *e)
 {
     char path[4200];
     struct arena count = {0};
-    struct cpu cpu;
-    struct direct_set set = {.products = PRODUCTS_OWN};
-    struct vae v = {.set = set};
-    struct net_source s = {.arena = &count, .set = &v.set, .check = true};
+    struct vae v = {0};
+    struct net_source s = {.arena = &count, .on = &v.on, .check = true};
     int rc = -1;
     snprintf(path, sizeof path, "%s/config.json", dir);
     if (vae_config_read(&v.config, path, e) < 0) return -1;
-    cpu_detect(&cpu);
-    s.kernels = vae_kernels_pick(&cpu, NULL);
+    if (frames_open(&v.on, NULL, PRECISION_FP32, e) < 0) return -1;
     if (parts & VAE_DECODER) v.decoder = calloc(1, sizeof *v.decoder);
     if (parts & VAE_ENCODER) v.encoder = calloc(1, sizeof *v.encoder);
     if ((parts & VAE_DECODER && !v.decoder) || (parts & VAE_ENCODER && !v.encoder))
@@ -68,6 +62,7 @@ int vae_check(const char *dir, int parts, struct err *e)
         rc = build(&v, &s, e);
     if (rc == 0) rc = weights_all_used(s.weights, ignored(parts), e);
     weights_close(s.weights);
+    frames_close(&v.on);
     free(v.decoder);
     free(v.encoder);
     return rc;
@@ -89,21 +84,42 @@ struct vae_choice vae_choose(enum precision precision)
     return c;
 }
 
-int vae_open_with(struct vae **out, const char *dir, int parts, enum precision precision,
-                  const struct vae_choice *choice, const struct log *log, struct err *e)
+struct frames_on frames_chosen(const struct vae_choice *choice)
+{
+    return (struct frames_on){
+        .kernels = choice->kernels,
+        .set = {.products = choice->products, .least = choice->least},
+    };
+}
+
+static void say_opened(const struct vae *v, int parts, const struct log *log)
+{
+    const char *both = parts == (VAE_DECODER | VAE_ENCODER) ? " and " : "";
+    const char *decoder = parts & VAE_DECODER ? "decoder" : "",
+               *encoder = parts & VAE_ENCODER ? "encoder" : "";
+    double mib = (double)v->weights.size / 1048576;
+    if (v->on.away)
+        log_line(log, 1, "vae: %s%s%s on %s, %s, %.0f MiB packed", decoder, both, encoder,
+                 device_name(v->on.device), precision_name(v->precision), mib);
+    else
+        log_line(log, 1, "vae: %s%s%s, %s (%s), %s, %.0f MiB packed", decoder, both, encoder,
+                 products_text[v->on.set.products], v->on.kernels->name,
+                 precision_name(v->precision), mib);
+}
+
+int vae_open_with(struct vae **out, struct device *device, const char *dir, int parts,
+                  enum precision precision, const struct vae_choice *choice, const struct log *log,
+                  struct err *e)
 {
     *out = NULL;
     char path[4200];
-    struct cpu cpu;
     struct vae *v = calloc(1, sizeof *v);
     if (!v) return err_set(e, ERR_RESOURCE, "no memory for the VAE");
     snprintf(path, sizeof path, "%s/config.json", dir);
     if (vae_config_read(&v->config, path, e) < 0) goto fail;
-    cpu_detect(&cpu);
-    v->kernels = choice->kernels ? choice->kernels : vae_kernels_pick(&cpu, NULL);
+    v->on = frames_chosen(choice);
     v->precision = precision;
-    v->set.products = choice->products;
-    v->set.least = choice->least;
+    if (frames_open(&v->on, device, precision, e) < 0) goto fail;
     if (parts & VAE_DECODER) v->decoder = calloc(1, sizeof *v->decoder);
     if (parts & VAE_ENCODER) v->encoder = calloc(1, sizeof *v->encoder);
     if ((parts & VAE_DECODER && !v->decoder) || (parts & VAE_ENCODER && !v->encoder)) {
@@ -111,11 +127,7 @@ int vae_open_with(struct vae **out, const char *dir, int parts, enum precision p
         goto fail;
     }
     if (load(v, dir, e) < 0) goto fail;
-    log_line(log, 1, "vae: %s%s%s, %s (%s), %s, %.0f MiB packed",
-             parts & VAE_DECODER ? "decoder" : "",
-             parts == (VAE_DECODER | VAE_ENCODER) ? " and " : "",
-             parts & VAE_ENCODER ? "encoder" : "", products_text[choice->products],
-             v->kernels->name, precision_name(precision), (double)v->weights.size / 1048576);
+    say_opened(v, parts, log);
     *out = v;
     return 0;
 fail:
@@ -123,17 +135,17 @@ fail:
     return -1;
 }
 
-int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
-             const struct log *log, struct err *e)
+int vae_open(struct vae **v, struct device *device, const char *dir, int parts,
+             enum precision precision, const struct log *log, struct err *e)
 {
     struct vae_choice choice = vae_choose(precision);
-    return vae_open_with(v, dir, parts, precision, &choice, log, e);
+    return vae_open_with(v, device, dir, parts, precision, &choice, log, e);
 }
 
 void vae_close(struct vae *v)
 {
     if (!v) return;
-    direct_set_close(&v->set);
+    frames_close(&v->on);
     arena_close(&v->weights);
     free(v->decoder);
     free(v->encoder);

@@ -9,6 +9,7 @@
 #define DITGEN_VAE_VAE_H
 
 #include "model/base/arena.h"
+#include "model/base/device.h"
 #include "model/base/dtype.h"
 #include "model/base/log.h"
 
@@ -34,9 +35,10 @@ int vae_config_parse(struct vae_config *c, const char *text, size_t len, const c
 
 struct vae;
 enum { VAE_DECODER = 1, VAE_ENCODER = 2 };
-/* dir/config.json + dir/diffusion_pytorch_model.safetensors; parts of VAE_* are packed. */
-int vae_open(struct vae **v, const char *dir, int parts, enum precision precision,
-             const struct log *log, struct err *e);
+/* dir/config.json + dir/diffusion_pytorch_model.safetensors; parts of VAE_* are packed. device: where
+ * it computes, which outlives it; NULL: the host. */
+int vae_open(struct vae **v, struct device *device, const char *dir, int parts,
+             enum precision precision, const struct log *log, struct err *e);
 void vae_close(struct vae *v);
 /* Refuses what vae_open would, by config and headers: no weight is read. */
 int vae_check(const char *dir, int parts, struct err *e);
@@ -50,13 +52,23 @@ typedef int (*vae_sink)(void *ctx, const float *rgb, int n, int height, int widt
  * frames. Memory is taken once, at the start, and given back at the end. */
 int vae_decode(struct vae *v, const float *latents, int frames, int h, int w, vae_sink sink,
                void *ctx, struct err *e);
+/* The same to bytes, as pictures are stored: to nearest (half to even) or truncated. On a GPU they leave
+ * it while the next ones are made, and the sink works meanwhile. */
+typedef int (*vae_byte_sink)(void *ctx, const uint8_t *rgb, int n, int height, int width,
+                             struct err *e);
+int vae_decode_pictures(struct vae *v, const float *latents, int frames, int h, int w,
+                        bool truncate, vae_byte_sink sink, void *ctx, struct err *e);
 /* rgb [n, H, W, 3] fp32 in [-1, 1], n = 1 + 4k → latents [z_dim, 1+k, H/8, W/8] normalised mean of
  * the posterior. Other sizes are refused (ERR_USAGE). */
 int vae_encode(struct vae *v, float *latents, const float *rgb, int n, int height, int width,
                struct err *e);
-/* Bytes held while decoding at this size: packed weights, states, buffers; with the threads set
- * now. Reads no weights. Refuses what vae_decode refuses (ERR_USAGE). */
-int vae_decode_bytes(size_t *bytes, const struct vae_config *c, enum precision precision,
-                     int frames, int h, int w, struct err *e);
+/* Bytes held in the device's memory (NULL: the host's) while decoding to bytes at this size: packed
+ * weights, states, buffers; on the host with the threads set now. Reads no weights. Refuses what
+ * vae_decode refuses (ERR_USAGE). */
+int vae_decode_bytes(size_t *bytes, const struct vae_config *c, struct device *device,
+                     enum precision precision, int frames, int h, int w, struct err *e);
+/* The same of an encode (height, width: of the pictures). */
+int vae_encode_bytes(size_t *bytes, const struct vae_config *c, struct device *device,
+                     enum precision precision, int frames, int height, int width, struct err *e);
 
 #endif

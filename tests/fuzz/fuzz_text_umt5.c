@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     folder_begin();
     folder_put("config.json", h.first, h.n_first);
     folder_put("model.safetensors", h.rest, h.n_rest);
-    if (umt5_open(&u, folder, PRECISION_FP32, NULL, &e) < 0) {
+    if (umt5_open(&u, NULL, folder, PRECISION_FP32, NULL, &e) < 0) {
         if (!e.code || !e.msg[0] || u) abort();
         return 0;
     }

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (c.vocab_size < 1 || c.d_model < 1 || c.d_ff < 1 || c.d_kv < 1 || c.n_heads < 1 ||
         c.n_layers < 1 || c.buckets < 4 || !(c.eps > 0))
         abort();
-    size_t one = umt5_bytes(&c, PRECISION_FP32, 1), all = umt5_bytes(&c, PRECISION_FP32, 512);
+    size_t one = umt5_bytes(&c, NULL, PRECISION_FP32, 1),
+           all = umt5_bytes(&c, NULL, PRECISION_FP32, 512);
     if (!one || all < one || all > (size_t)1 << 50) abort();
     return 0;
 }

@@ -18,8 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         c.base_dim < 1 || c.decoder_base_dim < 1 || c.num_res_blocks < 1)
         abort();
     size_t one, more;
-    if (vae_decode_bytes(&one, &c, PRECISION_FP32, 1, 4, 4, &e) < 0 ||
-        vae_decode_bytes(&more, &c, PRECISION_FP32, 5, 8, 8, &e) < 0)
+    if (vae_decode_bytes(&one, &c, NULL, PRECISION_FP32, 1, 4, 4, &e) < 0 ||
+        vae_decode_bytes(&more, &c, NULL, PRECISION_FP32, 5, 8, 8, &e) < 0)
         abort();
     if (one == 0 || more < one || more > (size_t)1 << 44) abort();
     return 0;

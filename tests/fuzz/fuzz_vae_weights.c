@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     folder_begin();
     folder_put("config.json", h.first, h.n_first);
     folder_put("diffusion_pytorch_model.safetensors", h.rest, h.n_rest);
-    if (vae_open(&v, folder, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, NULL, &e) < 0 &&
+    if (vae_open(&v, NULL, folder, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, NULL, &e) < 0 &&
         (!e.code || !e.msg[0] || v))
         abort();
     vae_close(v);

@@ -2,6 +2,8 @@
 #include "model/ops/ops.h"
 
 #include "model/ops/cpu/patch.h"
+#include "model/ops/frames.h"
+#include "model/ops/text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -338,4 +340,6 @@ const struct ops ops_cpu = {
     .lincomb = sum,
     .finite = check_finite,
     .finite_seen = seen,
+    .text = &text_ops_cpu,
+    .frames = &frame_ops_cpu,
 };

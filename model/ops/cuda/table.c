@@ -1,6 +1,8 @@
 /* The GPU's table: views become the launchers' shapes, what they cannot do is refused with its name. */
+#include "model/ops/cuda/frames/frames_cuda.h"
 #include "model/ops/cuda/rows_cuda.h"
 #include "model/ops/cuda/table.h"
+#include "model/ops/cuda/text_cuda.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -380,4 +382,6 @@ const struct ops ops_cuda = {
     .lincomb = sum,
     .finite = finite,
     .finite_seen = finite_seen,
+    .text = &text_ops_cuda,
+    .frames = &frame_ops_cuda,
 };

@@ -27,6 +27,9 @@ int text_spread_bias_cuda(float *bias, const float *table, const int *bucket, in
 int text_attend_cuda(void *o, const void *q, const void *k, const void *v, const float *bias, int n,
                      int heads, int dim, bool bf16, void *stream, struct err *e);
 
+/* The table of text.h over these (text_table.c). */
+extern const struct text_ops text_ops_cuda;
+
 #ifdef __cplusplus
 }
 #endif

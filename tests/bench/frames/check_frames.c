@@ -2,7 +2,7 @@
  * types, frames before the clip, residuals, and the shapes of the real nets. --time: rates of the
  * decoder's convolutions. Needs a GPU; exit 77 without one. */
 #include "model/ops/cuda/frames/conv_cuda.h"
-#include "model/vae/conv.h"
+#include "model/ops/cpu/frames/conv.h"
 #include "tests/bench/frames/frames_data.h"
 
 /* [out, in, kt, ks * ks] → [kt][ks * ks][out][in padded] */

@@ -81,11 +81,11 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0); /* lines survive a time limit */
     double t0 = now();
     size_t predicted;
-    if (vae_open_with(&v, argv[1], VAE_DECODER, precision, &choice, NULL, &e) < 0) goto fail;
-    if (vae_decode_bytes(&predicted, &v->config, precision, t, h, w, &e) < 0) goto fail;
+    if (vae_open_with(&v, NULL, argv[1], VAE_DECODER, precision, &choice, NULL, &e) < 0) goto fail;
+    if (vae_decode_bytes(&predicted, &v->config, NULL, precision, t, h, w, &e) < 0) goto fail;
     printf("%s, %s, products %s, %d threads: opened in %.2f s, %.1f MiB packed; %.1f MiB predicted "
            "in all\n",
-           argv[1], v->kernels->name, products, threads, now() - t0,
+           argv[1], v->on.kernels->name, products, threads, now() - t0,
            (double)v->weights.size / 1048576, (double)predicted / 1048576);
     size_t n = (size_t)v->config.z_dim * (size_t)t * (size_t)h * (size_t)w;
     float *z = malloc(n * sizeof *z);

@@ -67,7 +67,7 @@ static void tiny_model(const char *dir, enum precision p, const char *kind)
     struct umt5 *u;
     struct err e = {0};
     struct golden g = golden_open("text_umt5_tiny.safetensors");
-    CHECK_OK(umt5_open(&u, dir, p, NULL, &e));
+    CHECK_OK(umt5_open(&u, NULL, dir, p, NULL, &e));
     for (int i = 0; u && i < 3; i++)
         compare(u, &g, kind, i, p == PRECISION_FP32 ? FP32_TOL : BF16_SPREAD * spread(&g, i));
     umt5_close(u);
@@ -86,7 +86,7 @@ static void calls(const char *dir)
     struct err e = {0};
     float out[4 * 32], again[4 * 32];
     int seen = 0;
-    CHECK_OK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e));
+    CHECK_OK(umt5_open(&u, NULL, dir, PRECISION_FP32, NULL, &e));
     CHECK(umt5_encode(u, out, (int[]){1, 600}, 2, NULL, NULL, &e) < 0 && e.code == ERR_INPUT);
     CHECK(umt5_encode(u, out, (int[]){-1}, 1, NULL, NULL, &e) < 0 && e.code == ERR_INPUT);
     CHECK(umt5_encode(u, out, (int[]){1}, 0, NULL, NULL, &e) < 0);
@@ -175,15 +175,16 @@ static void bad_folder(const char *dir, const char *file)
     struct umt5 *u = NULL;
     struct err e = {0};
     char config[400];
-    CHECK(umt5_open(&u, "/nonexistent", PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
+    CHECK(umt5_open(&u, NULL, "/nonexistent", PRECISION_FP32, NULL, &e) < 0 &&
+          e.code == ERR_INPUT && !u);
     snprintf(config, sizeof config, "%s/config.json", dir);
     tiny_write_text(config, "{\"model_type\": \"umt5\", \"d_model\": 48}");
-    CHECK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
+    CHECK(umt5_open(&u, NULL, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
     CHECK_MSG(strstr(e.msg, "wants"), "%s", e.msg); /* shape seen and wanted */
     if (truncate(file, 100) != 0) abort();
-    CHECK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
+    CHECK(umt5_open(&u, NULL, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
     if (remove(file) != 0) abort();
-    CHECK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
+    CHECK(umt5_open(&u, NULL, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u);
 }
 
 /* What converters put beside the encoder's own tensors, and what nobody may put there. */
@@ -202,12 +203,12 @@ static void companions(void)
     strcpy(text + n, "spiece_model 3737\nscaled_fp8 2\nlm_head.weight 4 4\n");
     tiny_write_text(list, text);
     tiny_write_list(file, list);
-    CHECK_OK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e));
+    CHECK_OK(umt5_open(&u, NULL, dir, PRECISION_FP32, NULL, &e));
     umt5_close(u);
     strcpy(text + n, "encoder.block.0.layer.0.SelfAttention.q.scale_weight 1\n");
     tiny_write_text(list, text);
     tiny_write_list(file, list);
-    CHECK(umt5_open(&u, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u &&
+    CHECK(umt5_open(&u, NULL, dir, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT && !u &&
           strstr(e.msg, "scale_weight"));
     tiny_remove(dir);
 }
@@ -216,8 +217,8 @@ static void companions(void)
 static void sizes(void)
 {
     struct umt5_config xxl = {256384, 4096, 10240, 64, 64, 24, 32, 128, 1e-6};
-    size_t fp32 = umt5_bytes(&xxl, PRECISION_FP32, 512),
-           bf16 = umt5_bytes(&xxl, PRECISION_BF16, 512);
+    size_t fp32 = umt5_bytes(&xxl, NULL, PRECISION_FP32, 512),
+           bf16 = umt5_bytes(&xxl, NULL, PRECISION_BF16, 512);
     printf("umt5-xxl at 512 tokens: %.0f MB in fp32, %.0f MB in bf16\n", (double)fp32 / 1e6,
            (double)bf16 / 1e6);
     CHECK(fp32 < 2000000000u && bf16 < fp32);
@@ -230,7 +231,7 @@ static void embedded(enum precision p)
     struct err e = {0};
     struct golden g = golden_open("text_umt5_emoji.safetensors");
     snprintf(dir, sizeof dir, "%s/assets/emoji/text_encoder", TEST_SOURCE_DIR);
-    CHECK_OK(umt5_open(&u, dir, p, NULL, &e));
+    CHECK_OK(umt5_open(&u, NULL, dir, p, NULL, &e));
     for (int i = 0; u && i < 4; i++) {
         double tol = p == PRECISION_FP32 ? FP32_TOL : BF16_SPREAD * spread(&g, i);
         compare(u, &g, "fp32", i, tol);

@@ -61,7 +61,7 @@ static void check_tiny(const struct golden *g, const char *name, int t, int h, i
     struct vae *v;
     size_t n;
     tiny_vae(dir, name);
-    int rc = vae_open_with(&v, dir, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, k, NULL, &e);
+    int rc = vae_open_with(&v, NULL, dir, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, k, NULL, &e);
     CHECK_OK(rc);
     tiny_remove(dir);
     if (rc) return;
@@ -114,7 +114,8 @@ static void check_emoji(const struct golden *g, const struct vae_choice *k)
     size_t n, n_sample;
     const float *want = golden_f32(g, "emoji.latents", &n),
                 *sample = golden_f32(g, "emoji.frames", &n_sample);
-    int rc = vae_open_with(&v, emoji_dir, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, k, NULL, &e);
+    int rc =
+        vae_open_with(&v, NULL, emoji_dir, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, k, NULL, &e);
     CHECK_OK(rc);
     if (rc) return;
     float *rgb = saw(9, 64, 64), *latents = malloc(n * sizeof *latents);
@@ -142,7 +143,7 @@ static void check_causal(void)
     struct vae *v;
     char dir[256];
     tiny_vae(dir, "wan21");
-    int rc = vae_open(&v, dir, VAE_DECODER, PRECISION_FP32, NULL, &e);
+    int rc = vae_open(&v, NULL, dir, VAE_DECODER, PRECISION_FP32, NULL, &e);
     CHECK_OK(rc);
     tiny_remove(dir);
     if (rc) return;
@@ -185,8 +186,8 @@ static void check_bf16(const struct golden *g, enum precision precision,
     for (int i = 0; i < 2; i++) {
         struct vae *v;
         enum precision p = i ? precision : PRECISION_FP32;
-        int rc = i && choice ? vae_open_with(&v, emoji_dir, VAE_DECODER, p, choice, NULL, &e)
-                             : vae_open(&v, emoji_dir, VAE_DECODER, p, NULL, &e);
+        int rc = i && choice ? vae_open_with(&v, NULL, emoji_dir, VAE_DECODER, p, choice, NULL, &e)
+                             : vae_open(&v, NULL, emoji_dir, VAE_DECODER, p, NULL, &e);
         CHECK_OK(rc);
         if (rc) return;
         CHECK_OK(vae_decode(v, latents, 3, 8, 8, collect, &f[i], &e));
@@ -208,7 +209,7 @@ static size_t decode_bytes(const struct vae_config *c, int frames, int h, int w)
 {
     struct err e;
     size_t bytes = 0;
-    CHECK_OK(vae_decode_bytes(&bytes, c, PRECISION_FP32, frames, h, w, &e));
+    CHECK_OK(vae_decode_bytes(&bytes, c, NULL, PRECISION_FP32, frames, h, w, &e));
     return bytes;
 }
 
@@ -226,8 +227,8 @@ static void check_memory(void)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         size_t bytes;
         e = (struct err){0};
-        CHECK(vae_decode_bytes(&bytes, &c, PRECISION_FP32, bad[i][0], bad[i][1], bad[i][2], &e) ==
-              -1);
+        CHECK(vae_decode_bytes(&bytes, &c, NULL, PRECISION_FP32, bad[i][0], bad[i][1], bad[i][2],
+                               &e) == -1);
         CHECK(e.code == ERR_USAGE && strstr(e.msg, "cannot be decoded"));
     }
     printf("256x256: %.1f MiB\n", (double)short_clip / 1048576);
@@ -276,7 +277,7 @@ static void check_refused(void)
     char dir[256], path[512];
     struct vae *v;
     tiny_vae(dir, "wan21");
-    CHECK_OK(vae_open(&v, dir, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, NULL, &e));
+    CHECK_OK(vae_open(&v, NULL, dir, VAE_DECODER | VAE_ENCODER, PRECISION_FP32, NULL, &e));
     struct frames f = {0};
     float few[64] = {0};
     CHECK(vae_decode(v, few, 0, 1, 1, collect, &f, &e) < 0 && e.code == ERR_USAGE);
@@ -289,13 +290,15 @@ static void check_refused(void)
              dir); /* another model's config over these weights */
     tiny_write_text(path,
                     "{\"_class_name\":\"AutoencoderKLWan\",\"base_dim\":8,\"num_res_blocks\":2}");
-    CHECK(vae_open(&v, dir, VAE_DECODER, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT);
+    CHECK(vae_open(&v, NULL, dir, VAE_DECODER, PRECISION_FP32, NULL, &e) < 0 &&
+          e.code == ERR_INPUT);
     tiny_write_text(path,
                     "{\"_class_name\":\"AutoencoderKLWan\",\"base_dim\":16,\"num_res_blocks\":1}");
-    CHECK(vae_open(&v, dir, VAE_DECODER, PRECISION_FP32, NULL, &e) < 0 &&
+    CHECK(vae_open(&v, NULL, dir, VAE_DECODER, PRECISION_FP32, NULL, &e) < 0 &&
           strstr(e.msg, "the config wants"));
     tiny_remove(dir);
-    CHECK(vae_open(&v, dir, VAE_DECODER, PRECISION_FP32, NULL, &e) < 0 && e.code == ERR_INPUT);
+    CHECK(vae_open(&v, NULL, dir, VAE_DECODER, PRECISION_FP32, NULL, &e) < 0 &&
+          e.code == ERR_INPUT);
 }
 
 int main(void)

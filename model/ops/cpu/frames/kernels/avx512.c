@@ -15,4 +15,4 @@
 #define KERNEL_TABLE vae_kernels_avx512
 #define KERNEL_NAME "avx512"
 #define KERNEL_NEEDS CPU_AVX512
-#include "model/vae/kernels/lanes.h"
+#include "model/ops/cpu/frames/kernels/lanes.h"

@@ -6,7 +6,7 @@
  *   KERNEL_TABLE, KERNEL_NAME, KERNEL_NEEDS
  * The loops: lanes_gemm.h (products), lanes_winograd.h (transforms), lanes_finish.h (what follows). */
 #include "model/base/dtype.h"
-#include "model/vae/kernels/kernels.h"
+#include "model/ops/cpu/frames/kernels/kernels.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -25,9 +25,9 @@ typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
 #define STORE(p, v) (*(vf_mem *)(void *)(p) = (v))
 #define ZERO ((vf){0})
 
-#include "model/vae/kernels/lanes_gemm.h"
-#include "model/vae/kernels/lanes_winograd.h"
-#include "model/vae/kernels/lanes_finish.h"
+#include "model/ops/cpu/frames/kernels/lanes_gemm.h"
+#include "model/ops/cpu/frames/kernels/lanes_winograd.h"
+#include "model/ops/cpu/frames/kernels/lanes_finish.h"
 
 const struct vae_kernels KERNEL_TABLE = {
     .name = KERNEL_NAME,

@@ -1,5 +1,5 @@
-/* Taking frames from an arena; see frames.h. */
-#include "model/vae/frames.h"
+/* Borders of the host's frames; see border.h. */
+#include "model/ops/cpu/frames/border.h"
 
 #include <stdint.h>
 #include <sys/mman.h>
@@ -13,22 +13,6 @@ void frame_clear_border(float *f, const struct frame_size *s)
         memset(f + head + (size_t)y * pitch + inner, 0, (pitch - inner) * sizeof *f);
     size_t end = head + (size_t)(s->h - 1) * pitch + inner;
     memset(f + end, 0, (total - end) * sizeof *f);
-}
-
-void frames_take(float **list, int n, const struct frame_size *s, struct arena *a)
-{
-    for (int i = 0; i < n; i++) {
-        list[i] = arena_take(a, frame_floats(s) * sizeof(float));
-        if (list[i]) frame_clear_border(list[i], s);
-    }
-}
-
-void frames_take_zero(float **list, int n, const struct frame_size *s, struct arena *a)
-{
-    for (int i = 0; i < n; i++) {
-        list[i] = arena_take(a, frame_floats(s) * sizeof(float));
-        if (list[i]) memset(list[i], 0, frame_floats(s) * sizeof(float));
-    }
 }
 
 void arena_huge_pages(const struct arena *a)

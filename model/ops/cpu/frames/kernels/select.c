@@ -1,5 +1,5 @@
 /* Which table of inner loops runs here, and the filter transform they share. */
-#include "model/vae/kernels/kernels.h"
+#include "model/ops/cpu/frames/kernels/kernels.h"
 
 #include <string.h>
 

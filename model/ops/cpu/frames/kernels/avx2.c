@@ -14,4 +14,4 @@
 #define KERNEL_TABLE vae_kernels_avx2
 #define KERNEL_NAME "avx2"
 #define KERNEL_NEEDS CPU_AVX2
-#include "model/vae/kernels/lanes.h"
+#include "model/ops/cpu/frames/kernels/lanes.h"

@@ -1,7 +1,6 @@
 /* Packing, blocking and running of convolutions; the inner loops are kernels/. */
-#include "model/vae/conv.h"
+#include "model/ops/cpu/frames/conv.h"
 
-#include "model/base/dtype.h"
 #include "model/base/threads.h"
 
 #include <math.h>
@@ -85,39 +84,15 @@ static void pack_task(void *ctx, int task, int worker)
     }
 }
 
-int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *bias, int first_out,
-              bool round, struct err *e)
+void conv_pack(struct conv *c, const float *w, const float *bias)
 {
-    const struct conv_shape *s = &c->shape;
-    size_t per_out = (size_t)s->in * (size_t)s->kt * (size_t)(s->ks * s->ks),
-           n = per_out * (size_t)s->out;
-    float *w = malloc(n * sizeof *w);
-    if (!w)
-        return err_set(e, ERR_RESOURCE, "no memory for a convolution's weights (%zu values)", n);
-    size_t skip = (size_t)first_out * per_out * dtype_size(weight->dtype);
-    size_t skip_bias = (size_t)first_out * dtype_size(bias->dtype);
-    memset(c->bias, 0, (size_t)(c->set ? c->out_pad : c->panels * c->width) * sizeof *c->bias);
-    int bad =
-        dtype_to_f32(w, (const char *)weight->data + skip, weight->dtype, n) |
-        dtype_to_f32(c->bias, (const char *)bias->data + skip_bias, bias->dtype, (size_t)s->out);
-    if (bad) {
-        free(w);
-        return err_set(e, ERR_INPUT, "weights of type %s; F32, BF16, F16 or F64 wanted",
-                       dtype_name(weight->dtype));
-    }
-    if (round) {
-        for (size_t i = 0; i < n; i++)
-            w[i] = bf16_round(w[i]);
-        for (int i = 0; i < s->out; i++)
-            c->bias[i] = bf16_round(c->bias[i]);
-    }
     struct pack p = {c, w};
+    memset(c->bias, 0, (size_t)(c->set ? c->out_pad : c->panels * c->width) * sizeof *c->bias);
+    memcpy(c->bias, bias, (size_t)c->shape.out * sizeof *c->bias);
     if (c->set)
         direct_pack(c, w);
     else
-        threads_run(c->panels * s->kt, pack_task, &p);
-    free(w);
-    return 0;
+        threads_run(c->panels * c->shape.kt, pack_task, &p);
 }
 
 /* --- blocking --- */

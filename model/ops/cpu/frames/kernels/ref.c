@@ -7,4 +7,4 @@
 #define KERNEL_TABLE vae_kernels_ref
 #define KERNEL_NAME "ref"
 #define KERNEL_NEEDS CPU_REF
-#include "model/vae/kernels/lanes.h"
+#include "model/ops/cpu/frames/kernels/lanes.h"

@@ -1,5 +1,5 @@
 /* The judge of all convolutions: seven plain loops, sums in double. */
-#include "model/vae/conv.h"
+#include "model/ops/cpu/frames/conv.h"
 
 void ref_conv(float *y, const float *src, const float *weight, const float *bias,
               const struct conv_shape *s, int frames_in, int h, int w)

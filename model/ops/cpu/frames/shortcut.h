@@ -1,8 +1,8 @@
 /* The parameter-free shortcuts of the 2.2 VAE and its patches. wan.md 4.6, 4.7. */
-#ifndef DITGEN_VAE_SHORTCUT_H
-#define DITGEN_VAE_SHORTCUT_H
+#ifndef DITGEN_OPS_CPU_FRAMES_SHORTCUT_H
+#define DITGEN_OPS_CPU_FRAMES_SHORTCUT_H
 
-#include "model/vae/frames.h"
+#include "model/ops/cpu/frames/border.h"
 
 /* One output frame of DupUp: sub-frame `a` of ft. in, out: real channels; sizes name the frames. */
 void dup_up(float *dst, const struct frame_size *to, int out, const float *src,

@@ -1,9 +1,9 @@
 /* See direct.h. */
-#include "model/vae/direct.h"
+#include "model/ops/cpu/frames/direct.h"
 
 #include "model/base/dtype.h"
 #include "model/base/threads.h"
-#include "model/vae/conv.h"
+#include "model/ops/cpu/frames/conv.h"
 
 #define LINE 64 /* bytes a cache line */
 #define ROWS 4 /* picture rows a task narrows or finishes */

@@ -1,5 +1,5 @@
 /* Plain loops of the 2.2 VAE's shortcuts and patches: a small share of the time. */
-#include "model/vae/shortcut.h"
+#include "model/ops/cpu/frames/shortcut.h"
 
 #include "model/base/dtype.h"
 #include "model/base/threads.h"

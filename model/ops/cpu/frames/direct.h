@@ -4,12 +4,12 @@
  *
  * Owner: the arena holds weights and states; a set closes what the library made for them. Errors:
  * a set keeps the first one, and its convolutions do nothing after it. */
-#ifndef DITGEN_VAE_DIRECT_H
-#define DITGEN_VAE_DIRECT_H
+#ifndef DITGEN_OPS_CPU_FRAMES_DIRECT_H
+#define DITGEN_OPS_CPU_FRAMES_DIRECT_H
 
 #include "model/base/arena.h"
 #include "model/ops/conv.h"
-#include "model/vae/frames.h"
+#include "model/ops/cpu/frames/border.h"
 
 enum products {
     PRODUCTS_OWN, /* fp32 by kernels/: Winograd, or plain sums */

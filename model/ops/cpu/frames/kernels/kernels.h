@@ -9,15 +9,16 @@
  * (0.8e-6 against 1.9e-6 relative, measured on N(0,1) data through SiLU at 96 channels). On a
  * picture doubled by nearest neighbour the points are 0, +-1, +-2, infinity: a doubled row is (1 +
  * z) x(z^2), which is zero at z = -1, so 25 of the 36 products are left. */
-#ifndef DITGEN_VAE_KERNELS_KERNELS_H
-#define DITGEN_VAE_KERNELS_KERNELS_H
+#ifndef DITGEN_OPS_CPU_FRAMES_KERNELS_H
+#define DITGEN_OPS_CPU_FRAMES_KERNELS_H
 
 #include "model/base/cpu.h"
+#include "model/ops/frame.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONV_LANES 8 /* channels are padded to it: one AVX register of fp32 */
+#define CONV_LANES FRAME_LANES
 #define WINO_OUT 4 /* outputs a side */
 #define WINO_IN 6 /* inputs a side */
 #define WINO_POINTS 36

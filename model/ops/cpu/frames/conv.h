@@ -1,25 +1,15 @@
-/* One convolution of the VAE: weights packed once, then run over lists of frames.
+/* One convolution of the VAE on the host: weights packed once, then run over lists of frames.
  *
  * Products are our own, in fp32, or the library's (direct.h). Our own: 3x3 windows of stride 1 run
  * as Winograd F(4x4, 3x3) in space with the taps in time summed before the way back; the others as
  * sums over taps. Both end in the same finish: bias, residual, norm, SiLU (kernels.h). Taps that
  * would read frames before the clip are skipped, not multiplied by zero. Owner: the arena given to
  * conv_carve(). Threads: one call at a time a scratch. Errors: ERR_INPUT. */
-#ifndef DITGEN_VAE_CONV_H
-#define DITGEN_VAE_CONV_H
+#ifndef DITGEN_OPS_CPU_FRAMES_CONV_H
+#define DITGEN_OPS_CPU_FRAMES_CONV_H
 
-#include "model/base/err.h"
-#include "model/base/tensor.h"
-#include "model/vae/direct.h"
-#include "model/vae/frames.h"
-
-struct conv_shape {
-    int in, out; /* real channels */
-    int kt, ks; /* taps in time (1, 3) and a side in space (1, 3) */
-    int stride; /* space: 1, or 2 (window 2y..2y+2, not centred) */
-    int step; /* time: input frames an output frame moves on by (1, 2) */
-    bool up; /* the input is doubled by nearest neighbour first; ks 3, kt 1 */
-};
+#include "model/ops/cpu/frames/direct.h"
+#include "model/ops/cpu/frames/border.h"
 
 struct conv {
     struct conv_shape shape;
@@ -36,10 +26,8 @@ struct conv {
  * NULL: our own. */
 void conv_carve(struct conv *c, const struct conv_shape *s, const struct vae_kernels *k,
                 struct direct_set *set, struct arena *a);
-/* weight [out_all, in, kt, ks, ks] or [out_all, in, ks, ks], bias [out_all]; this convolution has
- * rows first_out .. first_out + out - 1. round: to bf16 first. */
-int conv_pack(struct conv *c, const struct tensor *weight, const struct tensor *bias, int first_out,
-              bool round, struct err *e);
+/* w [out, in, kt, ks, ks], bias [out] */
+void conv_pack(struct conv *c, const float *w, const float *bias);
 
 struct conv_call {
     const float *const

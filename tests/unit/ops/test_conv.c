@@ -1,7 +1,8 @@
 /* Every convolution the VAE has, in every instruction set that runs here and by the library's
  * products, against the plain loops. */
-#include "model/vae/conv.h"
+#include "model/ops/cpu/frames/conv.h"
 
+#include "model/base/dtype.h"
 #include "model/base/threads.h"
 #include "tests/check.h"
 
@@ -10,9 +11,10 @@ static float **lists(struct arena *a, int n, const struct frame_size *s)
     static float *table[8][MAX_FRAMES + 2];
     static int next;
     float **l = table[next++ % 8];
-    frames_take(l, n, s, a);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        l[i] = arena_take(a, frame_floats(s) * sizeof(float));
         memset(l[i], 0, frame_floats(s) * sizeof(float));
+    }
     return l;
 }
 
@@ -51,8 +53,11 @@ static void check_conv(const struct vae_kernels *k, enum products products,
     fill(x, n_in, 1.0f, r);
     for (size_t i = 0; bf16 && i < n_in; i++)
         x[i] = bf16_round(x[i]);
-    struct tensor tw = {weight, DTYPE_F32, 1, {(int64_t)n_w}}, tb = {bias, DTYPE_F32, 1, {s->out}};
-    CHECK_OK(conv_pack(&c, &tw, &tb, 0, bf16, &e));
+    for (size_t i = 0; bf16 && i < n_w; i++)
+        weight[i] = bf16_round(weight[i]);
+    for (int i = 0; bf16 && i < s->out; i++)
+        bias[i] = bf16_round(bias[i]);
+    conv_pack(&c, weight, bias);
 
     int past = s->kt == 3 && s->step == 1 ? 2 : 0;
     int n_out = s->kt == 3 && s->step == 2 ? (frames - 1) / 2 : frames;
@@ -85,10 +90,6 @@ static void check_conv(const struct vae_kernels *k, enum products products,
                 memcpy(got + (((size_t)f * (size_t)ho + (size_t)y) * (size_t)wo + (size_t)px) *
                                  (size_t)s->out,
                        dst[f] + frame_at(&out, y, px), (size_t)s->out * 4);
-    for (size_t i = 0; bf16 && i < n_w; i++)
-        weight[i] = bf16_round(weight[i]);
-    for (int i = 0; bf16 && i < s->out; i++)
-        bias[i] = bf16_round(bias[i]);
     ref_conv(want, x, weight, bias, s, frames, h, w);
     char what[128];
     snprintf(what, sizeof what,
