@@ -384,6 +384,6 @@ static size_t ffn_scratch(const struct linear_params *up, const struct linear_pa
         .rms_rope = rms_rope, .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast,      \
         .patchify = patchify, .unpatchify = unpatchify, .sinusoid = sinusoid,                      \
         .add_table = add_table, .lincomb = lincomb, .finite = check_finite,                        \
-        .finite_seen = finite_seen                                                                 \
+        .finite_seen = finite_seen, .text = &fake_text, .frames = &fake_frames                     \
     }
 const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);
