@@ -88,7 +88,7 @@ static int open_text(struct model *m, struct err *e)
                        "another model",
                        path, tokenizer_vocab_size(m->tokenizer) - 1, m->info.text.vocab_size);
     snprintf(path, sizeof path, "%s/text_encoder", m->info.dir);
-    return umt5_open(&m->text, NULL, path, m->p.precision, m->p.log, e);
+    return umt5_open(&m->text, m->p.device, path, m->p.precision, m->p.log, e);
 }
 
 int model_check(struct model *m, struct err *e)
@@ -209,7 +209,7 @@ struct lincomb_place model_place(const struct model *m)
     return m->p.device ? ops_place(m->p.device) : lincomb_host;
 }
 
-const char *model_on_device(void) { return "denoises there; text and frames by the processor"; }
+const char *model_on_device(void) { return "text, steps and frames"; }
 
 const char *model_op_name(int op)
 {
@@ -258,7 +258,7 @@ static int open_vae(struct model *m, struct vae **v, int part, struct err *e)
 {
     char path[4352];
     snprintf(path, sizeof path, "%s/vae", m->info.dir);
-    return vae_open(v, NULL, path, part, m->p.precision, m->p.log, e);
+    return vae_open(v, m->p.device, path, part, m->p.precision, m->p.log, e);
 }
 
 int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
