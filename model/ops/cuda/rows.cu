@@ -5,6 +5,7 @@
 // 4 warps or one row.
 #include "model/base/cuda/launch.h"
 #include "model/ops/cuda/lanes.cuh"
+#include "model/ops/cuda/plain_cuda.h"
 #include "model/ops/cuda/rows_cuda.h"
 #include "model/ops/cuda/shape_cuda.h"
 
@@ -237,6 +238,7 @@ template <class T> int rope_of(const Rope &p, cudaStream_t s)
 extern "C" int cuda_norm(const struct cuda_norm *p, void *stream, struct err *e)
 {
     if (cuda_norm_takes(p, e) < 0) return -1;
+    if (!cuda_norm_by_eights(p)) return cuda_norm_plain(p, stream, e);
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
     if (p->type == DTYPE_BF16)
         p->y_type == DTYPE_BF16 ? norm_of<bf16, bf16>(*p, s) : norm_of<bf16, float>(*p, s);
@@ -248,6 +250,7 @@ extern "C" int cuda_norm(const struct cuda_norm *p, void *stream, struct err *e)
 extern "C" int cuda_rope(const struct cuda_rope *p, void *stream, struct err *e)
 {
     if (cuda_rope_takes(p, e) < 0) return -1;
+    if (!cuda_rope_by_eights(p)) return cuda_rope_plain(p, stream, e);
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
     p->type == DTYPE_BF16 ? rope_of<bf16>(*p, s) : rope_of<float>(*p, s);
     return cuda_launched(e, "norm and positions of rows [%d, %d]", p->rows, p->features);

@@ -27,14 +27,14 @@ extern "C" {
 /* x += add * gate, where there is `add`; then y = LN(x) * weight + bias, * (1 + scale) + shift, where
  * there is y. One pass over memory: between two products of a block everything is this. */
 struct cuda_norm {
-    int rows, features; /* features: a multiple of 8, at most 8192 */
+    int rows, features; /* features: at most 8192; multiples of 8 are fast, with such strides */
     enum dtype type, y_type, add_type; /* of x, y and add: BF16 or F32 each */
     bool round; /* results are bf16 values, in F32 too; add is narrowed before it is added */
     void *x; /* [rows, features]; changed when there is add */
     const void *add; /* [rows, features], or NULL */
     const float *gate; /* [mods, features], or NULL: 1 */
     void *y; /* [rows, features], not x unless add is NULL; or NULL */
-    int64_t x_row, add_row, y_row; /* elements from row to row, multiples of 8 */
+    int64_t x_row, add_row, y_row; /* elements from row to row */
     float eps;
     const float *weight, *bias; /* [features], both or NULL */
     const float *scale, *shift; /* [mods, features], both or NULL */
@@ -48,7 +48,7 @@ int cuda_norm(const struct cuda_norm *p, void *stream, struct err *e);
  * position where there is cos_t; or, without weight, a copy. Heads may lie elsewhere in y. */
 #define CUDA_ROPE_PARTS 3
 struct cuda_rope {
-    int rows, features; /* features: a multiple of 8, at most 8192 */
+    int rows, features; /* features: at most 8192; multiples of 8 are fast, with such strides */
     enum dtype type;
     bool round; /* x is narrowed to bf16 first, and again after each of the two, in F32 too */
     int n_parts; /* q, k, v */
@@ -63,7 +63,7 @@ struct cuda_rope {
     float eps;
     const float *cos_t, *sin_t; /* [tokens, head_dim / 2] */
     int tokens, turns; /* of a row's token: see the top */
-    int head_dim; /* even, divides features */
+    int head_dim; /* divides features; even where a part turns */
 };
 int cuda_rope(const struct cuda_rope *p, void *stream, struct err *e);
 

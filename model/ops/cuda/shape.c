@@ -14,12 +14,27 @@ static int rows_take(const char *what, int rows, int features, enum dtype type, 
 {
     if (rows < 1 || rows > INT32_MAX / 4)
         return err_set(e, ERR_USAGE, "%s over %d rows, wanted 1 to %d", what, rows, INT32_MAX / 4);
-    if (features < 8 || features % 8 || features > CUDA_MOST_FEATURES)
-        return err_set(e, ERR_USAGE, "%s of rows of %d, wanted a multiple of 8 up to %d", what,
-                       features, CUDA_MOST_FEATURES);
+    if (features < 1 || features > CUDA_MOST_FEATURES)
+        return err_set(e, ERR_USAGE, "%s of rows of %d, wanted 1 to %d", what, features,
+                       CUDA_MOST_FEATURES);
     if (type != DTYPE_BF16 && type != DTYPE_F32)
         return err_set(e, ERR_USAGE, "%s of %s, wanted BF16 or F32", what, dtype_name(type));
     return 0;
+}
+
+bool cuda_norm_by_eights(const struct cuda_norm *p)
+{
+    return p->features % 8 == 0 && p->x_row % 8 == 0 && p->add_row % 8 == 0 && p->y_row % 8 == 0 &&
+           (p->mods <= 1 || p->mod_stride % 4 == 0);
+}
+
+bool cuda_rope_by_eights(const struct cuda_rope *p)
+{
+    bool yes = p->features % 8 == 0;
+    for (int i = 0; i < p->n_parts; i++)
+        yes = yes && p->part[i].x_row % 8 == 0 &&
+              (p->head_dim % 8 || (p->part[i].y_row % 8 == 0 && p->part[i].y_head % 8 == 0));
+    return yes;
 }
 
 /* Wide accesses want it; NULL is no address. */
@@ -39,18 +54,16 @@ int cuda_norm_takes(const struct cuda_norm *p, struct err *e)
     if (p->add && p->add_type != DTYPE_BF16 && p->add_type != DTYPE_F32)
         return err_set(e, ERR_USAGE, "norm after a sum with %s, wanted BF16 or F32",
                        dtype_name(p->add_type));
-    if (p->x_row % 8 || p->add_row % 8 || p->y_row % 8)
-        return err_set(e, ERR_BUG, "norm: rows %lld, %lld, %lld apart, wanted multiples of 8",
-                       (long long)p->x_row, (long long)p->add_row, (long long)p->y_row);
     if (!p->x || (!p->add && !p->y))
         return err_set(e, ERR_BUG, "norm without x, or with nothing to do");
     if (p->y && p->add && p->y == p->x)
         return err_set(e, ERR_BUG, "norm: y is x, which holds the new residual stream");
     if (!p->weight != !p->bias || !p->scale != !p->shift)
         return err_set(e, ERR_BUG, "norm: weight and bias, scale and shift come in pairs");
-    if ((p->scale || p->gate) && p->mods > 1 && (p->rows_per_mod < 1 || p->mod_stride % 4))
+    if ((p->scale || p->gate) && p->mods > 1 && p->rows_per_mod < 1)
         return err_set(e, ERR_BUG, "norm: %d sets for %d rows each, %lld apart", p->mods,
                        p->rows_per_mod, (long long)p->mod_stride);
+    if (!cuda_norm_by_eights(p)) return 0;
     return aligned(what, "x", p->x, e) < 0 || aligned(what, "add", p->add, e) < 0 ||
                    aligned(what, "y", p->y, e) < 0 || aligned(what, "gate", p->gate, e) < 0 ||
                    aligned(what, "weight", p->weight, e) < 0 ||
@@ -68,23 +81,22 @@ int cuda_rope_takes(const struct cuda_rope *p, struct err *e)
     if (p->n_parts < 1 || p->n_parts > CUDA_ROPE_PARTS)
         return err_set(e, ERR_BUG, "%s of %d parts, wanted 1 to %d", what, p->n_parts,
                        CUDA_ROPE_PARTS);
-    if (p->head_dim < 2 || p->head_dim % 2 || p->features % p->head_dim)
+    bool turn = false;
+    for (int i = 0; i < p->n_parts; i++)
+        turn = turn || p->part[i].turn;
+    if (p->head_dim < 1 || (turn && p->head_dim % 2) || p->features % p->head_dim)
         return err_set(e, ERR_USAGE, "%s: heads of %d in rows of %d, wanted an even divisor", what,
                        p->head_dim, p->features);
     if (p->tokens < 1 || p->turns < 1)
         return err_set(e, ERR_BUG, "%s: %d tokens, %d turns, wanted at least 1", what, p->tokens,
                        p->turns);
-    if (p->head_dim % 8 == 0 &&
+    if (p->head_dim % 8 == 0 && cuda_rope_by_eights(p) &&
         (aligned(what, "cos_t", p->cos_t, e) < 0 || aligned(what, "sin_t", p->sin_t, e) < 0))
         return -1;
     for (int i = 0; i < p->n_parts; i++) {
         if (!p->part[i].x || !p->part[i].y || (p->part[i].turn && (!p->cos_t || !p->sin_t)))
             return err_set(e, ERR_BUG, "%s: part %d lacks x, y or its angles", what, i);
-        if (p->part[i].x_row % 8 ||
-            (p->head_dim % 8 == 0 && (p->part[i].y_row % 8 || p->part[i].y_head % 8)))
-            return err_set(e, ERR_BUG, "%s: strides %lld, %lld, %lld, wanted multiples of 8", what,
-                           (long long)p->part[i].x_row, (long long)p->part[i].y_row,
-                           (long long)p->part[i].y_head);
+        if (!cuda_rope_by_eights(p)) continue;
         if (aligned(what, "x", p->part[i].x, e) < 0 || aligned(what, "y", p->part[i].y, e) < 0 ||
             aligned(what, "weight", p->part[i].weight, e) < 0)
             return -1;

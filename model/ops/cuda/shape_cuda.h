@@ -17,6 +17,9 @@ struct cuda_row_shape {
 };
 struct cuda_row_shape cuda_row_shape(int features);
 
+/* Whether wide accesses fit; else number by number (plain_cuda.h). */
+bool cuda_norm_by_eights(const struct cuda_norm *p);
+bool cuda_rope_by_eights(const struct cuda_rope *p);
 int cuda_norm_takes(const struct cuda_norm *p, struct err *e);
 int cuda_rope_takes(const struct cuda_rope *p, struct err *e);
 int cuda_grid_takes(const struct cuda_grid *g, struct err *e);

@@ -194,7 +194,7 @@ static int rms_rope(struct device *d, const struct rows *x, const struct rms_rop
         if (view("rms_rope", &x[i], e) < 0) return -1;
     device_did(d, OP_RMS_ROPE);
     for (int i = 0, k; i < n; i += k) {
-        int dim = p[i].cos_t ? p[i].head_dim : 8; /* without positions a row has no heads */
+        int dim = p[i].cos_t ? p[i].head_dim : (int)x[i].cols; /* without positions: one head */
         struct cuda_rope c = {.rows = (int)x[i].n,
                               .features = (int)x[i].cols,
                               .type = x[i].type,

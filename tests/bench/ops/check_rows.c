@@ -3,8 +3,9 @@
 
 #include "model/ops/cuda/rows_cuda.h"
 
-static const int widths[] = {8, 24, 40, 320, 512, 520, 1024, 1032, 1536, 3072, 5120, 8192};
-static const int small_widths[] = {8, 320, 1032};
+static const int widths[] = {1,   7,   36,   130,  8,    24,   40,   320,
+                             512, 520, 1024, 1032, 1536, 3072, 5120, 8192};
+static const int small_widths[] = {36, 8, 320, 1032};
 static const int counts[] = {1, 3, 5, 37};
 
 /* --- norm --- */
@@ -271,8 +272,8 @@ static void one_rope(struct test_rng *r, int rows, int heads, int dim, enum dtyp
 
 static void check_ropes(struct test_rng *r, bool small)
 {
-    static const int shapes[][2] = {{5, 64},   {12, 128}, {2, 16},  {2, 12},
-                                    {40, 128}, {24, 128}, {64, 64}, {4, 6}};
+    static const int shapes[][2] = {{5, 64},  {12, 128}, {2, 16}, {2, 12}, {40, 128}, {24, 128},
+                                    {64, 64}, {4, 6},    {3, 2},  {2, 18}, {5, 26}};
     verdict_begin("rms norm + positions of q, k; v copied");
     for (size_t i = 0; i < (small ? 4 : ARRAY_LEN(shapes)); i++)
         for (int kind = 0; kind < 4; kind++)

@@ -43,7 +43,10 @@ static void norms(void)
     struct err e = {0};
     struct cuda_norm p = norm_ok();
     CHECK_OK(cuda_norm_takes(&p, &e));
-    p.features = 20, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "multiple of 8");
+    CHECK(cuda_norm_by_eights(&p));
+    p.features = 20;
+    CHECK_OK(cuda_norm_takes(&p, &e));
+    CHECK(!cuda_norm_by_eights(&p)); /* number by number */
     p.features = CUDA_MOST_FEATURES + 8, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "8192");
     p = norm_ok(), p.rows = 0, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "0 rows");
     p = norm_ok(), p.type = DTYPE_F16, refused(cuda_norm_takes(&p, &e), &e, ERR_USAGE, "F16");
@@ -54,7 +57,9 @@ static void norms(void)
     p = norm_ok(), p.add = room, p.y = room,
     refused(cuda_norm_takes(&p, &e), &e, ERR_BUG, "y is x");
     p = norm_ok(), p.scale = room, refused(cuda_norm_takes(&p, &e), &e, ERR_BUG, "pairs");
-    p = norm_ok(), p.x_row = 17, refused(cuda_norm_takes(&p, &e), &e, ERR_BUG, "multiples of 8");
+    p = norm_ok(), p.x_row = 17, p.x = (char *)room + 4;
+    CHECK_OK(cuda_norm_takes(&p, &e));
+    CHECK(!cuda_norm_by_eights(&p));
     p = norm_ok(), p.x = (char *)room + 4,
     refused(cuda_norm_takes(&p, &e), &e, ERR_BUG, "16 bytes");
     p = norm_ok(), p.scale = p.shift = room, p.mods = 3, p.rows_per_mod = 0;
@@ -80,7 +85,12 @@ static void ropes(void)
     p = ok, p.part[0].turn = true, refused(cuda_rope_takes(&p, &e), &e, ERR_BUG, "angles");
     p = ok, p.turns = 0, refused(cuda_rope_takes(&p, &e), &e, ERR_BUG, "0 turns");
     p = ok, p.head_dim = 8, p.part[0].y_head = 12;
-    refused(cuda_rope_takes(&p, &e), &e, ERR_BUG, "multiples of 8");
+    CHECK_OK(cuda_rope_takes(&p, &e));
+    CHECK(!cuda_rope_by_eights(&p));
+    p = ok, p.head_dim = 3, p.part[0].y_head = 3; /* no positions: any heads */
+    CHECK_OK(cuda_rope_takes(&p, &e));
+    p.part[0].turn = true, p.cos_t = p.sin_t = room;
+    refused(cuda_rope_takes(&p, &e), &e, ERR_USAGE, "heads of 3");
 }
 
 static void others(void)
