@@ -5,8 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define ALIGN 64 /* a cache line, and the widest vector load */
-#define ALIGN_DEVICE 256 /* as device_alloc() gives */
+#define ALIGN 256 /* cuBLASLt's plans are made for that; cache lines and vector loads want 64 */
 
 int arena_open(struct arena *a, size_t bytes, struct err *e)
 {
@@ -46,14 +45,13 @@ void arena_close(struct arena *a)
 
 void *arena_take(struct arena *a, size_t bytes)
 {
-    size_t align = a->device ? ALIGN_DEVICE : ALIGN;
-    if (bytes > SIZE_MAX - align || (bytes + align - 1) / align * align > SIZE_MAX - a->used) {
+    if (bytes > SIZE_MAX - ALIGN || (bytes + ALIGN - 1) / ALIGN * ALIGN > SIZE_MAX - a->used) {
         assert(!a->base);
         a->used = SIZE_MAX; /* counting: an impossible size, which arena_open() will refuse */
         return NULL;
     }
     size_t at = a->used;
-    a->used += (bytes + align - 1) / align * align;
+    a->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     if (!a->base || !bytes) return NULL;
     if (a->used > a->size) abort();
     return a->base + at;

@@ -148,7 +148,7 @@ static void carve_all_vectors(struct dit_top *top, struct dit_block *blocks,
 size_t dit_weight_bytes(const struct dit_config *c, struct device *device, enum precision p)
 {
     struct layer_row rows[DIT_MAX_ROWS];
-    struct arena count = {.device = arena_device(device)};
+    struct arena count = {0};
     const struct ops *o = ops_of(device);
     size_t block = 0, top = 0;
     carve_all_vectors(NULL, NULL, c, &count);
@@ -359,7 +359,6 @@ int dit_open_on(struct dit **out, struct device *device, const char *attention, 
         err_set(e, ERR_RESOURCE, "no memory for %d layers", d->config.n_layers);
         goto fail;
     }
-    measure.device = arena_device(d->device);
     carve_all_vectors(NULL, NULL, &d->config, &measure);
     if (arena_open_on(&d->vectors, d->device, measure.used, e) < 0) goto fail;
     carve_all_vectors(&d->top, d->blocks, &d->config, &d->vectors);

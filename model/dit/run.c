@@ -207,7 +207,7 @@ static size_t carve_work(struct dit_run *r, const struct dit_config *c, void *ba
     size_t patch = (size_t)c->patch_t * (size_t)c->patch_h * (size_t)c->patch_w, most = 0;
     size_t all = L * (size_t)r->together, text = (size_t)r->text_keys;
     size_t image = (size_t)r->p.image_rows, image_dim = (size_t)c->image_dim;
-    struct arena a = {.base = base, .size = size, .device = arena_device(r->device)};
+    struct arena a = {.base = base, .size = size};
     r->q = take_rows(r, &a, r->act, all, D);
     r->k = take_rows(r, &a, r->act, all, D);
     r->v = take_rows(r, &a, r->act, all, D);
@@ -283,7 +283,7 @@ static bool on_host(const struct dit_run *r) { return device_place(r->device) ==
 /* Both arenas measured, then placed; what is half done is dit_prepare()'s to close. */
 static int place_run(struct dit_run *r, const struct dit_config *c, size_t *bytes, struct err *e)
 {
-    struct arena there = {.device = arena_device(r->device)}, here = {0};
+    struct arena there = {0}, here = {0};
     if (carve_run(r, c, &there, on_host(r) ? &there : &here, e) < 0) return -1;
     *bytes = there.used;
     if (arena_open_on(&r->arena, r->device, there.used, e) < 0) return err_wrap(e, "transformer");
@@ -303,7 +303,6 @@ int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precisio
     ask_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
     ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
-    measure.device = arena_device(r.device);
     if (carve_run(&r, c, &measure, on_host(&r) ? &measure : &host, e) < 0) return -1;
     size_t opening = on_host(&r) ? dit_opening_bytes(c, precision) : 0;
     size_t weights = dit_weight_bytes(c, r.device, precision);

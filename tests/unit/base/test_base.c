@@ -139,10 +139,10 @@ static void rest(void)
 {
     struct arena measure = {0}, a;
     struct err e = {0};
-    CHECK(!arena_take(&measure, 10) && !arena_take(&measure, 0) && measure.used == 64);
+    CHECK(!arena_take(&measure, 10) && !arena_take(&measure, 0) && measure.used == 256);
     CHECK_OK(arena_open(&a, measure.used, &e));
     char *p = arena_take(&a, 10);
-    CHECK(p && (uintptr_t)p % 64 == 0 && a.used == 64);
+    CHECK(p && (uintptr_t)p % 256 == 0 && a.used == 256);
     arena_close(&a);
     arena_take(&measure, SIZE_MAX - 3);
     CHECK(arena_open(&a, measure.used, &e) < 0 && e.code == ERR_RESOURCE);
