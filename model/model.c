@@ -60,7 +60,10 @@ static void close_dit(struct model *m)
         m->marks[i] = NULL;
     }
     m->steps = 0;
-    if (!m->p.store) dit_close(m->dit);
+    if (!m->p.store)
+        dit_close(m->dit);
+    else if (m->dit)
+        dit_run_end(m->dit);
     m->dit = NULL;
 }
 
@@ -188,17 +191,29 @@ size_t model_latents_len(const struct model *m, const struct model_clip *c)
     return (size_t)m->info.vae.z_dim * (size_t)g.frames * (size_t)g.height * (size_t)g.width;
 }
 
+static struct dit_call call_of(const struct model_ask *a)
+{
+    return (struct dit_call){.step = a->step,
+                             .n_branches = a->n_branches,
+                             .expert = a->expert,
+                             .sigma = a->sigma,
+                             .timestep = a->timestep,
+                             .frame_timesteps = a->frame_timesteps,
+                             .progress = a->progress,
+                             .progress_ctx = a->ctx};
+}
+
+int model_trace(struct model *m, float *const *velocity, const float *latents,
+                const struct model_ask *a, struct err *e)
+{
+    struct dit_call c = call_of(a);
+    return dit_trace(m->dit, velocity, latents, &c, e);
+}
+
 int model_velocity(struct model *m, float *const *velocity, const float *latents,
                    const struct model_ask *a, struct err *e)
 {
-    struct dit_call c = {.step = a->step,
-                         .n_branches = a->n_branches,
-                         .expert = a->expert,
-                         .sigma = a->sigma,
-                         .timestep = a->timestep,
-                         .frame_timesteps = a->frame_timesteps,
-                         .progress = a->progress,
-                         .progress_ctx = a->ctx};
+    struct dit_call c = call_of(a);
     if (a->expert)
         return err_set(e, ERR_BUG, "expert %d of a model that has one transformer", a->expert);
     return dit_velocity(m->dit, velocity, latents, &c, e);
@@ -254,6 +269,24 @@ void model_denoise_end(struct model *m, struct attn_stats *stats)
     close_dit(m);
 }
 
+/* Weights that stay on a device for the next run make room for frames where both do not fit. */
+static int make_room(struct model *m, const struct model_clip *c, struct err *e)
+{
+    struct device_info info;
+    struct dit_grid g = model_grid(&m->info, c);
+    size_t bytes;
+    if (!m->p.store || !m->p.store->dit) return 0;
+    if (vae_decode_bytes(&bytes, &m->info.vae, m->p.device, m->p.precision, g.frames, g.height,
+                         g.width, e) < 0)
+        return -1;
+    device_about(m->p.device, &info);
+    if (info.free >= bytes) return 0;
+    log_line(m->p.log, 1, "the transformer leaves %s, so that frames have room",
+             device_name(m->p.device));
+    model_store_close(m->p.store);
+    return 0;
+}
+
 static int open_vae(struct model *m, struct vae **v, int part, struct err *e)
 {
     char path[4352];
@@ -266,7 +299,7 @@ int model_decode(struct model *m, const float *latents, const struct model_clip 
 {
     struct vae *v;
     struct dit_grid g = model_grid(&m->info, c);
-    if (open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
+    if (make_room(m, c, e) < 0 || open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
     int r = vae_decode(v, latents, g.frames, g.height, g.width, sink, ctx, e);
     vae_close(v);
     return r;
@@ -277,7 +310,7 @@ int model_decode_pictures(struct model *m, const float *latents, const struct mo
 {
     struct vae *v;
     struct dit_grid g = model_grid(&m->info, c);
-    if (open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
+    if (make_room(m, c, e) < 0 || open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
     int r = vae_decode_pictures(v, latents, g.frames, g.height, g.width, truncate, sink, ctx, e);
     vae_close(v);
     return r;

@@ -89,7 +89,7 @@ int model_check_attention(struct attn_forecast *f, const struct model_info *m,
 /* What a step cache will compute and keep; refuses one that is not calibrated. */
 int model_check_cache(struct dit_cache_forecast *f, const struct model_info *m,
                       const struct model_params *p, const struct model_clip *c, struct err *e);
-/* Peak bytes of each phase (text, denoise, decode) for text of text_rows tokens (MODEL_TEXT_LEN: the
+/* Peak bytes of each phase (text, denoise, decode), of the device's memory, for text of text_rows tokens (MODEL_TEXT_LEN: the
  * most). Mapped weights do not count: each tensor's pages are given back when it was read. Refuses
  * what no process can address. */
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
@@ -141,6 +141,9 @@ struct model_ask { /* what a velocity is asked for: sched's denoise_ask, without
 /* velocity[b] [n] of branches 0 .. n_branches - 1 ← latents [n], all in the device's memory. */
 int model_velocity(struct model *m, float *const *velocity, const float *latents,
                    const struct model_ask *a, struct err *e);
+/* Where a velocity that is not finite comes from: -1, with layer and kernel in e. */
+int model_trace(struct model *m, float *const *velocity, const float *latents,
+                const struct model_ask *a, struct err *e);
 /* What of a run a GPU computes, in words; static storage. */
 const char *model_on_device(void);
 /* Solver sums where velocities are (sched's denoise_params.place). */

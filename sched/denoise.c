@@ -76,6 +76,15 @@ static int ask(const struct denoise_params *p, const struct denoise_model *m, fl
     if (p->place->waits && step > p->first_step && step + 1 < s->num_steps) return 0;
     if (p->place->finite(p->place->ctx, buffers[BUFFER_VELOCITY], p->n, &finite, e) < 0) return -1;
     if (finite) return 0;
+    e->code = ERR_NONE;
+    if (m->trace && m->trace(m->ctx, &a, e) < 0) {
+        if (e->code != ERR_INPUT) return -1;
+        return err_wrap(
+            e,
+            "step %d of %d: the model's velocity is not finite; its weights are broken, "
+            "or made for another precision: the first such numbers come from",
+            step + 1, s->num_steps);
+    }
     return err_set(e, ERR_INPUT,
                    "step %d of %d: the model's velocity is not finite; its weights are broken, or "
                    "made for another precision",

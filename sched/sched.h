@@ -82,6 +82,8 @@ struct denoise_ask { /* one step of one model, all branches at once */
 struct denoise_model { /* what is asked: filled by whoever owns the model */
     void *ctx;
     int (*velocity)(void *ctx, const struct denoise_ask *ask, struct err *e);
+    /* Asked when that is not finite: where it comes from, as a failure. NULL: nobody knows. */
+    int (*trace)(void *ctx, const struct denoise_ask *ask, struct err *e);
 };
 struct denoise_params {
     const struct solver *solver;

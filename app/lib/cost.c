@@ -133,20 +133,31 @@ static int phase_bytes(size_t bytes[DITGEN_PHASES], const struct ditgen *d, cons
     struct own o;
     own_bytes(&o, d, r, t);
     if (model_plan_bytes(&d->info, &r->params, &r->clip, t->most, bytes, e) < 0) return -1;
+    if (device_place(r->params.device) != PLACE_HOST) /* those are the device's */
+        memset(bytes, 0, DITGEN_PHASES * sizeof *bytes);
     bytes[DITGEN_TEXT] += o.embeds;
     bytes[DITGEN_DENOISE] += o.embeds + o.latents + o.solver;
     bytes[DITGEN_DECODE] += o.embeds + o.latents + o.picture;
     return 0;
 }
 
-/* Of a device's memory, with what a run has on it beside the transformer. */
-static size_t device_bytes(const struct ditgen *d, const struct run *r, const struct cost_text *t,
-                           const size_t phase[DITGEN_PHASES])
+/* Of a device's memory, of each phase, with what a run has on it beside the model's parts. */
+static int device_bytes(size_t bytes[DITGEN_PHASES], const struct ditgen *d, const struct run *r,
+                        const struct cost_text *t, struct err *e)
 {
     struct own o;
-    if (device_place(r->params.device) == PLACE_HOST) return 0;
     own_bytes(&o, d, r, t);
-    return phase[DITGEN_DENOISE] - o.embeds;
+    if (model_plan_bytes(&d->info, &r->params, &r->clip, t->most, bytes, e) < 0) return -1;
+    bytes[DITGEN_DENOISE] += o.latents + o.solver;
+    return 0;
+}
+
+static size_t most_of(const size_t bytes[DITGEN_PHASES])
+{
+    size_t most = 0;
+    for (int i = 0; i < DITGEN_PHASES; i++)
+        if (bytes[i] > most) most = bytes[i];
+    return most;
 }
 
 /* Nobody's, and what this handle holds: its weights stay. 0: not known. */
@@ -162,8 +173,8 @@ int cost_check_device(const struct ditgen *d, const struct run *r, const struct 
 {
     size_t bytes[DITGEN_PHASES];
     if (device_place(r->params.device) == PLACE_HOST) return 0;
-    if (phase_bytes(bytes, d, r, t, e) < 0) return -1;
-    size_t want = device_bytes(d, r, t, bytes), room = room_on_device(r);
+    if (device_bytes(bytes, d, r, t, e) < 0) return -1;
+    size_t want = most_of(bytes), room = room_on_device(r);
     if (!room || want <= room) return 0;
     return err_set(e, ERR_RESOURCE,
                    "this clip takes %.0f MiB of %s, and %.0f are free; try a smaller size, fewer "
@@ -198,18 +209,18 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
         p->step_cache_bytes = (double)r->cache.bytes;
     }
     if (phase_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
-    size_t there = device_bytes(d, r, t, p->phase_bytes);
-    if (there) { /* the host then holds little more than texts and latents */
-        p->device_bytes = (double)there;
-        p->device_free = (double)room_on_device(r);
-        p->phase_bytes[DITGEN_DENOISE] = 0;
-    }
+    bool there = device_place(r->params.device) != PLACE_HOST;
     size_t before = limit_resident();
     p->process_bytes = (double)before;
     for (int i = 0; i < DITGEN_PHASES; i++) {
         bool plain = model_is_slow() && resident_later[i] > RESIDENT_LATER_PLAIN_C;
         p->phase_bytes[i] += plain ? RESIDENT_LATER_PLAIN_C : resident_later[i];
         if (before + p->phase_bytes[i] > p->peak_bytes) p->peak_bytes = before + p->phase_bytes[i];
+    }
+    if (there) { /* what is told of phases is the device's */
+        if (device_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
+        p->device_bytes = (double)most_of(p->phase_bytes);
+        p->device_free = (double)room_on_device(r);
     }
     p->available_bytes = limit_memory();
     struct err limit;
@@ -245,7 +256,6 @@ int cost_check_limits(const struct ditgen *d, const struct run *r, const struct 
     int threads = threads_for_openmp(r->params.threads); /* now, so that they are counted */
     limit_room(&space, &data);
     own_bytes(&o, d, r, t);
-    if (device_bytes(d, r, t, bytes)) bytes[DITGEN_DENOISE] = o.embeds + o.latents + o.solver;
     for (int i = 0; i < DITGEN_PHASES; i++) { /* a part is mapped while its phase lasts */
         if (bytes[i] > most_data) most_data = bytes[i];
         if (bytes[i] + d->info.weight_bytes[i] > most_space)

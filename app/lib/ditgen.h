@@ -126,7 +126,7 @@ struct ditgen_plan {
     /* of any length, for people; they live until the next plan of the same model, or its close */
     const char *linear; /* what runs linear layers and convolutions */
     const char *attention; /* method and kernel; says so when the method is approximate */
-    /* Memory that each phase adds to process_bytes at most; mapped weights do not count, whose pages
+    /* Memory that each phase adds to process_bytes at most (or, with device_bytes, holds of a GPU); mapped weights do not count, whose pages
      * are given back when they were read. */
     size_t phase_bytes[DITGEN_PHASES];
     size_t peak_bytes; /* of the process */

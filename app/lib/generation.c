@@ -109,17 +109,29 @@ static int block_progress(void *ctx, int done, int total)
     return report(j);
 }
 
+static struct model_ask ask_of(struct job *j, const struct denoise_ask *a)
+{
+    return (struct model_ask){.step = a->step,
+                              .n_branches = a->n_branches,
+                              .expert = a->expert,
+                              .sigma = a->sigma,
+                              .timestep = a->timestep,
+                              .frame_timesteps = a->frame_timesteps,
+                              .progress = block_progress,
+                              .ctx = j};
+}
+
+static int ask_trace(void *ctx, const struct denoise_ask *a, struct err *e)
+{
+    struct job *j = ctx;
+    struct model_ask m = ask_of(j, a);
+    return model_trace(j->model, a->velocity, a->latents, &m, e);
+}
+
 static int ask_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
 {
     struct job *j = ctx;
-    struct model_ask m = {.step = a->step,
-                          .n_branches = a->n_branches,
-                          .expert = a->expert,
-                          .sigma = a->sigma,
-                          .timestep = a->timestep,
-                          .frame_timesteps = a->frame_timesteps,
-                          .progress = block_progress,
-                          .ctx = j};
+    struct model_ask m = ask_of(j, a);
     return model_velocity(j->model, a->velocity, a->latents, &m, e);
 }
 
@@ -239,7 +251,7 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
                                .place = &place,
                                .after_step = after_step,
                                .ctx = j};
-    struct denoise_model m = {.ctx = j, .velocity = ask_velocity};
+    struct denoise_model m = {.ctx = j, .velocity = ask_velocity, .trace = ask_trace};
     phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
     j->progress.first = j->progress.done = j->first_step;
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");

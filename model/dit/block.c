@@ -207,9 +207,13 @@ int dit_block_run(struct dit *d, int layer, const struct dit_call *c, struct err
                                     .bias = b->norm2_b,
                                     .round = r->round};
         struct norm_params norm3 = modulated(d, &t, SHIFT_FF, SCALE_FF);
-        if (self_attention(d, &t, b->norm2_w ? &norm2 : NULL, e) < 0) return -1;
-        if (cross_attention(d, &t, &norm3, e) < 0) return -1;
-        if (feed_forward(d, &t, e) < 0) return -1;
+        int part = PART_BLOCKS + PARTS * layer;
+        if (self_attention(d, &t, b->norm2_w ? &norm2 : NULL, e) < 0 ||
+            dit_look(r, &r->x, part + PART_SELF, e) < 0)
+            return -1;
+        if (cross_attention(d, &t, &norm3, e) < 0 || dit_look(r, &r->x, part + PART_CROSS, e) < 0)
+            return -1;
+        if (feed_forward(d, &t, e) < 0 || dit_look(r, &r->x, part + PART_FFN, e) < 0) return -1;
         if (c->progress && c->progress(c->progress_ctx, layer * c->n_branches + t.first + t.n,
                                        n_layers * c->n_branches))
             return err_set(e, ERR_CANCELLED, "cancelled in block %d of %d", layer + 1, n_layers);

@@ -110,6 +110,10 @@ struct dit_run_params {
     struct dit_cache_params cache; /* borrowed as well */
 };
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
+/* Gives the run's memory back; weights stay, for another dit_prepare(). */
+void dit_run_end(struct dit *d);
+/* Bytes of the weights alone, which reads none of them. */
+size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision);
 /* Most bytes at a time from opening on: packed weights, and with them the memory of dit_prepare or
  * the room that opening converts a weight in. SIZE_MAX: more than can be counted. Reads no weights,
  * refuses what dit_prepare refuses. */
@@ -149,6 +153,11 @@ struct dit_call {
 };
 int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
                  const struct dit_call *c, struct err *e);
+
+/* Where the numbers of such a call stop being numbers: always -1, with layer and kernel in e. Computes
+ * it again, each part looked at, velocities too. */
+int dit_trace(struct dit *d, float *const *velocity, const float *latents, const struct dit_call *c,
+              struct err *e);
 
 struct dit_cache_forecast {
     const char *name; /* NULL: none */

@@ -169,7 +169,13 @@ struct dit_run {
     struct rows staging; /* fp32 of the host on its way up; [rows, dim] of text or image */
 
     struct dit_recorded recorded[DIT_KINDS];
+    bool tracing; /* dit_trace(): each part is looked at */
 };
+
+/* While tracing: notes the first part whose numbers are none. label: of enum dit_part. */
+enum dit_part { PART_TIME = 1, PART_LATENTS, PART_HEAD, PART_BLOCKS };
+enum { PART_SELF, PART_CROSS, PART_FFN, PARTS }; /* PART_BLOCKS + PARTS * layer + ... */
+int dit_look(struct dit_run *r, const struct rows *x, int label, struct err *e);
 
 struct dit {
     struct dit_config config;

@@ -321,6 +321,13 @@ void dit_run_close(struct dit_run *r)
     *r = (struct dit_run){0};
 }
 
+void dit_run_end(struct dit *d) { dit_run_close(&d->run); }
+
+size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision)
+{
+    return dit_weight_bytes(c, device, precision);
+}
+
 /* n numbers that the host made → the device. */
 static int put(const struct dit_run *r, float *to, const float *from, size_t n, struct err *e)
 {
@@ -469,6 +476,63 @@ int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
     if (dit_set_time(d, c, e) < 0) return -1;
     struct dit_recorded *s = recorded(r, velocity, latents, c);
     return s ? step_recorded(d, s, velocity, latents, c, e) : step(d, velocity, latents, c, e);
+}
+
+int dit_look(struct dit_run *r, const struct rows *x, int label, struct err *e)
+{
+    return r->tracing ? r->ops->finite(r->device, x, label, e) : 0;
+}
+
+/* The step again, without what remembers steps. */
+static int trace(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    struct rows temb = rows_part(&r->temb, 0, r->time_rows);
+    if (dit_embed_time(d, e) < 0 || dit_look(r, &temb, PART_TIME, e) < 0) return -1;
+    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
+    for (int i = 0; i < c->n_branches; i++) {
+        dit_stream(r, i, 1);
+        if (dit_look(r, &r->x, PART_LATENTS, e) < 0) return -1;
+    }
+    for (int i = 0; i < d->config.n_layers; i++)
+        if (dit_block_run(d, i, c, e) < 0) return -1;
+    for (int i = 0; i < c->n_branches; i++) {
+        if (dit_head(d, velocity, i, 1, e) < 0) return -1;
+        struct rows cols = rows_part(&r->out_cols, 0, r->tokens);
+        if (dit_look(r, &cols, PART_HEAD, e) < 0) return -1;
+    }
+    return 0;
+}
+
+int dit_trace(struct dit *d, float *const *velocity, const float *latents, const struct dit_call *c,
+              struct err *e)
+{
+    static const char *const parts[PARTS] = {"self-attention", "cross-attention", "feed-forward"};
+    struct dit_run *r = &d->run;
+    struct attn_stats stats;
+    int label = 0;
+    if (dit_set_time(d, c, e) < 0) return -1;
+    r->tracing = true;
+    int rc = trace(d, velocity, latents, c, e);
+    r->tracing = false;
+    if (rc < 0 || r->ops->finite_seen(r->device, &label, e) < 0) return -1;
+    attn_stats(r->attn, &stats);
+    if (label == PART_TIME || label == PART_LATENTS || label == PART_HEAD)
+        return err_set(e, ERR_INPUT, "transformer, %s (linear layers on %s)",
+                       label == PART_TIME      ? "time embedding"
+                       : label == PART_LATENTS ? "patch embedding"
+                                               : "head",
+                       device_name(r->device));
+    if (label == 0)
+        return err_set(e, ERR_INPUT, "transformer: computed again, every part is finite (%s)",
+                       device_name(r->device));
+    int layer = (label - PART_BLOCKS) / PARTS, part = (label - PART_BLOCKS) % PARTS;
+    if (part == PART_FFN)
+        return err_set(e, ERR_INPUT, "transformer block %d, %s (linear layers on %s)", layer,
+                       parts[part], device_name(r->device));
+    return err_set(e, ERR_INPUT, "transformer block %d, %s (kernel %s)", layer, parts[part],
+                   stats.kernel);
 }
 
 void dit_attn_stats(const struct dit *d, struct attn_stats *s)
