@@ -382,7 +382,7 @@ static void forecast(void)
             (struct dit_cache_params){.words = dit_cache_info(i).name, .calibration = &calibration};
         CHECK_OK(dit_cache_forecast(&f, dit_config_of(d), &p, &e));
         CHECK_OK(dit_bytes(&with, dit_config_of(d), PRECISION_FP32, &p, &e));
-        CHECK_MSG(with - without >= f.bytes && with - without <= f.bytes + 4 * 64,
+        CHECK_MSG(with - without >= f.bytes && with - without <= f.bytes + 4 * 256,
                   "%s: %zu bytes, said %zu", f.name, with - without, f.bytes);
         CHECK_OK(prepare(d, f.name, &e));
         steps(d, &got, 0, STEPS, true);
