@@ -365,7 +365,8 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     j->n = model_latents_len(j->model, clip);
     size_t bytes = denoise_bytes(j->run.solver, j->n, clip->guided);
     j->latents = malloc(j->n * sizeof *j->latents);
-    j->scratch = malloc(bytes ? bytes : 1);
+    j->scratch = calloc(
+        1, bytes ? bytes : 1); /* a state keeps all of the solver's memory, used yet or not */
     if (!j->latents || !j->scratch)
         return err_set(e, ERR_RESOURCE, "no memory for the latents (%zu bytes)",
                        bytes + j->n * sizeof *j->latents);
