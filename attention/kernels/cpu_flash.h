@@ -77,7 +77,7 @@ struct flash_worker {
     float *alpha; /* [SUB] */
     float *weight; /* [SUB] FLASH_CODES: of the products of this chunk */
     float *q_scale, *shift; /* [QB] FLASH_CODES: of a row's codes; what smoothing took from lse */
-    int32_t *q_sum; /* [QB] FLASH_CODES: -128 times the sum of a row's codes */
+    int32_t *q_sum; /* [QB] FLASH_CODES: what a row's sums begin from: cpu_code_scores.h */
     float *bias[2]; /* [KB] of one chunk each */
     float *rows; /* [max(MR, NR), d] gathered by an order */
     /* when a job may need them: */

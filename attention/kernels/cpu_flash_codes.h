@@ -2,6 +2,8 @@
  * common, made once a group; rows of q, of k and of v as codes. */
 #include "attention/kernels/cpu_codes.h"
 
+#define FLASH_CODES_CAN (FLASH_CAN | ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4)
+
 static void flash_codes_task(void *ctx, int nth, int worker)
 {
     const struct flash *f = ctx;
@@ -39,7 +41,7 @@ static void flash_code_q(const struct flash *f, struct flash_worker *w, int8_t *
             sum += code[c];
         }
         w->shift[at + i] = (float)(shift / sqrt((double)f->d));
-        w->q_sum[at + i] = -128 * sum;
+        w->q_sum[at + i] = -VI_OFFSET * sum;
     }
 }
 

@@ -6,13 +6,19 @@
 
 extern const struct attn_kernel attn_ref;
 #ifdef ATTENTION_X86 /* set by CMake together with the sources of these rows */
-extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_amx, attn_vnni;
+extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_amx, attn_vnni,
+    attn_maddwd;
 #endif
 
 static const struct attn_kernel *const kernels[] = {
 #ifdef ATTENTION_X86
-    &attn_amx,  &attn_avx512bf16, &attn_avx512,
-    &attn_avx2, &attn_vnni, /* behind what is faster without codes */
+    &attn_amx,
+    &attn_avx512bf16,
+    &attn_avx512,
+    &attn_avx2,
+    /* behind what is faster without codes */
+    &attn_vnni,
+    &attn_maddwd,
 #endif
     &attn_ref,
 };

@@ -15,10 +15,11 @@ static size_t vnni_scratch(const struct attn_size *s)
 
 static void vnni_run(const struct attn_job *j) { low_run(parts, ARRAY_LEN(parts), j); }
 
-/* Measured beside avx512bf16 and avx512: README, "Speed". int4 and FP8 cost as much or more. */
+/* Measured beside avx512bf16 and avx512: README, "Speed". int4 and FP8 cost as much or more; AMX does
+ * more products of bf16 a cycle than this of bytes. */
 static unsigned vnni_pays(const struct attn_size *s)
 {
-    (void)s;
+    if (s->precision == PRECISION_BF16 && cpu_level() >= CPU_AMX) return 0;
     return ATTN_NEED_QK_INT8 | ATTN_NEED_PV_INT8;
 }
 

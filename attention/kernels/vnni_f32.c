@@ -2,11 +2,14 @@
 #if !defined(FLASH_EMULATE) && !defined(__AVX512VNNI__)
 #error "vnni_f32.c needs -mavx512vnni"
 #endif
-#include "attention/kernels/cpu_vec.h"
+#include "attention/kernels/cpu_vec8.h"
+#define FLASH_MR 12
+#define FLASH_SUB 24
+#define FLASH_KB 128
 #define FLASH_P 0
 #define FLASH_NV 2
 typedef float packed_v;
-#include "attention/kernels/cpu_vnni.h"
+#include "attention/kernels/cpu_code_scores.h"
 #include "attention/kernels/cpu_f32_values.h"
 
 static bool flash_fits(const struct attn_size *s)
@@ -17,7 +20,7 @@ static bool flash_fits(const struct attn_size *s)
 const struct attn_kernel attn_vnni_f32 = {
     .name = "avx512vnni, fp32 values",
     .needs = CPU_AVX512_VNNI,
-    .can = VNNI_CAN | ATTN_NEED_PV_FP8,
+    .can = FLASH_CODES_CAN | ATTN_NEED_PV_FP8,
     .panel = FLASH_NR,
     .chunk = FLASH_KB,
     .fits = flash_fits,

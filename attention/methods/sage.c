@@ -13,7 +13,7 @@
 struct sage {
     struct attn_knobs knobs;
     char *qk, *pv;
-    bool smooth_k, smooth_q, rotate;
+    bool smooth_k, rotate;
 };
 
 struct word {
@@ -110,7 +110,6 @@ static struct attn_needed sage_needs(const struct attn_part *p)
         for (int i = 0; i < 2 && words[0]->need; i++)
             *(gladly[i] ? &n.gladly : &n.must) |= words[i]->need;
     }
-    if (o->smooth_q) *(n.must ? &n.must : &n.gladly) |= ATTN_NEED_SMOOTH_Q;
     return n;
 }
 
@@ -126,7 +125,7 @@ static int by_options(const struct attn_part *p, const struct attn_turn *t, stru
     if (qk->need & ~granted) return 0; /* auto, and it would not pay */
     l->plan.qk = qk->prec;
     if (qk->need && !(pv->need & ~granted)) l->plan.pv = pv->prec;
-    l->plan.codes = (struct attn_codes){o->smooth_k, o->smooth_q, o->rotate};
+    l->plan.codes = (struct attn_codes){.smooth_k = o->smooth_k, .rotate = o->rotate};
     return 0;
 }
 
@@ -148,8 +147,6 @@ const struct attn_method attn_sage = {
         OPT_STRING(struct sage, pv, "pv", "auto",
                    "weights times v: auto, run, int8 or fp8 (emulated); layers apart as for qk"),
         OPT_BOOL(struct sage, smooth_k, "smooth_k", true, "keys less their mean: exact, and finer"),
-        OPT_BOOL(struct sage, smooth_q, "smooth_q", false,
-                 "queries less the mean of 128, which is added again; for int4"),
         OPT_BOOL(struct sage, rotate, "rotate", false,
                  "a Hadamard turn of q and k, where a few channels dwarf the others"),
         OPT_DOUBLE(struct attn_knobs, first, "first", 0, 0, 1000,

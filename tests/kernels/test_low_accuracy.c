@@ -162,6 +162,8 @@ static void check_kernel(const struct attn_kernel *kernel, enum precision precis
     static float mine[LQ * MOST];
     struct attn_plan plain, p;
     struct err e = {0};
+    struct attn_size any = {.head_dim = dim, .precision = precision, .needs = ATTN_NEED_QK_INT8};
+    if (!kernel->fits(&any)) return;
     CHECK_OK(attn_plan_dense(&plain, LQ, LK, 1, &e));
     for (int set = 0; set < SETS; set++) {
         draw((enum set)set, dim, (uint64_t)set + 3);

@@ -1,7 +1,7 @@
-/* The second product by vpdpbusd over cpu_vec8.h: weights of a chunk as 255ths of its largest, values
+/* The second product over codes, by cpu_vec8.h: weights of a chunk as 255ths of its largest, values
  * as signed codes (attention-kernels.md 1.10).
- *   v  [channels / NR][keys / 4][NR][4]   columns are channels; a last panel of VLEN
- *   P  [SUB][KB] unsigned                 four neighbouring keys are one 32-bit broadcast
+ *   v  [channels / NR][keys / G][NR][G]   columns are channels; a last panel of VLEN
+ *   P  [SUB][KB] 0 .. 255                 G neighbouring keys are one 32-bit broadcast
  *
  *   w = exp2(m_chunk - m) / 255;   l = l*alpha + w * sum(P);   O = O*alpha + w * P·v
  *
@@ -12,7 +12,7 @@ static void flash_pack_v(const struct flash *f, int nth, packed_v *dst, size_t l
                          size_t stride, int at, int keys)
 {
     const float *scale = f->v_scale + (size_t)nth * (size_t)f->d;
-    int8_t row[FLASH_NR * FLASH_MAX_PAD];
+    packed_v row[FLASH_NR * FLASH_MAX_PAD];
     float inverse[ATTN_MAX_HEAD_DIM];
     for (int c = 0; c < f->d; c++)
         inverse[c] = 1 / scale[c];
@@ -21,14 +21,14 @@ static void flash_pack_v(const struct flash *f, int nth, packed_v *dst, size_t l
         const float *x = v + (j < keys ? (size_t)j * stride : 0);
         for (int c = 0; c < n; c++)
             row[j * f->dv + c] = codes_near(x[c] * inverse[c]);
-        memset(row + j * f->dv + n, 0, (size_t)(f->dv - n));
+        memset(row + j * f->dv + n, 0, (size_t)(f->dv - n) * sizeof *row);
     }
     for (int c0 = 0; c0 < f->dv; c0 += FLASH_NR) {
         int width = f->dv - c0 < FLASH_NR ? VLEN : FLASH_NR;
-        int8_t *to = dst + (size_t)c0 * len + (size_t)at * (size_t)width;
-        for (int j = 0; j < FLASH_NR; j += 4)
-            for (int c = 0; c < width; c++, to += 4)
-                for (int i = 0; i < 4; i++)
+        packed_v *to = dst + (size_t)c0 * len + (size_t)at * (size_t)width;
+        for (int j = 0; j < FLASH_NR; j += VI_GROUP)
+            for (int c = 0; c < width; c++, to += VI_GROUP)
+                for (int i = 0; i < VI_GROUP; i++)
                     to[i] = row[(j + i) * f->dv + c0 + c];
     }
 }
@@ -39,14 +39,14 @@ static void flash_probs(const struct flash *f, struct flash_worker *w, const str
     (void)f;
     for (int i = 0; i < rows; i++) {
         const float *s = w->s + i * FLASH_KB;
-        uint8_t *p = (uint8_t *)w->p + i * FLASH_KB;
+        packed_v *p = w->p + i * FLASH_KB;
         float most = v_hmax(v_load(w->rowmax + i * VLEN)), first[VLEN];
         float base = flash_new_max(w, at, i, 5); /* w->alpha, and w->l by it */
         float from = (most == -INFINITY ? 0.0f : most) - 7.99435344f; /* log2(255) */
         veci sum = vi_const(0);
         for (int j = 0; j < c->n * FLASH_NR; j += VLEN) {
             veci x = vi_near(v_exp2(v_sub(v_load(s + j), v_set1(from)), 4));
-            vi_store8(p + j, x);
+            vi_store(p + j, x);
             sum = vi_add(sum, x);
         }
         vec weight = v_mul(v_exp2(v_set1(most - base), 5), v_set1(1 / 255.0f));
@@ -66,13 +66,14 @@ ALWAYS_INLINE void value_tile(float *o, int stride, const packed_v *p, const flo
     UNROLL(16) for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = vi_const(0);
     for (int i = 0; i < c->n; i++) {
         const struct flash_panel *panel = &c->panel[i];
-        int from = panel->lo / 4 * 4; /* a masked part of four has P = 0 */
+        int from = panel->lo / VI_GROUP * VI_GROUP; /* a masked part of a group has P = 0 */
         const packed_v *row = v + (panel->key + (size_t)from) * (size_t)(nv * VLEN);
         const packed_v *x = p + i * FLASH_NR + from;
-        REPEAT(2) for (int j = panel->hi - from; j > 0; j -= 4, row += 4 * nv * VLEN, x += 4)
-        {
+        REPEAT(2)
+        for (int j = panel->hi - from; j > 0;
+             j -= VI_GROUP, row += VI_GROUP * nv * VLEN, x += VI_GROUP) {
             veci b[2];
-            UNROLL(2) for (int n = 0; n < nv; n++) b[n] = vi_load(row + 4 * n * VLEN);
+            UNROLL(2) for (int n = 0; n < nv; n++) b[n] = vi_load(row + VI_GROUP * n * VLEN);
             UNROLL(16) for (int r = 0; r < rows; r++)
             {
                 veci y = vi_set1(x + r * FLASH_KB);
