@@ -89,9 +89,10 @@ static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct r
 static const char *plan_attention(struct ditgen *d, const struct run *r)
 {
     char *text = NULL;
-    int n =
-        asprintf(&text, "%s (%s)%s", settings_text(r->settings, SET_ATTENTION), r->forecast.kernel,
-                 r->forecast.exact ? "" : ", approximate: leaves out part of the attention");
+    bool whole = r->forecast.density[0] == 1 && r->forecast.copied == 0; /* but in fewer bits */
+    int n = asprintf(&text, "%s (%s)%s%s", settings_text(r->settings, SET_ATTENTION),
+                     r->forecast.kernel, r->forecast.exact ? "" : ", approximate",
+                     r->forecast.exact || whole ? "" : ": leaves out part of the attention");
     free(d->plan_attention);
     return d->plan_attention = n < 0 ? NULL : text;
 }
