@@ -87,6 +87,16 @@ static void options(void)
     s.scale = 0.1;
     CHECK(option_print(option_find(table, "guidance-scale"), &s, buf, sizeof buf) == 3);
     CHECK_STR(buf, "0.1");
+    static const struct {
+        double v;
+        const char *text;
+    } texts[] = {{-10, "-10"},    {1e6, "1000000"},   {1.5e20, "1.5e20"},
+                 {1e-7, "1e-07"}, {-1e300, "-1e300"}, {123456789, "123456789"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) { /* no plus, which parts methods */
+        s.scale = texts[i].v;
+        option_print(option_find(table, "guidance-scale"), &s, buf, sizeof buf);
+        CHECK_STR(buf, texts[i].text);
+    }
     option_print(option_find(table, "mode"), &s, buf, sizeof buf);
     CHECK_STR(buf, "fast");
     CHECK_STR(option_nearest(table, "guidance-scael"), "guidance-scale");

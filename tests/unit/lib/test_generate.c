@@ -1,6 +1,7 @@
 /* The C library on the embedded model at its smallest: frames in order, repeatable, cancelled
  * anywhere, bad settings refused with a sentence. */
 #include "app/lib/ditgen.h"
+#include "attention/method.h"
 #include "model/base/err.h"
 #include "tests/check.h"
 
@@ -234,6 +235,14 @@ static void planned(struct ditgen *d)
     CHECK(ditgen_plan(d, s, &big, &e) == 0);
     CHECK(big.branches == 1 && big.tokens == 2 * p.tokens);
     CHECK(big.phase_bytes[DITGEN_DECODE] > p.phase_bytes[DITGEN_DECODE]);
+
+    /* every method by its name alone: its own defaults are said and read back */
+    CHECK(set_words(s, "size=128x64", &e) == 0);
+    for (int i = 0; i < attn_method_count(); i++) {
+        const char *name = attn_method_at(i)->name;
+        CHECK(ditgen_set(s, "attention", name, &e) == 0);
+        CHECK_MSG(ditgen_plan(d, s, &p, &e) == 0, "%s: %s", name, e.message);
+    }
 
     /* a method's text of any length */
     char words[4096] = "attention=window:tiles=1";
