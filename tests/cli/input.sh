@@ -72,6 +72,19 @@ nan vae/$D "vae: "
 grep -q "gives values that are no numbers" "$T/.err" || bad "the layer is not named"
 nan transformer/$D "not finite"
 
+# weights that are zeros give a clip of one colour: written, and told
+model flat
+rm "$M/vae/$D"
+header=$((8 + $(od -An -tu8 -N8 "$E/vae/$D")))
+size=$(wc -c <"$E/vae/$D")
+{ head -c $header "$E/vae/$D"; head -c $((size - header)) /dev/zero; } >"$M/vae/$D"
+run 0 x $TINY -s 1 -m "$M" -o flat.y4m
+said "warning: every pixel of the clip has one colour"
+[ -e flat.y4m ] || bad "a clip of one colour was not written"
+run 0 x $TINY -s 1 -y -o flat.y4m
+grep -q "one colour" "$T/.err" && bad "a clip of many colours is told to have one"
+rm -f flat.y4m
+
 # the right file for another model: names the tensor
 model swapped
 rm "$M/transformer/$D"
