@@ -112,7 +112,7 @@ static void end_memory(struct bench *b, enum ditgen_phase phase)
 }
 
 /* Text ends with its last report; opening the transformer lies between that and the first of
- * denoise; what closes it and opens the VAE belongs to decoding. */
+ * denoise, whose memory it is; what closes it and opens the VAE belongs to decoding. */
 static int on_progress(void *ctx, const struct ditgen_progress *p)
 {
     struct bench *b = ctx;
@@ -120,8 +120,9 @@ static int on_progress(void *ctx, const struct ditgen_progress *p)
     if (p->phase == DITGEN_TEXT) {
         b->text = now - b->begin;
         b->last = now;
+        if (p->done == p->total)
+            end_memory(b, DITGEN_TEXT); /* opening is denoising's, as planned */
     } else if (p->phase == DITGEN_DENOISE && b->phase == DITGEN_TEXT) {
-        end_memory(b, DITGEN_TEXT);
         b->load = now - b->last;
         b->denoise = 0;
         b->done = 0;

@@ -23,12 +23,12 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
     json_put_string(to, ditgen_defaults_from(d));
     fprintf(to,
             ",\"width\":%d,\"height\":%d,\"frames\":%d,\"fps\":%g,\"steps\":%d,\"seed\":%llu,"
-            "\"tokens\":%d,"
+            "\"tokens\":%d,\"text_tokens\":%.0f,"
             "\"branches\":%d,\"threads\":%d,\"precision\":\"%s\",\"slow\":%s,\"linear\":",
             settings_int(s, SET_WIDTH), settings_int(s, SET_HEIGHT), settings_int(s, SET_FRAMES),
             settings_real(s, SET_FPS), settings_int(s, SET_STEPS),
-            (unsigned long long)settings_seed(s), p->tokens, p->branches, p->threads, p->precision,
-            p->slow ? "true" : "false");
+            (unsigned long long)settings_seed(s), p->tokens, p->text_tokens, p->branches,
+            p->threads, p->precision, p->slow ? "true" : "false");
     json_put_string(to, p->linear);
     fputs(",\"attention\":", to);
     json_put_string(to, p->attention);
@@ -116,7 +116,8 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
             settings_text(s, SET_SOLVER), settings_int(s, SET_STEPS),
             settings_real(s, SET_GUIDANCE_SCALE), p->branches, p->branches > 1 ? "es" : "",
             settings_real(s, SET_FLOW_SHIFT), (unsigned long long)settings_seed(s));
-    fprintf(to, "tokens     %d\n", p->tokens);
+    fprintf(to, "tokens     %d, and %.0f of text%s\n", p->tokens, p->text_tokens,
+            settings_text(s, SET_PROMPT) ? "" : " (assumed: there is no prompt)");
     fprintf(to, "compute    %s, %d thread%s; %s; attention %s\n", p->precision, p->threads,
             p->threads > 1 ? "s" : "", p->linear, p->attention);
     put_attention(to, p);

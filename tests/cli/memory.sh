@@ -34,4 +34,6 @@ for kib in $(seq 200000 15000 800000); do
 done
 echo "ulimit -v: $refused refused, $fitted ran"
 [ $refused -gt 0 ] && [ $fitted -gt 0 ] || bad "the limits do not reach from refusal to success"
+
+run 0 --plan --size 64x64 --frames 1 "$long" && printed ", and 512 of text" # the plan knows the prompt
 finish
