@@ -5,6 +5,7 @@
 #include "app/cli/bus.h"
 #include "app/cli/cmd.h"
 #include "app/cli/streams.h"
+#include "app/cli/terminate.h"
 #include "model/base/err.h"
 
 static const struct verb {
@@ -23,6 +24,7 @@ int main(int argc, char **argv)
     int (*run)(int, char **, struct err *) = cmd_generate;
     streams_prepare();
     bus_watch();
+    terminate_watch();
     for (size_t i = 0; argc > 1 && i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) != 0) continue;
         run = verbs[i].run;

@@ -19,9 +19,40 @@ static int no_memory(struct err *e, const char *path)
     return err_set(e, ERR_RESOURCE, "%s: no memory for its name", path);
 }
 
+/* Parts under way, for aside_abandon(); more than a run ever has. */
+static struct under_way {
+    int dir;
+    bool used, folder;
+    char part[64];
+} parts[16];
+
+static void note_part(const struct aside *a)
+{
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (parts[i].used) continue;
+        parts[i] = (struct under_way){.dir = a->dir, .used = true, .folder = a->folder};
+        snprintf(parts[i].part, sizeof parts[i].part, "%s", a->part);
+        return;
+    }
+}
+
+void aside_abandon(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (!parts[i].used) continue;
+        if (parts[i].folder)
+            aside_remove_folder(parts[i].dir, parts[i].part);
+        else
+            unlinkat(parts[i].dir, parts[i].part, 0);
+    }
+}
+
 void aside_forget(struct aside *a)
 {
     if (a->part) {
+        for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+            if (parts[i].used && parts[i].dir == a->dir && strcmp(parts[i].part, a->part) == 0)
+                parts[i].used = false;
         if (a->fd >= 0) close(a->fd);
         close(a->dir);
     }
@@ -122,7 +153,10 @@ static int open_part(struct aside *a, const char *in, struct err *e)
         a->part = strdup(name);
         if (!a->part) break;
         a->fd = make_part(a);
-        if (a->fd >= 0) return 0;
+        if (a->fd >= 0) {
+            note_part(a);
+            return 0;
+        }
         int number = errno;
         free(a->part);
         a->part = NULL;

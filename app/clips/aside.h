@@ -47,6 +47,9 @@ int aside_keep(struct aside *a, const char *base, struct err *e);
 /* Removes file or folder (with the files in it) and frees a. Takes what was never opened. */
 void aside_discard(struct aside *a);
 
+/* Removes all parts under way, where the process has to end now and their owners cannot. */
+void aside_abandon(void);
+
 /* Frees a and leaves what is on the disk. */
 void aside_forget(struct aside *a);
 

@@ -15,6 +15,8 @@
  * Strings are UTF-8 and NUL-terminated; what is given is copied. Structs that callers fill are to be
  * zeroed first: their reserved members are room for what comes. Threads: one call at a time in a process (the library runs its own pool). Nothing
  * here prints, exits or reads the environment, but for DITGEN_ASSETS when dir is NULL.
+ * Memory: every allocation of ours that fails is an error; oneDNN (C++) throws where it finds none for
+ * its books, which ends a program that has no handler (std::set_terminate).
  * Signals: while ditgen_generate() runs, let handlers run on another thread or on a stack of their
  * own (SA_ONSTACK): generated matrix code borrows the stack register. */
 #ifndef DITGEN_DITGEN_H

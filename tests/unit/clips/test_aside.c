@@ -227,6 +227,31 @@ static void killed_in_place(void)
     free(new);
 }
 
+static bool is_there(const char *name) { return access(name, F_OK) == 0; }
+
+/* What is under way is removed at once, and only that. */
+static void abandoned(void)
+{
+    struct aside file, folder, done;
+    struct err e = {0};
+    char part[2][300], inside[400];
+    CHECK_OK(aside_open_file(&file, "x.bin", "clip", false, &e));
+    CHECK_OK(aside_open_folder(&folder, "y", "clip", false, false, &e));
+    CHECK_OK(aside_open_file(&done, "z.bin", "clip", false, &e));
+    snprintf(part[0], sizeof part[0], "%s", file.part);
+    snprintf(part[1], sizeof part[1], "%s", folder.part);
+    snprintf(inside, sizeof inside, "%s/1.png", part[1]);
+    FILE *f = fopen(inside, "w");
+    CHECK(f && fclose(f) == 0 && is_there(inside));
+    CHECK_OK(aside_commit(&done, &e));
+    aside_abandon();
+    CHECK(!is_there(part[0]) && !is_there(part[1]) && is_there("z.bin"));
+    aside_discard(&file);
+    aside_discard(&folder);
+    aside_abandon(); /* nothing is under way any more */
+    CHECK(is_there("z.bin") && unlink("z.bin") == 0);
+}
+
 int main(void)
 {
     enter_folder();
@@ -236,6 +261,7 @@ int main(void)
     names_of_others();
     sweeping(rgb);
     killed_in_place();
+    abandoned();
     free(rgb);
     leave_folder();
     return TEST_RESULT();
