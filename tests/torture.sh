@@ -46,13 +46,16 @@ each() {
         verdict "$kind $i of $n ($*)" $code
         [ $code = 0 ] || ended=$((ended + 1))
         runs=$((runs + 1))
-        if [ $kind = malloc ]; then i=$((i + step)); else i=$((i + 1)); fi
+        if [ $kind = malloc ] || [ $kind = library ]; then i=$((i + step)); else i=$((i + 1)); fi
     done
     echo "$kind$([ "$long" = 1 ] && echo ' and all later') fails, $*: $runs of $n places, $ended runs ended with a message, $((bad - before)) wrong"
 }
 each malloc 0 $tiny -o w/o.y4m
 each malloc 1 $tiny -o w/o.y4m
 each malloc 0 x --plan --size 32x32 --frames 1 -t 1
+# what libraries ask for: oneDNN 2.6's code generator does not look at what it gets
+each library 0 $tiny -o w/o.y4m
+each library 1 $tiny -o w/o.y4m
 each open 0 $tiny -o w/o.y4m --save-latents w/l --dump-config w/c
 each open 1 $tiny -o w/o.y4m --save-latents w/l
 each thread 0 x --size 32x32 --frames 1 --steps 1 -s 1 -q -o w/o.y4m
@@ -82,9 +85,14 @@ echo "ulimit -f 1 to 8: $runs runs, $((bad - before)) wrong"
 if command -v valgrind >/dev/null && ! grep -q "DITGEN_SANITIZE:BOOL=ON" "$build/CMakeCache.txt"; then
     before=$bad
     for a in "$tiny -o v.y4m" "x --plan --size 32x32 --frames 1 -t 1" "inspect" "compare ref.y4m ref.y4m"; do
-        OMP_NUM_THREADS=1 valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite "$ditgen" $a >/dev/null 2>.err || {
+        code=0
+        OMP_NUM_THREADS=1 valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite "$ditgen" $a >/dev/null 2>.err || code=$?
+        # oneDNN's generated code, which has no name (???), reads 32 bytes behind blocks of its own
+        named=$(awk '/== (Invalid|Use of|Conditional|Mismatched|Source and|[0-9,]+ .*definitely lost)/ { h = 1; next }
+            h && / at 0x/ { if (!/: \?\?\?/) n++; h = 0 } END { print n + 0 }' .err)
+        [ $code = 0 ] || { [ $code = 99 ] && [ "$named" = 0 ]; } || {
             bad=$((bad + 1))
-            echo "BAD valgrind, $a: $(head -c 600 .err)"
+            echo "BAD valgrind, $a: code $code, $(head -c 600 .err)"
         }
     done
     echo "valgrind: 4 commands, $((bad - before)) wrong"

@@ -127,7 +127,8 @@ int conv3d_open(struct conv3d **out, const struct conv3d_params *p, const void *
     c->threads = threads_for_openmp(threads_count());
     if (c->threads > 1) threads_as_openmp(true); /* until it is closed: its threads are OpenMP's */
     int threads = onednn_threads(c->threads);
-    dnnl_status_t r = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
+    dnnl_status_t r = onednn_room();
+    if (!r) r = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
     if (!r) r = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
     if (!r) r = describe(&pd, &m, p, c->engine);
     if (!r)

@@ -211,7 +211,8 @@ static dnnl_status_t shape_get(struct shape **out, const struct gemm_kind *k, in
     struct shape *s = calloc(1, sizeof *s);
     if (!s) return dnnl_out_of_memory;
     *s = (struct shape){.kind = *k, .rows = rows};
-    dnnl_status_t r = describe_opened(&pd, k, rows);
+    dnnl_status_t r = onednn_room();
+    if (!r) r = describe_opened(&pd, k, rows);
     if (!r) {
         scratch_of(pd, &s->scratch);
         r = dnnl_primitive_create(&s->prim, pd);
@@ -232,7 +233,8 @@ static dnnl_status_t pack(struct gemm *g, const void *weight)
     dnnl_primitive_t reorder = NULL;
     dnnl_memory_t from = NULL;
     mem_desc plain = NO_DESC;
-    dnnl_status_t r = describe(&pd, &g->kind, PACK_ROWS, NULL);
+    dnnl_status_t r = onednn_room();
+    if (!r) r = describe(&pd, &g->kind, PACK_ROWS, NULL);
     if (r) return r;
     /* Moves numbers: nothing is summed. Before the reorder is made, which remembers how many. OpenMP's
      * threads wait by spinning, which a busy machine pays dearly: small weights do without them. */

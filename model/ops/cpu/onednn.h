@@ -7,6 +7,7 @@
 
 #include <dnnl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -14,6 +15,16 @@
 /* Before any other call into the library: tells it the process's cap (model/base/cpu.h), which it takes
  * only then. Any number of times. */
 void onednn_ready(void);
+
+/* 2.6 does not look at what it gets when it makes code, and crashes: so memory for that is asked for here
+ * before. What is given back is there for it. */
+static inline dnnl_status_t onednn_room(void)
+{
+    void *volatile room = malloc((size_t)1 << 20); /* code of a primitive, many times */
+    if (!room) return dnnl_out_of_memory;
+    free(room);
+    return dnnl_success;
+}
 
 /* How many threads the library sees from here on, on this thread; returns how many it saw. */
 static inline int onednn_threads(int n)
