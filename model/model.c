@@ -257,6 +257,17 @@ void model_cache_kept(struct model *m, struct dit_cache_kept *kept)
     if (m->dit) dit_cache_kept(m->dit, kept);
 }
 
+void model_attn_kept(const struct model *m, struct attn_kept *kept)
+{
+    *kept = (struct attn_kept){0};
+    if (m->dit) dit_attn_kept(m->dit, kept);
+}
+
+int model_attn_kept_check(const struct model *m, struct err *e)
+{
+    return m->dit ? dit_attn_kept_check(m->dit, e) : 0;
+}
+
 void model_cache_resume(struct model *m, int step)
 {
     if (m->dit) dit_cache_resume(m->dit, step);

@@ -159,6 +159,9 @@ void model_attn_stats(const struct model *m, struct attn_stats *stats);
 void model_cache_stats(const struct model *m, struct dit_cache_stats *stats);
 void model_cache_kept(struct model *m, struct dit_cache_kept *kept);
 void model_cache_resume(struct model *m, int step);
+/* What self-attention remembers of earlier steps (attention.h); after writing, the check. */
+void model_attn_kept(const struct model *m, struct attn_kept *kept);
+int model_attn_kept_check(const struct model *m, struct err *e);
 void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may be NULL */
 
 /* Phase 3. */

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 #define LATENTS_BLOCKS 8
-#define LATENTS_KEPT 2
+#define LATENTS_KEPT 3
 struct latents {
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];

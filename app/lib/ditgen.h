@@ -167,7 +167,7 @@ struct ditgen_progress {
 
 /* All that a run needs to go on from where another stopped: same settings, same bytes. */
 #define DITGEN_HISTORY 8
-#define DITGEN_KEPT 2
+#define DITGEN_KEPT 3
 #define DITGEN_NUMBERS 16
 struct ditgen_state {
     int step, steps; /* done, of all; equal: denoised, decoding is next */
@@ -176,7 +176,8 @@ struct ditgen_state {
     int n_history;
     const float *history[DITGEN_HISTORY]; /* [shape] each: what the solver remembers */
     uint64_t model; /* a mark of the weights; 0 in a resume: not checked */
-    int n_kept; /* what a step cache remembers: arrays of any length, and numbers */
+    int n_kept; /* what the transformer remembers: arrays of any length (bytes, where they are
+                 * attention's), and numbers */
     const float *kept[DITGEN_KEPT];
     size_t kept_len[DITGEN_KEPT];
     int n_numbers;

@@ -35,12 +35,42 @@ int job_bring_back(struct job *j, bool history)
 /* A device goes on while the host looks at nothing: its state is fetched every few seconds only. */
 #define STATE_SECONDS 2
 
+/* What the transformer remembers of earlier steps, in place: arrays of its step cache, then, as one
+ * more, the bytes of its attention, a multiple of 64. */
+struct remembered {
+    int n;
+    float *at[DITGEN_KEPT];
+    size_t len[DITGEN_KEPT];
+    struct dit_cache_kept cache;
+    size_t attention; /* bytes */
+};
+
+static void remembered(struct remembered *k, struct job *j)
+{
+    struct attn_kept a;
+    *k = (struct remembered){0};
+    model_cache_kept(j->model, &k->cache);
+    for (; k->n < k->cache.n_blocks; k->n++)
+        k->at[k->n] = k->cache.blocks[k->n].at, k->len[k->n] = k->cache.blocks[k->n].n;
+    if (j->device) return; /* what attention holds there stays there */
+    model_attn_kept(j->model, &a);
+    k->attention = a.bytes;
+    if (!a.bytes) return;
+    k->at[k->n] = a.at;
+    k->len[k->n++] = a.bytes / sizeof(float);
+}
+
+#define STATE_MOST ((size_t)1 << 30) /* of attention, in a state: seconds of writing, each time */
+
 int job_give_state(struct job *j, int step, int steps)
 {
     const struct run *r = &j->run;
-    bool whole = step == steps || !r->forecast.remembers;
-    if (!j->calls->state || !whole) return 0;
+    struct remembered kept;
+    if (!j->calls->state) return 0;
+    if (j->device && step < steps && r->forecast.remembers) return 0;
     if (j->device && step < steps && clock_seconds() - j->gave < STATE_SECONDS) return 0;
+    remembered(&kept, j);
+    if (step < steps && kept.attention > STATE_MOST) return 0;
     if (job_bring_back(j, true) < 0) return -1;
     j->gave = clock_seconds();
     struct ditgen_state s = {.step = step,
@@ -49,13 +79,12 @@ int job_give_state(struct job *j, int step, int steps)
                              .n_history = r->solver->history,
                              .model = model_mark(j->info)};
     memcpy(s.shape, j->shape, sizeof s.shape);
-    struct dit_cache_kept kept;
-    model_cache_kept(j->model, &kept);
     if (step < steps) {
-        s.n_kept = kept.n_blocks, s.n_numbers = kept.n_numbers;
-        for (int i = 0; i < kept.n_blocks; i++)
-            s.kept[i] = kept.blocks[i].at, s.kept_len[i] = kept.blocks[i].n;
-        memcpy(s.numbers, kept.numbers, (size_t)kept.n_numbers * sizeof *s.numbers);
+        s.n_kept = kept.n, s.n_numbers = kept.cache.n_numbers;
+        for (int i = 0; i < kept.n; i++)
+            s.kept[i] = kept.at[i], s.kept_len[i] = kept.len[i];
+        if (s.n_numbers)
+            memcpy(s.numbers, kept.cache.numbers, (size_t)s.n_numbers * sizeof *s.numbers);
     }
     for (int i = 0; i < s.n_history; i++)
         s.history[i] = denoise_history(r->solver, j->n, r->clip.guided, j->scratch, i);
@@ -89,21 +118,21 @@ int job_take_state(struct job *j, const struct ditgen_state *s, struct err *e)
 
 int job_take_kept(struct job *j, const struct ditgen_state *s, struct err *e)
 {
-    struct dit_cache_kept kept;
-    model_cache_kept(j->model, &kept);
-    bool same = s->n_kept == kept.n_blocks && s->n_numbers == kept.n_numbers;
-    for (int i = 0; same && i < kept.n_blocks; i++)
-        same = s->kept_len[i] == kept.blocks[i].n;
+    struct remembered kept;
+    remembered(&kept, j);
+    bool same = s->n_kept == kept.n && s->n_numbers == kept.cache.n_numbers;
+    for (int i = 0; same && i < kept.n; i++)
+        same = s->kept_len[i] == kept.len[i];
     if (!same)
         return err_set(
             e, ERR_INPUT,
-            "the state has %d arrays and %d numbers of a step cache, wanted %d and %d of "
-            "the lengths that these settings make",
-            s->n_kept, s->n_numbers, kept.n_blocks, kept.n_numbers);
-    for (int i = 0; i < kept.n_blocks; i++)
-        memcpy(kept.blocks[i].at, s->kept[i], kept.blocks[i].n * sizeof(float));
-    if (kept.n_numbers)
-        memcpy(kept.numbers, s->numbers, (size_t)kept.n_numbers * sizeof *s->numbers);
+            "the state has %d arrays and %d numbers of a step cache or attention, wanted %d and "
+            "%d of the lengths that these settings make",
+            s->n_kept, s->n_numbers, kept.n, kept.cache.n_numbers);
+    for (int i = 0; i < kept.n; i++)
+        memcpy(kept.at[i], s->kept[i], kept.len[i] * sizeof(float));
+    if (s->n_numbers)
+        memcpy(kept.cache.numbers, s->numbers, (size_t)s->n_numbers * sizeof *s->numbers);
     model_cache_resume(j->model, j->first_step);
-    return 0;
+    return model_attn_kept_check(j->model, e);
 }

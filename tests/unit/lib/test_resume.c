@@ -132,6 +132,11 @@ int main(void)
     every_step(d, "unipc", "4", "dense", "easycache:threshold=1,first=2");
     every_step(d, "unipc", "4", "dense", "firstblock:threshold=.5");
     every_step(d, "euler", "1", "window:tiles=1", "firstblock:threshold=2,last=0");
+    every_step(d, "unipc", "4", "resid:every=2,first=1,last=0,block=16", "none");
+    every_step(d, "unipc", "4", "resid:density=0,first=1,last=0", "firstblock:threshold=.5");
+    every_step(d, "euler", "4", "lite:first=0,block=16,threshold=-1", "none");
+    every_step(d, "euler", "1", "svg2:q=2,k=3,first=1+haste:drift=.5", "none");
+    every_step(d, "euler", "4", "ditfast:steps=FWAc,first=1,last=0,block=16", "none");
     ditgen_close(d);
     return TEST_RESULT();
 }
