@@ -6,7 +6,8 @@
  * block stands for it and weights are summed over blocks; directions of rank are made from the keys of
  * the call, not from a calibration; products of 4-bit codes are made in fp32, and so cost as much as
  * mass. Cost beside a dense call: mean, max 1 / block^2, runs runs^2 / block^2, antidiagonal
- * 1 / (2 stride), rank rank / (2 stride dim), int4 and mass 1 / (2 stride). */
+ * 1 / (2 stride), rank rank / (2 stride dim), int4 and mass 1 / (2 stride), by products; exponentials
+ * come on top (tests/bench/NOTES.md has seconds). */
 #include "attention/axes/axes.h"
 
 struct score {

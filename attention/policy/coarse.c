@@ -12,16 +12,18 @@ size_t score_basis_scratch(int rank, int dim)
            round64((2 * (size_t)rank + 1) * (size_t)dim * sizeof(double));
 }
 
+enum { SEEN = 1024 }; /* keys that directions are made from, spread evenly: eight of each channel */
+
 /* How keys vary: c[dim, dim], their mean taken away. */
 static void covariance(double *c, double *mean, const struct blocks *k)
 {
-    int dim = k->dim;
+    int dim = k->dim, step = (k->len + SEEN - 1) / SEEN, n = (k->len + step - 1) / step;
     memset(mean, 0, (size_t)dim * sizeof *mean);
     memset(c, 0, (size_t)dim * (size_t)dim * sizeof *c);
-    for (int t = 0; t < k->len; t++)
+    for (int t = 0; t < k->len; t += step)
         for (int i = 0; i < dim; i++)
-            mean[i] += (double)k->x[t * k->stride + i] / k->len;
-    for (int t = 0; t < k->len; t++) {
+            mean[i] += (double)k->x[t * k->stride + i] / n;
+    for (int t = 0; t < k->len; t += step) {
         const float *x = k->x + t * k->stride;
         for (int i = 0; i < dim; i++) {
             double d = (double)x[i] - mean[i];

@@ -12,22 +12,62 @@ static int min(int a, int b) { return a < b ? a : b; }
 
 static size_t round64(size_t n) { return (n + 63) / 64 * 64; }
 
+/* --- exponentials of whole rows: most of what a look at every token costs --- */
+
+typedef float four __attribute__((vector_size(16), aligned(4)));
+typedef int32_t four_int __attribute__((vector_size(16)));
+
+/* e^x to 3e-7, x above 87 or below -87 as if there */
+static inline four exp4(four x)
+{
+    const four most = {87, 87, 87, 87}, shift = {0x1.8p23f, 0x1.8p23f, 0x1.8p23f, 0x1.8p23f};
+    four_int above = x > most, below = x < -most;
+    x = (four)(((four_int)x & ~above) | ((four_int)most & above));
+    x = (four)(((four_int)x & ~below) | ((four_int)-most & below));
+    four n = x * 1.44269504f + shift; /* to the nearest whole number, in the low bits */
+    four_int two = ((four_int)n - (four_int)shift) << 23;
+    n -= shift;
+    four f = x - n * 0.693359375f + n * 2.12194440e-4f; /* ln 2 in two parts */
+    four p = f * (1.f / 720) + 1.f / 120;
+    p = p * f + 1.f / 24;
+    p = p * f + 1.f / 6;
+    p = p * f + 0.5f;
+    p = p * f + 1;
+    p = p * f + 1;
+    return (four)((four_int)p + two);
+}
+
+/* z[n] becomes exp(z - top) */
+static void exp_row(float *z, int n, float top)
+{
+    int i = 0;
+    for (; i + 4 <= n; i += 4)
+        *(four *)(z + i) = exp4(*(four *)(z + i) - top);
+    for (; i < n; i++) {
+        four one = {z[i] - top, 0, 0, 0};
+        z[i] = exp4(one)[0];
+    }
+}
+
+static float sum_of(const float *z, int n)
+{
+    four sum[2] = {{0}, {0}};
+    int i = 0;
+    for (; i + 8 <= n; i += 8)
+        sum[0] += *(const four *)(z + i), sum[1] += *(const four *)(z + i + 4);
+    sum[0] += sum[1];
+    float all = (sum[0][0] + sum[0][1]) + (sum[0][2] + sum[0][3]);
+    for (; i < n; i++)
+        all += z[i];
+    return all;
+}
+
 static float row_top(const float *z, int wide)
 {
     float top = -INFINITY;
     for (int i = 0; i < wide; i++)
         if (z[i] > top) top = z[i];
     return top;
-}
-
-static double row_lse(const float *z, int wide)
-{
-    float top = row_top(z, wide);
-    double sum = 0;
-    if (!(top > -INFINITY)) return (double)-INFINITY;
-    for (int i = 0; i < wide; i++)
-        sum += (double)expf(z[i] - top);
-    return (double)top + log(sum);
 }
 
 /* ---- antidiagonals ---- */
@@ -92,10 +132,13 @@ void score_antidiagonal(float *mass, const struct blocks *q, const struct blocks
                 int pairs = min(count[t0 + t], count[nq + u]);
                 if (pairs < stride) s[u] *= (float)stride / (float)pairs;
             }
-            float lse = (float)row_lse(s, nk);
+            float top = row_top(s, nk);
             float *to = mass + (size_t)block[t0 + t] * (size_t)k->n;
+            if (!(top > -INFINITY)) continue;
+            exp_row(s, nk, top);
+            float part = 1 / sum_of(s, nk);
             for (int u = 0; u < nk; u++)
-                to[block[nq + u]] += expf(s[u] - lse);
+                to[block[nq + u]] += s[u] * part;
         }
     }
 }
@@ -115,6 +158,32 @@ static void plain(float *to, const float *x, bool key, const void *dim)
     memcpy(to, x, *(const size_t *)dim * sizeof *to);
 }
 
+struct looked { /* a query that is looked at */
+    int32_t token;
+    int block;
+    float weight; /* queries that it stands for */
+};
+
+/* One row of scores: its shares of weight go to the blocks of keys. */
+static void share_out(float *to, float *s, const struct looked *row, const struct blocks *k,
+                      const float *lse, float *lse_out)
+{
+    float top = lse ? lse[row->token] : row_top(s, k->len);
+    double all = 0;
+    if (!(top > -INFINITY)) { /* no key: nothing to share out */
+        if (lse_out) lse_out[row->token] = top;
+        return;
+    }
+    exp_row(s, k->len, top);
+    for (int b = 0; b < k->n; b++)
+        all += (double)sum_of(s + blocks_begin(k, b), blocks_count(k, b));
+    if (lse_out) lse_out[row->token] = lse ? top : (float)((double)top + log(all));
+    float part = lse ? row->weight : (float)((double)row->weight / all);
+    for (int b = 0; b < k->n; b++)
+        to[b] += sum_of(s + blocks_begin(k, b), blocks_count(k, b)) * part;
+}
+
+/* Strips are filled across blocks: few rows at a time would spend the product on turning keys. */
 static void mass_of(float *mass, const struct blocks *q, const struct blocks *k, int step,
                     float scale, const float *lse, float *lse_out, const struct score_view *view,
                     void *scratch, dots_fn *dots)
@@ -122,35 +191,26 @@ static void mass_of(float *mass, const struct blocks *q, const struct blocks *k,
     size_t dim = (size_t)view->dim;
     float *keys = scratch, *rows = keys + round64((size_t)k->len * dim * 4) / 4;
     float *z = rows + round64(STRIP * dim * 4) / 4;
+    struct looked at[STRIP];
+    int n = 0, a = 0, p = 0;
     memset(mass, 0, (size_t)q->n * (size_t)k->n * sizeof *mass);
-    for (int p = 0; p < k->len; p++)
-        view->see(keys + (size_t)p * dim, blocks_row(k, p), true, view->ctx);
-    for (int a = 0; a < q->n; a++) {
-        int p = blocks_begin(q, a), end = blocks_begin(q, a + 1),
-            looked = (end - p + step - 1) / step;
-        float *to = mass + (size_t)a * (size_t)k->n;
-        float weight = looked ? (float)(end - p) / (float)looked : 0;
-        while (p < end) {
-            int32_t token[STRIP];
-            int n = 0;
-            for (; n < STRIP && p < end; p += step, n++) {
-                token[n] = q->order ? q->order[p] : p;
-                view->see(rows + (size_t)n * dim, blocks_row(q, p), false, view->ctx);
-            }
-            dots(z, k->len, rows, view->dim, keys, view->dim, n, k->len, view->dim, scale);
-            for (int i = 0; i < n; i++) {
-                const float *s = z + (size_t)i * (size_t)k->len;
-                float sum = lse ? lse[token[i]] : (float)row_lse(s, k->len);
-                if (lse_out) lse_out[token[i]] = sum;
-                if (!(sum > -INFINITY)) continue;
-                for (int b = 0; b < k->n; b++) {
-                    float part = 0;
-                    for (int c = blocks_begin(k, b); c < blocks_begin(k, b + 1); c++)
-                        part += expf(s[c] - sum);
-                    to[b] += part * weight;
-                }
-            }
+    for (int i = 0; i < k->len; i++)
+        view->see(keys + (size_t)i * dim, blocks_row(k, i), true, view->ctx);
+    while (a < q->n) {
+        int end = blocks_begin(q, a + 1), len = blocks_count(q, a);
+        if (p < end) {
+            at[n] = (struct looked){q->order ? q->order[p] : p, a,
+                                    (float)len / (float)((len + step - 1) / step)};
+            view->see(rows + (size_t)n++ * dim, blocks_row(q, p), false, view->ctx);
+            p += step;
         }
+        if (p >= end) p = blocks_begin(q, ++a);
+        if (n < STRIP && a < q->n) continue;
+        dots(z, k->len, rows, view->dim, keys, view->dim, n, k->len, view->dim, scale);
+        for (int i = 0; i < n; i++)
+            share_out(mass + (size_t)at[i].block * (size_t)k->n, z + (size_t)i * (size_t)k->len,
+                      &at[i], k, lse, lse_out);
+        n = 0;
     }
 }
 

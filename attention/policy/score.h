@@ -47,9 +47,9 @@ struct score_view {
 };
 void score_mass_seen(float *mass, const struct blocks *q, const struct blocks *k, int step,
                      float scale, const struct score_view *view, void *scratch, dots_fn *dots);
-/* Loki (arXiv 2406.02542): the directions in which keys differ most, basis[rank, dim], orthonormal,
- * by `iterations` of subspace iteration from the channels that vary most; a direction in which they do
- * not differ is zero. scratch: score_basis_scratch() bytes. */
+/* Loki (arXiv 2406.02542): the directions in which keys differ most (1,024 of them, spread evenly),
+ * basis[rank, dim], orthonormal, by `iterations` of subspace iteration from the channels that vary
+ * most; a direction in which they do not differ is zero. scratch: score_basis_scratch() bytes. */
 size_t score_basis_scratch(int rank, int dim);
 void score_basis(float *basis, int rank, const struct blocks *k, int iterations, void *scratch);
 /* 4-bit codes of one token, -7 to 7 of its largest channel, as the numbers that they stand for; minus
