@@ -293,8 +293,11 @@ static int kinds_save(const struct attn_part *p, FILE *to, struct err *e)
     static const char letter[] = "FSDMV";
     (void)e;
     for (int layer = 0; layer < p->shape->n_layers; layer++) {
-        for (int h = 0; h < p->shape->n_heads; h++)
-            fputc(known_of(p)[layer] ? letter[heads_of(p, layer)[h].kind] : '?', to);
+        for (int h = 0; h < p->shape->n_heads; h++) {
+            int64_t kind =
+                heads_of(p, layer)[h].kind; /* a state that was read back may say anything */
+            fputc(known_of(p)[layer] && kind >= 0 && kind < KINDS ? letter[kind] : '?', to);
+        }
         fputc('\n', to);
     }
     return 0;
