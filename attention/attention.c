@@ -250,6 +250,7 @@ int attn_open_on(struct attn **out, const struct attn_params *p, const struct at
         attn_close(a);
         return 0;
     }
+    memset(a->recent, 0, a->kept_bytes); /* a state holds no memory of others */
     if (turn_fixed(a, e) < 0) goto fail;
     if (a->device && room_device_fixed(a, e) < 0) goto fail;
     attn_reset(a);
