@@ -52,8 +52,8 @@ static int check_stack(const struct attn *a, struct err *e)
     attn_stack_print(&a->stack, text, sizeof text);
     return err_set(
         e, ERR_DEVICE,
-        "attention %s %s, which only the processor does so far; use --device cpu, or dense, "
-        "window or tile",
+        "attention %s %s, which only the processor does so far; use --device cpu, or dense "
+        "or window",
         text, what);
 }
 

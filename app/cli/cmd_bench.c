@@ -189,8 +189,11 @@ static double judge(const struct report *r)
 static void print_rate(const struct report *r, enum row row, double flops)
 {
     double rate = flops / median(&r->b->rows[row]);
-    printf("%s: %.1f GFLOP, %.1f GFLOP/s, %.0f %% of the peak\n", row_names[row].text, flops * 1e-9,
-           rate * 1e-9, 100 * rate / judge(r));
+    printf("%s: %.1f GFLOP, %.1f GFLOP/s", row_names[row].text, flops * 1e-9, rate * 1e-9);
+    if (r->plan.device_bytes > 0) /* the peak that was measured is the processor's */
+        putchar('\n');
+    else
+        printf(", %.0f %% of the peak\n", 100 * rate / judge(r));
 }
 
 static void print_memory(const char *name, size_t predicted, size_t measured)
@@ -225,6 +228,12 @@ static void print_tables(const struct report *r)
     }
     print_rate(r, ROW_STEP, r->step_flops);
     print_rate(r, ROW_DECODE, r->decode_flops);
+    if (p->device_bytes > 0) { /* what was measured is the host's */
+        printf("\nmemory of the device, predicted\n");
+        for (int i = 0; i < DITGEN_PHASES; i++)
+            printf("%-12s %8.0f MiB\n", phase_names[i], (double)p->phase_bytes[i] / (1 << 20));
+        return;
+    }
     printf("\n%-12s %12s %12s %9s\n", "memory", "predicted", "measured", "off by");
     for (int i = 0; i < DITGEN_PHASES; i++)
         print_memory(phase_names[i], r->before + p->phase_bytes[i], r->b->bytes[i]);
