@@ -16,7 +16,7 @@ count 1 '^approximate: .*% of calls copies; sampled change'
 run 0 x $CLIP --attention resid:density=0,every=2 -q
 count 0 .
 run 0 x $CLIP --attention clear:block=16,first=0,reach=1x1x1 --progress json
-count 1 '^{"event":"approximate","computed":0\.[0-9]*,.*"steps":5,"reused_steps":0,"exact_steps_estimate":[0-9.]*}$'
+count 1 '^{"event":"approximate","computed":0\.[0-9]*,.*"steps":5,"reused_steps":0,"codes":0\.0000,"exact_steps_estimate":[0-9.]*}$'
 run 0 x $CLIP --attention clear:block=16,first=0,reach=1x1x1 -v
 count 5 '^step [1-5] of 5: [0-9.]* s; attention computed 0\.[0-9]* of its pairs, relative L1'
 count 0 'layer [0-9]*, branch'

@@ -3,7 +3,7 @@
 
 # every sample prompt, each its own clip
 n=0
-cat "$SOURCE"/assets/prompts/*.txt | grep . >prompts
+cat "$SOURCE"/assets/prompts/*.txt | grep . | sort -u >prompts # some stand in several files
 while IFS= read -r p; do
     n=$((n + 1))
     run 0 "$p" --size 32x32 --frames 1 --steps 1 -t 1 -s 1 -o "p$n.y4m" && info "p$n.y4m" "frames 1" &&

@@ -38,7 +38,7 @@ static void fill(int dir, const uint8_t *data, size_t size)
         if (len > size - at) len = size - at;
         if (harmless(name + (name[0] == '@'))) {
             if (name[0] == '@') {
-                symlinkat(name + 1, dir, "frame_0001.png");
+                if (symlinkat(name + 1, dir, "frame_0001.png") < 0) return; /* there, or too long */
             } else if (name[n - 1] == '/') {
                 mkdirat(dir, name, 0700);
             } else {
