@@ -22,6 +22,18 @@ void frames_close(struct frames_on *on)
     on->ops = NULL;
 }
 
+bool frames_read(struct frames_on *on, float *to, const struct tensor *t, size_t first, size_t n)
+{
+    if (dtype_to_f32(to, (const char *)t->data + first * dtype_size(t->dtype), t->dtype, n)) {
+        err_set(&on->failed, ERR_INPUT, "weights of type %s; F32, BF16, F16 or F64 wanted",
+                dtype_name(t->dtype));
+        return false;
+    }
+    for (size_t i = 0; on->round && i < n; i++)
+        to[i] = bf16_round(to[i]);
+    return true;
+}
+
 static void take(struct frames_on *on, void **list, int n, const struct frame_size *s, bool whole,
                  struct arena *a)
 {

@@ -100,9 +100,10 @@ struct frame_ops {
 
     void (*conv_carve)(const struct frames_on *on, struct frame_conv *c, const struct conv_shape *s,
                        struct arena *a);
-    /* w [out, in, kt, ks, ks], bias [out], fp32 of the host, rounded already where they should be. */
-    void (*conv_pack)(struct frames_on *on, struct frame_conv *c, const float *w,
-                      const float *bias);
+    /* weight [.., in, kt, ks, ks] and bias [..] of the host, F32, BF16, F16 or F64, of which this
+     * convolution has the rows from first_out on; rounded where the run rounds. */
+    void (*conv_pack)(struct frames_on *on, struct frame_conv *c, const struct tensor *weight,
+                      const struct tensor *bias, int first_out);
     /* Scratch of all: `most` is the largest that conv_scratch and attend_scratch said (of one worker, on
      * the host). */
     size_t (*scratch)(struct frames_on *on, size_t most);
@@ -143,6 +144,9 @@ struct frame_ops {
 };
 
 extern const struct frame_ops frame_ops_cpu;
+/* For tables: numbers first .. first + n - 1 of a tensor as fp32, rounded where the run rounds; false: it
+ * is of another type, and on->failed says so. */
+bool frames_read(struct frames_on *on, float *to, const struct tensor *t, size_t first, size_t n);
 /* on->ops by device; ERR_DEVICE where there are none. */
 int frames_open(struct frames_on *on, struct device *device, enum precision precision,
                 struct err *e);

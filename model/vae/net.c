@@ -18,36 +18,6 @@ struct pair {
     struct tensor weight, bias;
 };
 
-/* Rows first_out .. first_out + out - 1 of a checkpoint's convolution, as fp32 that is rounded where the
- * run rounds. */
-static int pack(struct frame_conv *c, const struct net_source *s, const struct pair *t,
-                int first_out, struct err *e)
-{
-    const struct conv_shape *shape = &c->shape;
-    size_t out = (size_t)shape->out,
-           per_out = (size_t)shape->in * (size_t)shape->kt * (size_t)(shape->ks * shape->ks),
-           n = per_out * out;
-    float *w = malloc((n + out) * sizeof *w), *bias = w + n;
-    if (!w)
-        return err_set(e, ERR_RESOURCE, "no memory for a convolution's weights (%zu values)", n);
-    size_t skip = (size_t)first_out * per_out * dtype_size(t->weight.dtype);
-    size_t skip_bias = (size_t)first_out * dtype_size(t->bias.dtype);
-    int bad = dtype_to_f32(w, (const char *)t->weight.data + skip, t->weight.dtype, n) |
-              dtype_to_f32(bias, (const char *)t->bias.data + skip_bias, t->bias.dtype, out);
-    for (size_t i = 0; s->on->round && i < n + out; i++)
-        w[i] = bf16_round(w[i]);
-    if (!bad) s->on->ops->conv_pack(s->on, c, w, bias);
-    free(w);
-    if (bad)
-        return err_set(e, ERR_INPUT, "weights of type %s; F32, BF16, F16 or F64 wanted",
-                       dtype_name(t->weight.dtype));
-    if (s->on->failed.code != ERR_NONE) {
-        *e = s->on->failed;
-        return -1;
-    }
-    return 0;
-}
-
 /* out_all: rows the checkpoint's tensor has; this convolution takes shape->out from first_out on.
  * flat: the tensor is 4-D (no time axis). */
 static int build_conv(struct frame_conv *c, const struct net_source *s,
@@ -73,7 +43,10 @@ static int build_conv(struct frame_conv *c, const struct net_source *s,
     }
     if (weights_bind(s->weights, &t, rows, 2, 0, e) < 0) return -1;
     if (s->check) return 0;
-    return pack(c, s, &t, first_out, e);
+    s->on->ops->conv_pack(s->on, c, &t.weight, &t.bias, first_out);
+    if (s->on->failed.code == ERR_NONE) return 0;
+    *e = s->on->failed;
+    return -1;
 }
 
 static int build_whole(struct frame_conv *c, const struct net_source *s, struct conv_shape shape,

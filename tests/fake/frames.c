@@ -21,7 +21,8 @@ struct args { /* what an operation of the host is called with */
     struct frame_attention_room room;
     struct frame_latents latents;
     struct frame_pictures pictures;
-    const float *w, *bias, *gamma;
+    const struct tensor *weights[2];
+    const float *w, *gamma;
     int n, m, k, l;
     size_t len;
     bool flag;
@@ -112,14 +113,14 @@ static struct frame_conv real_conv(const struct frame_conv *c)
 RUN(pack)
 {
     struct args *a = args;
-    HOST.conv_pack(a->on, &a->conv, a->w, a->bias);
+    HOST.conv_pack(a->on, &a->conv, a->weights[0], a->weights[1], a->n);
     DONE;
 }
 
-static void conv_pack_fake(struct frames_on *on, struct frame_conv *c, const float *w,
-                           const float *bias)
+static void conv_pack_fake(struct frames_on *on, struct frame_conv *c, const struct tensor *weight,
+                           const struct tensor *bias, int first_out)
 {
-    struct args a = {.on = on, .conv = real_conv(c), .w = w, .bias = bias};
+    struct args a = {.on = on, .conv = real_conv(c), .weights = {weight, bias}, .n = first_out};
     GO(pack, a);
 }
 

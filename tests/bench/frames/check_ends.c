@@ -131,6 +131,27 @@ static void check_ends(int h, int w, int z, int p, bool bf16, struct test_rng *r
     card_free(&kr), card_free(&kp), card_free(&kb), card_free(&flag);
 }
 
+/* A weight of 32-bit or half the bits, [out, in, taps], to [taps, out, in padded] of either type. */
+static void check_pack(int out, int in, int taps, bool half, bool bf16, struct test_rng *r)
+{
+    struct err e = {0};
+    size_t n = (size_t)(out * in * taps), wide = (size_t)pad8(in),
+           all = (size_t)taps * (size_t)out * wide, bad = 0;
+    float *w = random_numbers(n, 1, half, r);
+    struct card from = card_of(w, n, half), to = card_room(all, bf16);
+    struct conv_weight p = {out, in, taps, half ? CONV_WEIGHT_BF16 : CONV_WEIGHT_F32, bf16};
+    CHECK_OK(conv_pack_cuda(to.at, from.at, &p, NULL, &e));
+    float *got = card_get(&to);
+    for (size_t i = 0; i < all; i++) {
+        size_t c = i % wide, o = i / wide % (size_t)out, t = i / wide / (size_t)out;
+        float v = c < (size_t)in ? w[(o * (size_t)in + c) * (size_t)taps + t] : 0;
+        bad += got[i] != (bf16 ? bf16_round(v) : v);
+    }
+    CHECK_MSG(bad == 0, "weight [%d, %d, %d]: %zu numbers differ", out, in, taps, bad);
+    free(got), free(w);
+    card_free(&from), card_free(&to);
+}
+
 int main(int argc, char **argv)
 {
     int devices = 0;
@@ -145,6 +166,10 @@ int main(int argc, char **argv)
         check_shortcuts(8, 16, 5, 3, 2, bf16, &r);
         check_ends(5, 7, 16, 1, bf16, &r);
         check_ends(4, 9, 48, 2, bf16, &r);
+        for (int half = 0; half < 2; half++) {
+            check_pack(7, 3, 27, half, bf16, &r);
+            check_pack(33, 16, 9, half, bf16, &r);
+        }
     }
     return TEST_RESULT();
 }

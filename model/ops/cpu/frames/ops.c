@@ -5,6 +5,7 @@
 #include "model/base/threads.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static int host_open(struct frames_on *on, enum precision precision, struct err *e)
 {
@@ -71,11 +72,20 @@ static void host_conv_carve(const struct frames_on *on, struct frame_conv *c,
     conv_carve(&c->host, s, on->kernels, set, a);
 }
 
-static void host_conv_pack(struct frames_on *on, struct frame_conv *c, const float *w,
-                           const float *bias)
+static void host_conv_pack(struct frames_on *on, struct frame_conv *c, const struct tensor *weight,
+                           const struct tensor *bias, int first_out)
 {
-    (void)on;
-    conv_pack(&c->host, w, bias);
+    const struct conv_shape *s = &c->shape;
+    size_t out = (size_t)s->out, first = (size_t)first_out,
+           per_out = (size_t)s->in * (size_t)s->kt * (size_t)(s->ks * s->ks), n = per_out * out;
+    if (on->failed.code != ERR_NONE) return;
+    float *w = malloc((n + out) * sizeof *w);
+    if (!w)
+        err_set(&on->failed, ERR_RESOURCE, "no memory for a convolution's weights (%zu values)", n);
+    else if (frames_read(on, w, weight, first * per_out, n) &&
+             frames_read(on, w + n, bias, first, out))
+        conv_pack(&c->host, w, w + n);
+    free(w);
 }
 
 static size_t host_conv_scratch(const struct frames_on *on, const struct frame_conv *c,

@@ -68,6 +68,16 @@ int conv_tile_pick(struct conv_tile *t, const struct conv_cuda *c, size_t shared
 /* bf16 by mma.sync (sm_80 and later) or fp32 by FMA, as c->bf16 says. */
 int conv_cuda_run(const struct conv_cuda *c, struct err *e);
 
+/* A weight as files hold it, [out, in, taps] of this type, → as conv_cuda wants it. */
+enum conv_weight_type { CONV_WEIGHT_F32, CONV_WEIGHT_F64, CONV_WEIGHT_BF16, CONV_WEIGHT_F16 };
+struct conv_weight {
+    int out, in, taps;
+    enum conv_weight_type type;
+    bool bf16; /* of the packed one; else fp32 */
+};
+int conv_pack_cuda(void *to, const void *from, const struct conv_weight *w, void *stream,
+                   struct err *e);
+
 /* Up to CONV_CUDA_FRAMES frames of n pixels of `channels`: x + residual (NULL, or NULL inside: none)
  * / its length * sqrt(channels) * gamma, through SiLU or not. y may be x, which is left as it was
  * unless `sum` says where x + residual goes (NULL, or x). gamma [channels padded to 8]. */

@@ -190,5 +190,10 @@ int conv_cuda_run(const conv_cuda *c, err *e)
         r = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (launched(r, e, "this card's shared memory") < 0) return -1;
     if (conv_tile_pick(&t, c, static_cast<size_t>(shared), e) < 0) return -1;
-    return c->norm[0] && c->out > t.columns ? run_apart(c, &t, e) : conv_bf16_sm80(c, &t, e);
+    // a block that makes norms multiplies nothing meanwhile: where there are many blocks a pass behind
+    // them is faster (96 channels, 832x480, 8 frames: 5.49 ms against 5.97), else a launch is saved
+    const bool many =
+        static_cast<int64_t>(conv_cuda_h(c)) * conv_cuda_w(c) * c->frames * c->out > 1 << 25;
+    return c->norm[0] && (many || c->out > t.columns) ? run_apart(c, &t, e)
+                                                      : conv_bf16_sm80(c, &t, e);
 }

@@ -93,32 +93,43 @@ static void cuda_conv_carve(const struct frames_on *on, struct frame_conv *c,
     c->bias = arena_take(a, (size_t)s->out * sizeof(float));
 }
 
-/* [out, in, kt, ks * ks] → [kt, ks * ks, out, in padded] */
-static void cuda_conv_pack(struct frames_on *on, struct frame_conv *c, const float *w,
-                           const float *bias)
+/* Goes up as the file holds it, and is packed there: the room it passes through is given back. */
+static void cuda_conv_pack(struct frames_on *on, struct frame_conv *c, const struct tensor *weight,
+                           const struct tensor *bias, int first_out)
 {
+    static const struct {
+        enum dtype of;
+        enum conv_weight_type is;
+    } types[] = {{DTYPE_F32, CONV_WEIGHT_F32},
+                 {DTYPE_F64, CONV_WEIGHT_F64},
+                 {DTYPE_BF16, CONV_WEIGHT_BF16},
+                 {DTYPE_F16, CONV_WEIGHT_F16}};
     const struct conv_shape *s = &c->shape;
-    size_t taps = (size_t)(s->kt * s->ks * s->ks), in = (size_t)pad_channels(s->in),
-           out = (size_t)s->out, n = weight_len(s);
-    void *packed = calloc(n, size_of(on));
-    if (on->failed.code != ERR_NONE || !packed) {
-        if (!packed) err_set(&on->failed, ERR_RESOURCE, "no memory for weights (%zu values)", n);
-        free(packed);
-        return;
+    struct err *e = &on->failed;
+    struct conv_weight w = {s->out, s->in, s->kt * s->ks * s->ks, CONV_WEIGHT_F32, is_bf16(on)};
+    size_t row = (size_t)(s->in * w.taps) * dtype_size(weight->dtype), i = 0;
+    void *room = NULL;
+    if (e->code != ERR_NONE) return;
+    while (i < ARRAY_LEN(types) && types[i].of != weight->dtype)
+        i++;
+    float *b = malloc((size_t)s->out * sizeof *b);
+    if (!b || i == ARRAY_LEN(types)) {
+        err_set(e, b ? ERR_INPUT : ERR_RESOURCE,
+                b ? "weights of type %s; F32, BF16, F16 or F64 wanted"
+                  : "no memory beside weights of type %s",
+                dtype_name(weight->dtype));
+        goto done;
     }
-    for (size_t o = 0; o < out; o++)
-        for (size_t i = 0; i < (size_t)s->in; i++)
-            for (size_t t = 0; t < taps; t++) {
-                float v = w[(o * (size_t)s->in + i) * taps + t];
-                size_t at = (t * out + o) * in + i;
-                if (is_bf16(on))
-                    ((uint16_t *)packed)[at] = f32_to_bf16(v);
-                else
-                    ((float *)packed)[at] = v;
-            }
-    if (device_upload(on->device, c->weight, packed, n * size_of(on), &on->failed) == 0)
-        device_upload(on->device, c->bias, bias, out * sizeof *bias, &on->failed);
-    free(packed);
+    w.type = types[i].is;
+    const char *from = (const char *)weight->data + (size_t)first_out * row;
+    if (frames_read(on, b, bias, (size_t)first_out, (size_t)s->out) &&
+        device_alloc(on->device, &room, row * (size_t)s->out, e) == 0 &&
+        device_upload(on->device, room, from, row * (size_t)s->out, e) == 0 &&
+        conv_pack_cuda(c->weight, room, &w, stream(on), e) == 0)
+        device_upload(on->device, c->bias, b, (size_t)s->out * sizeof *b, e);
+done:
+    if (room) device_free(on->device, room);
+    free(b);
 }
 
 static size_t cuda_scratch(struct frames_on *on, size_t most)
