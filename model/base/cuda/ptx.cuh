@@ -1,5 +1,5 @@
 // The instructions that CUDA C++ has no words for, one function each. PTX is written here and in
-// wgmma8.cuh beside it, nowhere else.
+// wgmma8.cuh and wgmma96.cuh beside it, nowhere else.
 //
 // Section numbers are the PTX ISA's (9.0). Addresses of shared memory are the 32-bit ones of
 // smem_address(). Everything below the wgmma line exists on sm_90a only.

@@ -21,6 +21,8 @@ static struct card packed_weight(const float *w, const struct conv_shape *s, boo
     return k;
 }
 
+static int arch; /* of the convolutions under test: 80, or 0 for this card's best */
+
 static struct conv_cuda call_of(const struct conv_shape *s, int frames, int h, int w, bool bf16)
 {
     return (struct conv_cuda){.in = s->in,
@@ -33,7 +35,8 @@ static struct conv_cuda call_of(const struct conv_shape *s, int frames, int h, i
                               .h = h,
                               .w = w,
                               .frames = frames,
-                              .bf16 = bf16};
+                              .bf16 = bf16,
+                              .arch = arch};
 }
 
 /* What the convolution left as y, normed, against what it left as the norm. */
@@ -113,9 +116,9 @@ static void check_conv(const struct conv_shape *s, int frames_in, int h, int w, 
     for (int f = 0; f < frames; f++) {
         char what[160];
         snprintf(what, sizeof what,
-                 "conv %s %dx%dx%d stride %d step %d%s, %d to %d channels, %dx%d, frame %d%s",
-                 bf16 ? "bf16" : "fp32", s->kt, s->ks, s->ks, s->stride, s->step,
-                 s->up ? " up" : "", s->in, s->out, w, h, f, residual ? ", residual" : "");
+                 "conv %s%s %dx%dx%d stride %d step %d%s, %d to %d channels, %dx%d, frame %d%s",
+                 bf16 ? "bf16" : "fp32", arch ? " by mma.sync" : "", s->kt, s->ks, s->ks, s->stride,
+                 s->step, s->up ? " up" : "", s->in, s->out, w, h, f, residual ? ", residual" : "");
         float *got = unpadded(&ky[f], out, s->out);
         for (size_t i = 0; i < n_y; i++) {
             double conv = (double)want[(size_t)f * n_y + i];
@@ -157,16 +160,19 @@ static void check_convs(bool whole, struct test_rng *r)
         {.kt = 1, .ks = 3, .stride = 2, .step = 1},
         {.kt = 1, .ks = 3, .stride = 1, .step = 1},
     };
-    static const int channels[][2] = {{3, 8},    {16, 24},  {24, 48},  {48, 3},
-                                      {8, 33},   {96, 96},  {40, 130}, {96, 3},
-                                      {192, 96}, {12, 160}, {64, 192}, {33, 97}};
+    static const int channels[][2] = {{3, 8},    {16, 24},  {24, 48}, {48, 3},   {8, 33},
+                                      {96, 96},  {40, 130}, {96, 3},  {192, 96}, {12, 160},
+                                      {96, 384}, {64, 192}, {33, 97}};
     static const int sizes[][3] = {{1, 2, 2}, {3, 5, 7}, {5, 18, 34}, {3, 16, 16}, {5, 33, 17}};
     int n = whole ? (int)ARRAY_LEN(channels) : 4;
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
         for (int i = 0; i < n; i++)
-            for (int bf16 = 0; bf16 < 2; bf16++) {
+            for (int way = 0; way < 3; way++) {
+                bool bf16 = way > 0;
                 struct conv_shape s = kinds[k];
                 const int *size = sizes[(k + (size_t)i) % ARRAY_LEN(sizes)];
+                arch = way == 2 ? 80 : 0;
+                if (arch && (s.ks != 3 || s.stride != 1)) continue; /* one kernel has them */
                 int even = s.stride; /* pictures that are halved have even sides */
                 s.in = channels[i][0], s.out = channels[i][1];
                 check_conv(&s, s.step == 2 && size[0] < 3 ? 3 : size[0], size[1] * even,

@@ -41,6 +41,7 @@ struct conv_cuda {
     int64_t weight_row; /* elements from one out to the next; 0: in padded to 8 */
     const float *bias; /* [out] or NULL */
     bool bf16; /* the frames' type; else fp32 */
+    int arch; /* 80: no kernel of a later card's (tests, timings); 0: this card's best */
     bool wide; /* bf16: y is fp32, not rounded, and has no residual (attention's scores) */
     void *stream; /* cudaStream_t */
 };
@@ -65,7 +66,7 @@ struct conv_tile {
  * ERR_DEVICE when none fits. Needs no GPU. */
 int conv_tile_pick(struct conv_tile *t, const struct conv_cuda *c, size_t shared, struct err *e);
 
-/* bf16 by mma.sync (sm_80 and later) or fp32 by FMA, as c->bf16 says. */
+/* bf16 by wgmma (sm_90) or mma.sync (sm_80 and later), or fp32 by FMA. */
 int conv_cuda_run(const struct conv_cuda *c, struct err *e);
 
 /* A weight as files hold it, [out, in, taps] of this type, → as conv_cuda wants it. */

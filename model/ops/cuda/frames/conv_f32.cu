@@ -1,5 +1,4 @@
-// Convolutions over frames in fp32, by FMA: what a run with --precision fp32 uses. Also picks the
-// kernel of a call.
+// Convolutions over frames in fp32, by FMA: what a run with --precision fp32 uses.
 //
 // A block owns 8 x 16 pixels of one output frame and 64 output channels; a thread 4 pixels of a row
 // and 8 channels. A stage is one tap in time and 8 input channels: the pixels with their halo and the
@@ -150,50 +149,4 @@ int conv_f32(const conv_cuda *c, err *e)
     if (c->up) return launch<3, 1, true>(c, e);
     if (c->stride == 2) return launch<3, 2, false>(c, e);
     return launch<3, 1, false>(c, e);
-}
-
-namespace
-{
-
-// y and then its norm, in place where only that is wanted
-int run_apart(const conv_cuda *c, const conv_tile *t, err *e)
-{
-    conv_cuda sums = *c;
-    for (int i = 0; i < c->frames; i++) {
-        if (!c->y[i]) sums.y[i] = c->norm[i];
-        sums.norm[i] = nullptr;
-    }
-    if ((c->bf16 ? conv_bf16_sm80(&sums, t, e) : conv_f32(&sums, e)) < 0) return -1;
-    pixel_norm p = {};
-    p.y = c->norm;
-    p.x = const_cast<const void *const *>(sums.y);
-    p.frames = c->frames;
-    p.channels = c->out;
-    p.n = static_cast<size_t>(conv_cuda_h(c)) * conv_cuda_w(c);
-    p.gamma = c->gamma;
-    p.silu = c->silu;
-    p.bf16 = c->bf16;
-    p.stream = c->stream;
-    return pixel_norm_cuda(&p, e);
-}
-
-} // namespace
-
-int conv_cuda_run(const conv_cuda *c, err *e)
-{
-    int device = 0, shared = 0;
-    conv_tile t = {};
-    if (conv_cuda_check(c, e) < 0) return -1;
-    if (!c->bf16) return c->norm[0] ? run_apart(c, &t, e) : conv_f32(c, e);
-    cudaError_t r = cudaGetDevice(&device);
-    if (r == cudaSuccess)
-        r = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (launched(r, e, "this card's shared memory") < 0) return -1;
-    if (conv_tile_pick(&t, c, static_cast<size_t>(shared), e) < 0) return -1;
-    // a block that makes norms multiplies nothing meanwhile: where there are many blocks a pass behind
-    // them is faster (96 channels, 832x480, 8 frames: 5.49 ms against 5.97), else a launch is saved
-    const bool many =
-        static_cast<int64_t>(conv_cuda_h(c)) * conv_cuda_w(c) * c->frames * c->out > 1 << 25;
-    return c->norm[0] && (many || c->out > t.columns) ? run_apart(c, &t, e)
-                                                      : conv_bf16_sm80(c, &t, e);
 }

@@ -8,7 +8,8 @@
 static size_t shared_bytes(const struct conv_cuda *c, int columns, int depth)
 {
     int halo = c->up ? SIDE / 2 + 2 : c->ks == 3 ? (SIDE - 1) * c->stride + 3 : SIDE;
-    size_t stage = (size_t)(halo * halo + c->ks * c->ks * columns) * (size_t)depth * 2;
+    size_t pixels = ((size_t)(halo * halo * depth * 2) + 511) / 512 * 512;
+    size_t stage = pixels + (size_t)(c->ks * c->ks * columns) * (size_t)depth * 2;
     size_t result = (size_t)(SIDE * SIDE) * (size_t)(columns * 2 + 16);
     return STAGES * stage > result ? STAGES * stage : result;
 }
@@ -27,6 +28,13 @@ static int check(const struct conv_cuda *c, struct err *e)
         return err_set(e, ERR_BUG, "%d frames of a convolution, 1 to %d are possible", c->frames,
                        CONV_CUDA_FRAMES);
     return 0;
+}
+
+bool conv_takes_sm90(const struct conv_cuda *c)
+{
+    /* a third of its columns may be idle before mma.sync with fewer is ahead */
+    int columns = (c->out + 95) / 96 * 96;
+    return c->bf16 && c->ks == 3 && c->stride == 1 && !c->wide && 3 * c->out >= 2 * columns;
 }
 
 int conv_cuda_check(const struct conv_cuda *c, struct err *e) { return check(c, e); }
