@@ -9,6 +9,7 @@ static void flash_probs(const struct flash *f, struct flash_worker *w, const str
 {
     (void)f;
     for (int i = 0; i < rows; i++) {
+        flash_fetch_some(&w->ahead);
         const float *s = w->s + i * FLASH_KB;
         packed_v *p = w->p + i * FLASH_KB;
         vec base = v_set1(flash_new_max(w, at, i, 5)), sum = v_load(w->l + (at + i) * VLEN);

@@ -38,6 +38,7 @@ static void flash_probs(const struct flash *f, struct flash_worker *w, const str
 {
     (void)f;
     for (int i = 0; i < rows; i++) {
+        flash_fetch_some(&w->ahead);
         const float *s = w->s + i * FLASH_KB;
         packed_v *p = w->p + i * FLASH_KB;
         float most = v_hmax(v_load(w->rowmax + i * VLEN)), first[VLEN];

@@ -66,7 +66,20 @@ struct flash_chunk {
     int picked; /* positions in flash_worker.pick, not yet packed: then there are no panels */
 };
 
+/* Lines of the next chunk's panels, asked for a few at a time between the rows of this one: all at once
+ * they would hold up the core, which has only so many requests under way. */
+struct flash_ahead {
+    int n, at; /* pieces; the one under way */
+    size_t offset; /* bytes of it that were asked for */
+    int lines; /* a row */
+    struct flash_piece {
+        const char *from;
+        size_t bytes;
+    } piece[FLASH_PANELS * (1 + ATTN_MAX_HEAD_DIM / FLASH_FETCH_V)];
+};
+
 struct flash_worker {
+    struct flash_ahead ahead;
     packed *q; /* [QB, pad_k] as flash_pack_q() lays it */
     float *s; /* [SUB, KB] scores, then probabilities */
     packed_v *p; /* FLASH_P: [SUB, KB] */
@@ -99,13 +112,14 @@ struct flash {
     const struct attn_plan *p;
     int d, dk, dv, key; /* head_dim; padded for q·k; padded for p·v; elements a packed key */
     int panels, means; /* of one head's keys, and of its mean keys behind them */
+    size_t keys; /* of one head: flash_keys_apart(panels and means) */
     int group, heads; /* heads packed together at once at most; now */
     int first; /* of the plan's heads */
     bool by_rows; /* tasks are rows of the plan, else parts of all queries */
     bool gather; /* each task packs the keys that its row names */
     int n_tasks;
     float scale; /* log2(e) / sqrt(d) */
-    packed *k; /* [group][(panels + means) * NR * key] */
+    packed *k; /* [group][keys * key] */
     packed_v *v; /* the same by dv */
     float *k_less, *v_scale; /* [group, d] FLASH_CODES: what is taken off keys; of values' codes */
     char *workers; /* one carved region each */
@@ -144,6 +158,15 @@ ALWAYS_INLINE int flash_plan(const struct flash *f, int head) /* head: of the gr
     return f->p->per_head ? f->first + head : 0;
 }
 
+ALWAYS_INLINE void flash_fetch_some(struct flash_ahead *a)
+{
+    for (int i = 0; i < a->lines && a->at < a->n; i++) {
+        const struct flash_piece *p = &a->piece[a->at];
+        __builtin_prefetch(p->from + a->offset, 0, 2);
+        if ((a->offset += 64) >= p->bytes) a->at++, a->offset = 0;
+    }
+}
+
 /* A new maximum of row i (of the sub-block) and what it makes of the sums so far; returns the value
  * to subtract. Shared by all flash_probs(). */
 ALWAYS_INLINE float flash_new_max(struct flash_worker *w, int at, int i, int degree)
@@ -159,6 +182,14 @@ ALWAYS_INLINE float flash_new_max(struct flash_worker *w, int at, int i, int deg
     v_store(first, alpha);
     w->alpha[i] = first[0];
     return base;
+}
+
+/* Keys from one panel of channels of packed v to the next, at least n. At a power of two all panels of a
+ * chunk would claim the same sets of L2: a chunk apart they lie side by side. */
+static size_t flash_keys_apart(size_t n)
+{
+    size_t chunk = FLASH_KB;
+    return n < 4 * chunk ? n : (n + 3 * chunk - 1) / (4 * chunk) * (4 * chunk) + chunk;
 }
 
 /* Heads packed together: all whose panels fit 32 MiB (past that they come from memory anyway), but
@@ -222,6 +253,7 @@ static void flash_carve(struct flash *f, const struct attn_size *s, struct arena
     f->scale = (float)(FLASH_LOG2E / sqrt((double)f->d));
     size_t head = (size_t)flash_up(s->len_k, FLASH_NR);
     if (s->needs & ATTN_NEED_MEAN) head += (size_t)flash_up(s->cols, FLASH_NR);
+    head = flash_keys_apart(head);
     f->k = arena_take(a, (size_t)f->group * head * (size_t)f->key * sizeof *f->k);
     f->v = arena_take(a, (size_t)f->group * head * (size_t)f->dv * sizeof *f->v);
     size_t channels = FLASH_CODES ? (size_t)f->group * (size_t)f->d : 0;

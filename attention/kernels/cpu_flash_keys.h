@@ -30,7 +30,7 @@ static void flash_fetch_rows(const struct heads *t, int head, const struct attn_
 static void flash_pack_keys(const struct flash *f, struct flash_worker *w, int head, int panel)
 {
     const struct attn_job *j = f->j;
-    size_t len = (size_t)(f->panels + f->means) * FLASH_NR, keys = (size_t)head * len, stride;
+    size_t keys = (size_t)head * f->keys, stride;
     int key = panel * FLASH_NR, n = flash_min(FLASH_NR, f->p->k.len - key);
     int plan = flash_plan(f, head), h = attn_head(f->p, f->first + head);
     packed *k = f->k + (keys + (size_t)key) * (size_t)f->key;
@@ -42,7 +42,7 @@ static void flash_pack_keys(const struct flash *f, struct flash_worker *w, int h
     flash_pack_k(f, head, k, x, stride, n);
     if (!j->o.at) return; /* the mass alone */
     x = flash_rows(&j->v, h, &f->p->k_order, plan, key, n, w->rows, &stride);
-    flash_pack_v(f, head, v, len, x, stride, key, n);
+    flash_pack_v(f, head, v, f->keys, x, stride, key, n);
 }
 
 /* Means stand behind the keys; those of blocks that hold nothing are not looked at. */
@@ -51,7 +51,7 @@ static void flash_pack_means(const struct flash *f, struct flash_worker *w, int 
     static const struct attn_order as_is = {0};
     const struct attn_job *j = f->j;
     const struct attn_blocks *b = &f->p->k;
-    size_t len = (size_t)(f->panels + f->means) * FLASH_NR, keys = (size_t)head * len, stride;
+    size_t keys = (size_t)head * f->keys, stride;
     int tile = panel * FLASH_NR, n = flash_min(FLASH_NR, b->n - tile),
         key = f->panels * FLASH_NR + tile;
     int plan = flash_plan(f, head), h = attn_head(f->p, f->first + head);
@@ -68,7 +68,7 @@ static void flash_pack_means(const struct flash *f, struct flash_worker *w, int 
                 memcpy(w->rows + i * f->d, x + (size_t)i * stride, bytes);
         }
         if (turn)
-            flash_pack_v(f, head, v, len, w->rows, (size_t)f->d, key, n);
+            flash_pack_v(f, head, v, f->keys, w->rows, (size_t)f->d, key, n);
         else
             flash_pack_k(f, head, k, w->rows, (size_t)f->d, n);
     }

@@ -143,6 +143,7 @@ static void flash_run(const struct attn_job *j)
     flash_carve(&f, j->size, &a);
     f.panels = (p->k.len + FLASH_NR - 1) / FLASH_NR;
     f.means = p->mean && !p->all ? (p->k.n + FLASH_NR - 1) / FLASH_NR : 0;
+    f.keys = flash_keys_apart((size_t)(f.panels + f.means) * FLASH_NR);
     f.by_rows = !p->all || j->alive;
     f.gather = !p->all && !p->k.size;
     int groups = (p->n_heads + f.group - 1) / f.group;

@@ -22,21 +22,25 @@ static bool flash_near(const struct flash_now *t, int at, int rows)
     return near;
 }
 
-/* Fetches panels [from, to) of a chunk: rows of a plan jump where no hardware looks ahead. */
-static void flash_fetch(const struct flash_now *t, const struct flash_chunk *c, int from, int to)
+/* What is to be fetched while `rows` rows of this chunk are computed: rows of a plan jump where no
+ * hardware looks ahead. next NULL: nothing. */
+static void flash_look_ahead(struct flash_now *t, const struct flash_chunk *next, int rows)
 {
     const struct flash *f = t->f;
-    size_t len = (size_t)(f->panels + f->means) * FLASH_NR;
-    size_t line = 64 / sizeof(packed), line_v = 64 / sizeof(packed_v);
-    for (int i = from; i < to; i++) {
-        for (size_t x = 0; x < (size_t)f->key * FLASH_NR; x += line)
-            __builtin_prefetch(c->panel[i].k + x, 0, 2);
-        for (int c0 = 0; c0 < f->dv; c0 += FLASH_FETCH_V) {
-            const packed_v *v = t->v + (size_t)c0 * len + c->panel[i].key * FLASH_FETCH_V;
-            for (size_t x = 0; x < (size_t)FLASH_FETCH_V * FLASH_NR; x += line_v)
-                __builtin_prefetch(v + x, 0, 2);
-        }
+    struct flash_ahead *a = &t->w.ahead;
+    size_t lines = 0, k = (size_t)f->key * FLASH_NR * sizeof(packed),
+           v = (size_t)FLASH_FETCH_V * FLASH_NR * sizeof(packed_v);
+    a->n = a->at = 0, a->offset = 0;
+    for (int i = 0; next && i < next->n; i++) {
+        const struct flash_panel *panel = &next->panel[i];
+        a->piece[a->n++] = (struct flash_piece){(const char *)panel->k, k};
+        for (int c0 = 0; c0 < f->dv; c0 += FLASH_FETCH_V)
+            a->piece[a->n++] = (struct flash_piece){
+                (const char *)(t->v + (size_t)c0 * f->keys + panel->key * FLASH_FETCH_V), v};
     }
+    for (int i = 0; i < a->n; i++)
+        lines += (a->piece[i].bytes + 63) / 64;
+    a->lines = rows ? ((int)lines + rows - 1) / rows : 0;
 }
 
 /* All rows over one chunk; next: whose panels to fetch meanwhile, or NULL. */
@@ -45,15 +49,15 @@ static void flash_compute(struct flash_now *t, struct flash_chunk *c,
 {
     const struct flash *f = t->f;
     const packed_v *v = t->v;
-    size_t len = (size_t)(f->panels + f->means) * FLASH_NR;
+    size_t len = f->keys;
     if (c->picked) {
         flash_pack_picked(f, &t->w, c, t->plan, t->head, t->nth);
         v = t->w.v;
         len = FLASH_KB;
     }
+    flash_look_ahead(t, next, t->rows);
     for (int at = 0; c->n && at < t->rows; at += FLASH_SUB) {
         int n = flash_min(FLASH_SUB, t->rows - at);
-        if (next) flash_fetch(t, next, next->n * at / t->rows, next->n * (at + n) / t->rows);
         flash_scores(f, &t->w, c, at, n);
         if (t->record && !t->alive) t->alive = flash_near(t, at, n);
         flash_probs(f, &t->w, c, at, n);
@@ -308,7 +312,7 @@ static void flash_finish(const struct flash_now *t, int q0)
 static void flash_begin(struct flash_now *t, const struct flash *f, const struct flash_task *task,
                         int worker)
 {
-    size_t keys = (size_t)task->head * (size_t)(f->panels + f->means) * FLASH_NR, stride;
+    size_t keys = (size_t)task->head * f->keys, stride;
     *t = (struct flash_now){.f = f, .nth = task->head, .row = task->row, .rows = task->n};
     t->plan = flash_plan(f, task->head);
     t->head = attn_head(f->p, f->first + task->head);
