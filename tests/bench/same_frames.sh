@@ -4,17 +4,22 @@
 # and the latents of every solver after 1 to 13 steps, and prints a table of hashes. For changes that
 # move code; run by hand, on one machine.
 # Usage: same_frames.sh OLD NEW [cmake flags]     commits, branches or tags; exit 1 if a hash differs
-# Environment: THREADS (2) of the clips, JOBS (2) of the builds, KEEP=1 keeps the folder and says where
+# Environment: THREADS (2) of the clips, JOBS (2) of the builds, KEEP=1 keeps the folder and says where;
+# EXCEPT=COMMIT: one that means to change clips. What differs is made again by NEW without its changes to
+# program code, and is "by COMMIT" when that equals OLD: then nothing else changed it, and it is no failure.
+#   EXCEPT=c98f0dd same_frames.sh 8b1a4ea main    bf16: the text encoder keeps scores fp32, as the reference
 set -eu
 [ $# -ge 2 ] || { echo "usage: same_frames.sh OLD NEW [cmake flags]" >&2; exit 2; }
 top=$(cd "$(dirname "$0")/../.." && pwd)
 old=$(git -C "$top" rev-parse --verify "$1^{commit}")
 new=$(git -C "$top" rev-parse --verify "$2^{commit}")
+except=
+[ -z "${EXCEPT:-}" ] || except=$(git -C "$top" rev-parse --verify "$EXCEPT^{commit}")
 shift 2
 threads=${THREADS:-2} jobs=${JOBS:-2}
 work=$(mktemp -d)
 leave() {
-    for side in old new; do
+    for side in old new but; do
         git -C "$top" worktree remove --force "$work/$side" 2>/dev/null || true
     done
     if [ "${KEEP:-}" = 1 ]; then echo "kept: $work"; else rm -rf "$work"; fi
@@ -22,9 +27,12 @@ leave() {
 trap leave EXIT
 trap 'exit 130' INT TERM
 
-for side in old new; do
+sides="old new${except:+ but}" but=$new
+for side in $sides; do
     eval "commit=\$$side"
     git -C "$top" worktree add -q --detach "$work/$side" "$commit"
+    [ $side != but ] || git -C "$top" show "$except" -- app attention model sched | git -C "$work/but" apply -R ||
+        { echo "$except cannot be taken out of $new" >&2; exit 1; }
     cmake -S "$work/$side" -B "$work/build-$side" -DDITGEN_TESTS=OFF "$@" >"$work/$side.log" 2>&1 &&
         cmake --build "$work/build-$side" -j "$jobs" >>"$work/$side.log" 2>&1 ||
         { tail -n 20 "$work/$side.log" >&2; echo "$side ($commit) does not build" >&2; exit 1; }
@@ -55,12 +63,20 @@ latents_hash() {
     n=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
     tail -c "+$((n + 9))" "$1" | sha256sum | cut -c 1-16
 }
-row() { # name, hash of old, hash of new
-    if [ "$2" = "$3" ]; then same=same; else same=DIFFERS bad=1; fi
+row() { # name, hash of old, hash of new, hash of new without EXCEPT when these differ
+    if [ "$2" = "$3" ]; then
+        same=same
+    elif [ "$2" = "${4:-}" ]; then
+        same="by $(git -C "$top" rev-parse --short "$except")" meant=1
+    else
+        same=DIFFERS bad=1
+    fi
     printf '%-28s %s  %s  %s\n' "$1" "$2" "$3" "$same"
 }
+meant=0
 echo "old $old"
 echo "new $new"
+[ -z "$except" ] || echo "by  $(git -C "$top" log -1 --format='%H %s' "$except")"
 "$work/build-new/app/ditgen" --version
 for precision in fp32 bf16; do
     while read -r name flags; do
@@ -70,7 +86,14 @@ for precision in fp32 bf16; do
             rm -rf "$work/frames-$side"
             run $side "" "$work/frames-$side/" --precision $precision $flags
         done
-        row "$name $precision" "$(frames_hash "$work/frames-old")" "$(frames_hash "$work/frames-new")"
+        a=$(frames_hash "$work/frames-old") b=$(frames_hash "$work/frames-new") c=
+        if [ -n "$except" ] && [ "$a" != "$b" ]; then
+            rm -rf "$work/frames-but"
+            # shellcheck disable=SC2086
+            run but "" "$work/frames-but/" --precision $precision $flags
+            c=$(frames_hash "$work/frames-but")
+        fi
+        row "$name $precision" "$a" "$b" "$c"
     done <<END
 $cases
 END
@@ -83,5 +106,11 @@ for solver in $("$work/build-old/app/ditgen" list solvers | sed -n 's/^  *\([a-z
         row "$solver, $steps steps" "$(latents_hash "$work/old.safetensors")" "$(latents_hash "$work/new.safetensors")"
     done
 done
-[ $bad = 0 ] && echo "all the same" || echo "some differ"
+if [ $bad = 1 ]; then
+    echo "some differ"
+elif [ $meant = 1 ]; then
+    echo "all the same, but for what $(git -C "$top" rev-parse --short "$except") alone changes"
+else
+    echo "all the same"
+fi
 exit $bad
