@@ -118,11 +118,20 @@ struct attn_forecast { /* of a whole run, before it */
     double density[2]; /* least and largest share of pairs computed, exact steps counted */
     double copied; /* share of calls answered before q, k and v exist */
     double refreshed; /* share of calls that are exact and keep something for later */
+    double planned[2]; /* calls that make a plan, least and most: not those that one stands for */
+    int plans; /* that such a call makes: one a head, or one for all */
     size_t cache_bytes, cache_wanted; /* kept over steps: given, and without a cap */
     int pairs, pairs_left_out; /* (layer, branch) pairs; those that the cap makes exact */
 };
 int attn_forecast(struct attn_forecast *f, const struct attn_params *p, const struct attn_shape *s,
                   struct err *e);
+
+/* About how many seconds a call of this stack spends on making its plan, on one thread and of one head
+ * (forecast.plans of them work side by side); 0 when nothing is planned at run time. Plans for random
+ * q and k of the shape's length, and so takes as long, and memory of one head; of all where a part of
+ * the stack is made for their number. */
+int attn_time_planning(double *seconds, const struct attn_params *p, const struct attn_shape *s,
+                       struct err *e);
 
 /* --- a call --------------------------------------------------------------------------------- */
 

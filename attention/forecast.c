@@ -2,7 +2,10 @@
  * tensors. */
 #include "attention/room.h"
 
+#include "model/base/clock.h"
 #include "model/base/threads.h"
+
+#include <stdlib.h>
 
 static int carve_plan(struct attn *a, struct arena *arena, struct err *e)
 {
@@ -50,7 +53,7 @@ static int plan_density(struct attn *a, double *lo, double *hi, struct err *e)
 }
 
 struct tally {
-    double lo, hi, copied, refreshed;
+    double lo, hi, copied, refreshed, planned[2];
     long calls;
 };
 
@@ -74,12 +77,14 @@ static void one_call(struct tally *sum, const struct attn *a, const struct cache
             return;
         }
     }
-    bool anew = !*planned;
+    bool anew = !*planned || !r->reuse, known = !r->reuse || r->reuse->scheduled;
     *planned = true;
-    if (residual) {
+    if (!anew && known) {
         struct attn_turn t = {.at = *c};
-        bool known = r->reuse->scheduled;
-        if (known) anew = anew || r->reuse->anew(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), &t);
+        anew = r->reuse->anew(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), &t);
+    }
+    if (!a->plan_fixed) sum->planned[0] += anew, sum->planned[1] += anew || !known;
+    if (residual) {
         if (anew) {
             sum->lo++, sum->hi++, sum->refreshed++;
             return;
@@ -145,9 +150,98 @@ int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_para
     f->density[1] = sum.hi / (double)sum.calls;
     f->copied = sum.copied / (double)sum.calls;
     f->refreshed = sum.refreshed / (double)sum.calls;
+    f->planned[0] = sum.planned[0];
+    f->planned[1] = sum.planned[1];
+    f->plans = a->plans;
     f->cache_bytes = cache.bytes;
     f->cache_wanted = cache.wanted;
     f->pairs = a->shape.n_layers * a->shape.n_branches;
     f->pairs_left_out = cache.left_out;
     return 0;
+}
+
+/* --- how long planning takes --- */
+
+#define LONG_ENOUGH 0.005 /* seconds: shorter ones are taken thrice, the fastest counts */
+
+/* Plans of the first layer and step that are not exact, without the kernel. */
+static int time_plans(double *seconds, struct attn *a, struct attn_turn *t, struct err *e)
+{
+    struct attn_calls calls = {.at = a->launches, .max = a->shape.n_heads + 1};
+    while (t->at.step < t->at.n_steps && attn_is_exact(&a->stack.part[0], &t->at))
+        t->at.step++;
+    if (t->at.step == t->at.n_steps) return 0;
+    for (int i = 0; i < 3 && (i == 0 || *seconds < LONG_ENOUGH); i++) {
+        attn_reset(a);
+        double begin = clock_seconds(), took;
+        if (turn_call(a, t, &calls, e) < 0) return -1;
+        took = clock_seconds() - begin;
+        if (i == 0 || took < *seconds) *seconds = took;
+    }
+    return 0;
+}
+
+/* Layers that knobs make exact. */
+static int exact_layers(const struct attn_params *p, const struct attn_shape *s, struct err *e)
+{
+    struct attn_stack stack;
+    int n = 0, rc;
+    if (attn_stack_parse(&stack, p->method, e) < 0) return -1;
+    rc = attn_stack_resolve(&stack, s, e);
+    for (int i = 0; i < stack.n; i++)
+        if (stack.part[i].knobs->layers > n) n = stack.part[i].knobs->layers;
+    attn_stack_free(&stack);
+    return rc < 0 ? -1 : n < s->n_layers ? n : s->n_layers - 1;
+}
+
+/* Seconds of one plan, by a stack opened for n_heads heads. */
+static int time_heads(double *seconds, const struct attn_params *p, const struct attn_shape *s,
+                      int n_heads, int layer, struct err *e)
+{
+    struct attn_params quiet = *p;
+    struct attn_shape shape = *s;
+    struct arena count = {0}, arena = {0};
+    struct attn *a = NULL;
+    size_t len =
+        (size_t)s->grid_t * (size_t)s->grid_h * (size_t)s->grid_w * (size_t)(n_heads * s->head_dim);
+    int rc = -1;
+    shape.n_heads = n_heads;
+    quiet.log = NULL;
+    quiet.cap_cache = true; /* slots up to this layer: bf16, two kinds */
+    quiet.cache_mem = (size_t)(layer * s->n_branches + 1) * 2 * (len * sizeof(uint16_t) + 64);
+    float *x = malloc(3 * len * sizeof *x);
+    if (!x) {
+        err_set(e, ERR_RESOURCE, "no memory to try attention's plans (%zu bytes)",
+                3 * len * sizeof *x);
+    } else if (attn_open(&a, &quiet, &shape, &count, e) == 0 &&
+               arena_open(&arena, count.used, e) == 0 &&
+               attn_open(&a, &quiet, &shape, &arena, e) == 0) {
+        uint32_t r = 1;
+        for (size_t i = 0; i < 3 * len; i++, r = r * 1664525u + 1013904223u)
+            x[i] = (float)(r >> 8) * 0x1p-23f - 1;
+        struct attn_turn t = {
+            .at = {.n_steps = s->n_steps, .layer = layer, .n_branches = s->n_branches}};
+        t.q = t.k = t.v = heads_f32(x, a->size.len_q, n_heads, s->head_dim);
+        t.k.at = x + len;
+        t.v.at = x + 2 * len;
+        rc = a->plan_fixed ? 0 : time_plans(seconds, a, &t, e);
+        int side_by_side = a->plans < a->size.threads ? a->plans : a->size.threads;
+        *seconds *= (double)side_by_side / a->plans;
+    }
+    attn_close(a);
+    arena_close(&arena);
+    free(x);
+    return rc;
+}
+
+int attn_time_planning(double *seconds, const struct attn_params *p, const struct attn_shape *s,
+                       struct err *e)
+{
+    struct err one = {0};
+    int layer = exact_layers(p, s, e);
+    *seconds = 0;
+    if (layer < 0) return -1;
+    if (time_heads(seconds, p, s, 1, layer, &one) == 0) return 0;
+    /* a part that is of as many heads as there are: a plan file, a checkpoint's own tensors */
+    return time_heads(seconds, p, s, s->n_heads, layer, e);
 }

@@ -89,6 +89,9 @@ int model_check_attention(struct attn_forecast *f, const struct model_info *m,
 /* What a step cache will compute and keep; refuses one that is not calibrated. */
 int model_check_cache(struct dit_cache_forecast *f, const struct model_info *m,
                       const struct model_params *p, const struct model_clip *c, struct err *e);
+/* Seconds of a call that makes plans, all heads of it; 0 when none does. Tries one head. */
+int model_time_planning(double *seconds, const struct attn_forecast *f, const struct model_info *m,
+                        const struct model_params *p, const struct model_clip *c, struct err *e);
 /* Peak bytes of each phase (text, denoise, decode), of the device's memory, for text of text_rows tokens (MODEL_TEXT_LEN: the
  * most). Mapped weights do not count: each tensor's pages are given back when it was read. Refuses
  * what no process can address. */

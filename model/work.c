@@ -34,6 +34,19 @@ int model_check_attention(struct attn_forecast *f, const struct model_info *m,
     return rc < 0 ? -1 : attn_forecast(f, &p->attn, &shape, e);
 }
 
+int model_time_planning(double *seconds, const struct attn_forecast *f, const struct model_info *m,
+                        const struct model_params *p, const struct model_clip *c, struct err *e)
+{
+    struct dit_run_params r = model_run_params(m, p, c, MODEL_TEXT_LEN);
+    struct attn_shape shape = dit_attn_shape(&m->dit, &r);
+    *seconds = 0;
+    if (f->planned[1] == 0) return 0;
+    if (attn_time_planning(seconds, &p->attn, &shape, e) < 0) return -1;
+    int threads = p->threads > 0 ? p->threads : 1;
+    *seconds *= (f->plans + threads - 1) / threads; /* heads one after another on a thread */
+    return 0;
+}
+
 #define ADDRESSES ((size_t)1 << 47) /* bytes that a process of a 64-bit system can have */
 
 int model_check_cache(struct dit_cache_forecast *f, const struct model_info *m,

@@ -37,9 +37,10 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
                 phases[i], p->phase_seconds[i]);
     fprintf(to,
             ",\"density\":[%.4f,%.4f],\"copied\":%.4f,\"denoise_least\":%.3f,\"denoise_most\":%.3f,"
+            "\"planning_seconds\":%.3f,"
             "\"cache_bytes\":%.0f,\"cache_wanted_bytes\":%.0f,\"cache_left_out\":%.0f",
             p->density[0], p->density[1], p->copied, p->denoise_seconds[0], p->denoise_seconds[1],
-            p->cache_bytes, p->cache_wanted, p->cache_left_out);
+            p->planning_seconds, p->cache_bytes, p->cache_wanted, p->cache_left_out);
     if (p->computed_steps[1] > 0)
         fprintf(to, ",\"computed_steps\":[%.0f,%.0f],\"step_cache_bytes\":%.0f",
                 p->computed_steps[0], p->computed_steps[1], p->step_cache_bytes);
@@ -70,6 +71,11 @@ static void put_attention(FILE *to, const struct ditgen_plan *p)
                 p->cache_left_out, b);
     }
     fputc('\n', to);
+    if (p->planning_seconds > 0) {
+        seconds_text(a, sizeof a, p->planning_seconds);
+        fprintf(to, "           finding out which takes up to %s, %.1f %% of denoising\n", a,
+                100 * p->planning_seconds / p->denoise_seconds[1]);
+    }
 }
 
 static void put_spread(FILE *to, const struct ditgen_plan *p)

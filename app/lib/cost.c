@@ -63,26 +63,33 @@ static const size_t resident_later[DITGEN_PHASES] = {(size_t)3 << 19, (size_t)4 
 #define RATE_PLAIN_C 0.1 /* linear layers without oneDNN */
 #define RATE_READ 1e9 /* bytes a second of a weight file that is not in the page cache yet */
 
-static void plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
-                         int text_rows)
+static int plan_seconds(struct ditgen_plan *p, struct ditgen *d, const struct run *r, int text_rows,
+                        struct err *e)
 {
     struct model_work w;
-    double rate = cost_probe(d, &r->params.attn);
-    if (rate <= 0) return;
+    double rate = cost_probe(d, &r->params.attn), planning;
+    if (rate <= 0) return 0;
+    if (model_time_planning(&planning, &r->forecast, &d->info, &r->params, &r->clip, e) < 0)
+        return -1;
     double linear = rate * (model_is_slow() ? RATE_PLAIN_C : RATE_LINEAR);
     model_work(&w, &d->info, &r->clip, text_rows);
     p->phase_seconds[DITGEN_TEXT] =
         p->branches * w.text / linear + (double)d->info.weight_bytes[0] / RATE_READ;
     double steps[2] = {r->clip.num_steps, r->clip.num_steps}; /* computed */
     if (r->cache.name) steps[0] = r->cache.least, steps[1] = r->cache.most;
-    for (int i = 0; i < 2; i++) /* least and most of what a method computes */
-        p->denoise_seconds[i] = steps[i] * p->branches *
-                                ((w.linear - r->forecast.copied * w.copied) / linear +
-                                 (w.attn - (1 - r->forecast.density[i]) * w.self) / rate);
+    for (int i = 0; i < 2; i++) { /* least and most of what a method computes */
+        double plans = r->forecast.planned[i] * planning * steps[i] / r->clip.num_steps;
+        p->planning_seconds = plans; /* the most stands */
+        p->denoise_seconds[i] =
+            plans + steps[i] * p->branches *
+                        ((w.linear - r->forecast.copied * w.copied) / linear +
+                         (w.attn - (1 - r->forecast.density[i]) * w.self) / rate);
+    }
     p->phase_seconds[DITGEN_DENOISE] = (p->denoise_seconds[0] + p->denoise_seconds[1]) / 2;
     p->phase_seconds[DITGEN_DECODE] = w.decode / (rate * RATE_CONV);
     for (int i = 0; i < DITGEN_PHASES; i++)
         p->seconds += p->phase_seconds[i];
+    return 0;
 }
 
 /* As long as the method's text is. */
@@ -228,8 +235,7 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     p->fits = (!p->available_bytes || p->peak_bytes - before <= p->available_bytes) &&
               cost_check_limits(d, r, t, &limit) == 0;
     p->fits = p->fits && cost_check_device(d, r, t, &limit) == 0;
-    if (!there) plan_seconds(p, d, r, t->most);
-    return 0;
+    return there ? 0 : plan_seconds(p, d, r, t->most, e);
 }
 
 /* Of address space: a thread's stack, and the arena that the allocator keeps for it. */

@@ -148,7 +148,7 @@ struct ditgen_plan {
     double
         device_bytes; /* of a GPU's memory at most; 0: none is used. Seconds are 0 then: not known */
     double device_free; /* what this process may have of it */
-    double reserved[1];
+    double planning_seconds; /* of denoise_seconds[1]: finding out what attention leaves out */
 };
 /* Checks every setting and every part of the folder (names and shapes of all tensors) and predicts;
  * reads no weights. Needs no prompt. */

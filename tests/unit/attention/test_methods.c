@@ -234,6 +234,11 @@ static unsigned check_setting(const struct attn_method *m, const char *stack, si
         if (s == 1 || strcmp(stack, m->name) == 0) check_alone(p, &shapes[s], got);
         for (int step = 1; s == 1 && step < STEPS; step++)
             check_goes_on(&p, &shapes[s], step, got);
+        double planning;
+        CHECK_OK(attn_time_planning(&planning, &p, &shapes[s], &e));
+        CHECK_MSG(f.planned[0] <= f.planned[1] && (planning > 0) == (f.planned[1] > 0),
+                  "%s: %.0f to %.0f calls plan, %g s each", p.method, f.planned[0], f.planned[1],
+                  planning);
         CHECK_MSG(f.density[0] <= density + 0.02 && density <= f.density[1] + 0.02,
                   "%s: density %.3f, predicted %.3f to %.3f", stack, density, f.density[0],
                   f.density[1]);

@@ -79,6 +79,7 @@ static void every_hook(void)
     /* every=2 from step 1 on: anew at 1 3 5 7, and at a pair's first: branch 0 at 2, 1 at 3 */
     CHECK(seen.anew == seen.scored && seen.scored == seen.selected && seen.anew == 4 * LAYERS);
     CHECK_OK(attn_forecast(&f, &p, &shape, &e));
+    CHECK(f.planned[0] == seen.anew && f.planned[1] == seen.anew && f.plans == HEADS);
     CHECK(fabs(f.copied * (double)st.calls - (double)st.copies) < 1e-9 && !f.exact);
     CHECK(f.pairs == LAYERS * BRANCHES && f.pairs_left_out == 0 && f.cache_bytes == f.cache_wanted);
     CHECK(f.cache_bytes >= LAYERS * BRANCHES * OUT * 2);
