@@ -6,7 +6,7 @@ run 0 -h
 run 0 generate --help
 run 0 rerun --help && printed "CLIP"
 run 0 --version && printed "ditgen "
-for what in solvers methods kernels devices writers profiles; do run 0 list $what; done
+for what in solvers methods caches kernels devices writers profiles; do run 0 list $what; done
 run 0 list && printed "unipc" && printed "euler" && printed "dpmpp" && printed "dense" && printed "window" && printed "y4m"
 run 0 inspect && printed "transformer" && printed "ditgen.ini"
 run 0 inspect "$SOURCE/assets/emoji/vae/diffusion_pytorch_model.safetensors" && printed "decoder.conv_in.weight"
