@@ -16,8 +16,8 @@ build() { # folder, cmake flags
     cmake --build "$dir" -j "$jobs" >/dev/null
 }
 echo "== AddressSanitizer and UndefinedBehaviorSanitizer"
-build build-sanitize -DDITGEN_SANITIZE=ON
+build build-sanitize -DDITGEN_SANITIZE=ON -DDITGEN_CUDA=OFF
 ctest --test-dir "$top/build-sanitize" --output-on-failure -j "$jobs"
 echo "== minimal build: compiler, CMake and libc only"
-build build-minimal -DDITGEN_ONEDNN=OFF -DDITGEN_LIBAV=OFF
+build build-minimal -DDITGEN_ONEDNN=OFF -DDITGEN_LIBAV=OFF -DDITGEN_CUDA=OFF
 ctest --test-dir "$top/build-minimal" --output-on-failure -j "$jobs"
