@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The reference's models on PyTorch's GPU, random weights in bf16: seconds of what `ditgen bench --device cuda`
-times, for one table with it. Run both in one session of one machine.
+times, for one table with it. Run both one after the other on one machine.
 
     tests/bench/compare_gpu.py [--only NAME,...] [--rounds 5] [--compile] [--smoke]
 

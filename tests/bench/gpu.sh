@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole program on the GPU of this machine: builds, checks, times, beside PyTorch in the same session; one short
+# The whole program on the GPU of this machine: builds, checks, times, beside PyTorch in the same run; one short
 # table last that says of each demand what was wanted and seen. About 7 minutes on an H200 with 16 cores.
 # Usage: gpu.sh [OUT_FOLDER [SECONDS]]   (SECONDS: for everything, 480 unless given)
 #   BUILD=FOLDER   the build folder, kept from one call to the next (/tmp/ditgen-gpu-build)
