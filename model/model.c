@@ -226,10 +226,7 @@ struct lincomb_place model_place(const struct model *m)
 
 const char *model_on_device(void) { return "text, steps and frames"; }
 
-const char *model_op_name(int op)
-{
-    return op < OP_COUNT || op == DEVICE_OP_ATTENTION ? op_name(op) : NULL;
-}
+const char *model_op_name(int op) { return op_name(op); }
 
 int model_step_done(struct model *m, struct err *e)
 {

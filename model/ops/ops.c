@@ -16,13 +16,13 @@ const struct ops *ops_of(const struct device *d)
     return device_kind(d) == DEVICE_CPU ? &ops_cpu : NULL;
 }
 
-const char *op_name(enum op op)
+const char *op_name(int op)
 {
     static const char *const names[OP_COUNT] = {
-        "linear", "ffn",     "norm",     "rms+rope",  "gate",    "activation",
-        "cast",   "patches", "sinusoid", "table",     "lincomb", "finite",
-        "text",   "conv",    "frames",   "attention", "plan"};
-    return names[op];
+        "linear",   "ffn",   "norm",    "rms+rope", "gate", "activation", "cast",  "patches",
+        "sinusoid", "table", "lincomb", "finite",   "text", "conv",       "frames"};
+    if (op == DEVICE_OP_ATTENTION) return "attention";
+    return op >= 0 && op < OP_COUNT ? names[op] : NULL;
 }
 
 /* --- a solver's sums --- */

@@ -42,11 +42,10 @@ enum op { /* what device_counts() counts; ops_op_name() */
           OP_TEXT, /* UMT5's own: text.h */
           OP_CONV, /* the VAE's: frames.h */
           OP_FRAMES,
-          OP_ATTENTION,
-          OP_ATTENTION_PLAN, /* planes and lists of a plan */
           OP_COUNT,
 };
-const char *op_name(enum op op); /* "linear", static storage */
+/* "linear", static storage; "attention" for DEVICE_OP_ATTENTION; NULL: none of them. */
+const char *op_name(int op);
 
 /* A linear layer on a device: weights there. Opaque, each table's own. */
 struct op_linear;

@@ -19,7 +19,7 @@ refuse 2 "a.jsonl is there: --resume goes on with it" tune $SMALL --log a.jsonl 
 
 # with what is known it is there at once; a target that nothing meets writes no profile and says so
 cp a.jsonl c.jsonl
-run 0 tune $(echo $SMALL | sed 's/-q //') --db 80 --log c.jsonl --resume -o c.ini --json
+run 0 tune $(echo $SMALL | sed 's/-q //') --share 0.01 --log c.jsonl --resume -o c.ini --json
 said "no settings meet the target; no profile was written"
 [ ! -e c.ini ] || bad "a profile that meets nothing was written"
 python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(0 if d["chosen"] is None and d["frontier"] else 1)' .out 2>/dev/null ||

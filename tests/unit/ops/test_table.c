@@ -144,7 +144,9 @@ int main(void)
     CHECK(n[OP_LINEAR] == 3 && n[OP_NORM] == 1 && n[OP_RMS_ROPE] == 1 && n[OP_GATE] == 1 &&
           n[OP_CAST] == 4);
     for (int i = 0; i < OP_COUNT; i++)
-        CHECK(op_name((enum op)i)[0]);
+        CHECK(op_name(i) && op_name(i)[0]);
+    CHECK(!op_name(OP_COUNT) && !op_name(-1));
+    CHECK_STR(op_name(DEVICE_OP_ATTENTION), "attention");
     device_close(d);
     return TEST_RESULT();
 }
