@@ -156,7 +156,7 @@ void step_cache_reset(struct dit_run *r)
     if (!s->kind) return;
     s->step = -1;
     memset(s->held, 0, (size_t)r->p.n_branches * sizeof *s->held);
-    memset(s->own, 0, s->own_len * sizeof(float));
+    if (s->own_len) memset(s->own, 0, s->own_len * sizeof(float));
     memset(s->numbers, 0, sizeof s->numbers);
 }
 

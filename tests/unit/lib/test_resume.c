@@ -99,6 +99,8 @@ static void every_step(struct ditgen *d, const char *solver, const char *guidanc
     }
     /* what does not fit is refused */
     struct ditgen_state bad = whole.kept[2];
+    struct seen refused = {.last = -1};
+    c.ctx = &refused;
     c.resume = &bad;
     bad.shape[1]++;
     CHECK(ditgen_generate(d, s, &c, &e) < 0 && e.code == DITGEN_INPUT);
