@@ -1,11 +1,12 @@
 /* Matrix products in plain C, for builds without oneDNN: right and slow. Panels of 16 outputs, so
- * that a compiler can keep the sums in registers; fp32 sums in blocks of 256 terms. */
+ * that a compiler can keep the sums in registers. */
 #include "model/ops/cpu/gemm.h"
 
 #include <stdlib.h>
 
 #define PANEL 16
 #define ROWS 4 /* rows a task of the inner kernel holds */
+#define TURNED 256 /* terms of a weight that is not packed are turned at a time */
 
 struct gemm {
     int out, in;
@@ -64,41 +65,46 @@ int gemm_prepare(struct gemm *g, int rows, size_t *scratch, struct err *e)
     return 0;
 }
 
+/* Columns from.. of a panel's 16 rows of a weight that lies as the file has it -> [n, 16], as packed. */
+static void turn(const struct gemm *g, float *w, int first, int width, size_t from, size_t n)
+{
+    for (int c = 0; c < PANEL; c++)
+        for (size_t i = 0; i < n; i++)
+            w[i * PANEL + (size_t)c] =
+                c < width ? g->plain[(size_t)(first + c) * (size_t)g->in + from + i] : 0;
+}
+
+/* Packed or not, every sum goes through its terms in order: the same bytes either way. */
 static void panel(const struct gemm *g, int at, float *y, const float *x0, int rows)
 {
     int first = at * PANEL, width = g->out - first < PANEL ? g->out - first : PANEL;
-    size_t in = (size_t)g->in, out = (size_t)g->out;
-    float bias[PANEL] = {0};
+    size_t in = (size_t)g->in, out = (size_t)g->out, block = g->packed ? in : TURNED;
+    float bias[PANEL] = {0}, turned[TURNED * PANEL];
     for (int c = 0; c < width && g->bias; c++)
         bias[c] = g->bias[first + c];
-    for (int r = 0; r < rows; r += ROWS) {
-        int n = rows - r < ROWS ? rows - r : ROWS;
-        float sum[ROWS][PANEL] = {{0}};
-        for (int a = 0; a < n; a++) {
-            const float *x = x0 + (size_t)(r + a) * in;
-            if (g->packed) {
-                const float *w = g->packed + (size_t)at * in * PANEL;
-                for (size_t i = 0; i < in; i++)
+    for (size_t from = 0; from < in; from += block) {
+        size_t terms = in - from < block ? in - from : block;
+        const float *w = turned;
+        if (g->packed)
+            w = g->packed + (size_t)at * in * PANEL;
+        else
+            turn(g, turned, first, width, from, terms);
+        for (int r = 0; r < rows; r += ROWS) {
+            int n = rows - r < ROWS ? rows - r : ROWS;
+            float sum[ROWS][PANEL] = {{0}};
+            for (int a = 0; a < n; a++) {
+                const float *x = x0 + (size_t)(r + a) * in + from;
+                float *to = y + (size_t)(r + a) * out + (size_t)first;
+                for (int c = 0; c < width && from; c++)
+                    sum[a][c] = to[c];
+                for (size_t i = 0; i < terms; i++)
                     for (int c = 0; c < PANEL; c++)
                         sum[a][c] += x[i] * w[i * PANEL + (size_t)c];
-            } else {
-                for (int c = 0; c < width; c++) {
-                    const float *w = g->plain + (size_t)(first + c) * in;
-                    float part[8] = {0};
-                    size_t i = 0;
-                    for (; i + 8 <= in; i += 8)
-                        for (int k = 0; k < 8; k++)
-                            part[k] += x[i + (size_t)k] * w[i + (size_t)k];
-                    for (; i < in; i++)
-                        part[0] += x[i] * w[i];
-                    for (int k = 0; k < 8; k++)
-                        sum[a][c] += part[k];
-                }
+                bool last = from + terms == in;
+                for (int c = 0; c < width; c++)
+                    to[c] = last ? sum[a][c] + bias[c] : sum[a][c];
             }
         }
-        for (int a = 0; a < n; a++)
-            for (int c = 0; c < width; c++)
-                y[(size_t)(r + a) * out + (size_t)(first + c)] = sum[a][c] + bias[c];
     }
 }
 
