@@ -153,7 +153,7 @@ static int keep(struct replay *r, int tokens, struct err *e)
     return 0;
 }
 
-static int session(struct replay *r, const struct trial_what *size, struct err *e)
+static int replay_size(struct replay *r, const struct trial_what *size, struct err *e)
 {
     struct trials *t = r->t;
     struct trial_what w = *size;
@@ -196,7 +196,7 @@ int bench_replay(struct trials *t, const struct bench_rows *rows, const struct t
         if (rows->at[i].kind == ROW_METHOD &&
             !bench_replay_known(t, &rows->at[i], tokens, steps, &known))
             r.bed[r.n++].row = &rows->at[i];
-    int rc = r.n > 1 ? session(&r, size, e) : 0;
+    int rc = r.n > 1 ? replay_size(&r, size, e) : 0;
     if (rc == 0 && r.n > 1) rc = keep(&r, tokens, e);
     for (int i = 0; i < r.n; i++) {
         attn_close(r.bed[i].attn);

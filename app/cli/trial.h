@@ -41,7 +41,7 @@ struct trials {
     struct trial exact_trial;
     size_t exact_len;
     /* what is told meanwhile */
-    int done, total; /* clips of this session, and those that it will make */
+    int done, total; /* clips made by this command, and those that it will make */
     double left; /* predicted seconds of what is not done, as work; scaled by what was seen */
     double spent, spent_work; /* seconds of clips done, and what was predicted of them */
 };
@@ -62,7 +62,7 @@ bool trials_known(const struct trials *t, const struct trial_what *w, struct tri
 int trials_get(struct trials *t, const struct trial_what *w, struct trial *out, struct err *e);
 /* Predicted seconds of a clip; 0 where it is known. Refuses a row that cannot be. */
 int trials_predict(struct trials *t, const struct trial_what *w, double *seconds, struct err *e);
-/* Before a session of clips: what is to be made, and how long that takes about. */
+/* Before clips are made: what is to be made, and how long that takes about. */
 void trials_plan(struct trials *t, int clips, double seconds);
 
 /* base with what w says: owner settings_close. */
