@@ -6,16 +6,8 @@
 #include "attention/room.h"
 
 #include <math.h>
-#include <time.h>
 
 #define ROWS 2 /* a call: 640 of a run of the embedded model */
-
-double meter_clock(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 double meter_density(const struct attn *a, const struct attn_calls *c)
 {

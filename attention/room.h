@@ -151,7 +151,6 @@ void cache_round(float *x, size_t n); /* to bf16, in place */
 
 /* --- meter.c --- */
 
-double meter_clock(void);
 /* After a call; seconds of its plan and of its kernel. */
 void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
                 double plan_seconds, double run_seconds);

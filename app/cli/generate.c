@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/clips/aside.h"
@@ -15,6 +14,7 @@
 #include "app/cli/progress.h"
 #include "app/cli/state.h"
 #include "app/cli/stop.h"
+#include "model/base/clock.h"
 #include "model/model.h"
 
 struct work { /* what the library's callbacks need */
@@ -83,25 +83,18 @@ static int on_latents(void *ctx, const float *latents, const int shape[4])
     return 0;
 }
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Now and then while denoising, and always before decoding. A failure costs the state alone. */
 static int on_state(void *ctx, const struct ditgen_state *s)
 {
     struct work *w = ctx;
     struct err e = {0};
-    if (s->step < s->steps && seconds_now() - w->state_time < w->cli->state_every) return 0;
+    if (s->step < s->steps && clock_seconds() - w->state_time < w->cli->state_every) return 0;
     if (state_write(&w->keep, s, &e) == 0)
         w->state_step = s->step;
     else if (!w->state_failed)
         progress_say(w->progress, "warning: %s; the run goes on, without this state", e.msg);
     if (e.code) w->state_failed = true;
-    w->state_time = seconds_now();
+    w->state_time = clock_seconds();
     return 0;
 }
 
@@ -171,7 +164,7 @@ static int make_clip(struct work *w, struct ditgen *d, const struct writer_param
         calls.fitted = w->preview.has_map ? NULL : on_fitted;
     }
     stop_arm(true);
-    w->state_time = seconds_now();
+    w->state_time = clock_seconds();
     w->state_step = w->from && w->keep.path ? w->from->at.step : 0;
     w->params = wp;
     bool decodes = w->from && w->from->at.step == w->from->at.steps;

@@ -6,18 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "app/lib/cost.h"
+#include "model/base/clock.h"
 #include "model/model.h"
 #include "sched/sched.h"
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* What the phase before gave back goes to the system: the allocator would keep about 70 MiB of
  * small pieces of the embedded transformer while the VAE needs its own (peak 167 MiB instead of
@@ -53,7 +46,7 @@ static void log_device(struct job *j, const char *phase)
 static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
 {
     give_back();
-    j->begin = seconds_now();
+    j->begin = clock_seconds();
     j->progress = (struct ditgen_progress){.phase = phase, .total = total};
 }
 
@@ -61,7 +54,7 @@ static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
 static int report(struct job *j)
 {
     if (!j->calls->progress) return 0;
-    j->progress.seconds = seconds_now() - j->begin;
+    j->progress.seconds = clock_seconds() - j->begin;
     return j->calls->progress(j->calls->ctx, &j->progress);
 }
 
@@ -162,7 +155,7 @@ static void tell_ran(struct job *j)
 static int give_preview(struct job *j, int step, int steps)
 {
     struct preview *p = &j->preview;
-    double t0 = seconds_now();
+    double t0 = clock_seconds();
     if (!j->calls->preview || !p->map) return 0;
     if (job_bring_back(j, false) < 0) return -1;
     int rc = 0;
@@ -177,7 +170,7 @@ static int give_preview(struct job *j, int step, int steps)
                                      .height = j->shape[2],
                                      .rgb = p->rgb};
         rc = j->calls->preview(j->calls->ctx, &now);
-        p->made = seconds_now();
+        p->made = clock_seconds();
         p->cost = p->made - t0;
         p->any = true;
     }
@@ -197,7 +190,7 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     struct dit_cache_stats cache;
     model_attn_stats(j->model, &stats);
     model_cache_stats(j->model, &cache);
-    step_meter_step(&j->meter, step, num_steps, &stats, cache.reused, seconds_now());
+    step_meter_step(&j->meter, step, num_steps, &stats, cache.reused, clock_seconds());
     if (step + 1 == num_steps) tell_ran(j);
     return report(j) || job_give_state(j, step + 1, num_steps) ||
            give_preview(j, step + 1, num_steps);
@@ -255,9 +248,9 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     phase_begin(j, DITGEN_DENOISE, r->clip.num_steps);
     j->progress.first = j->progress.done = j->first_step;
     if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled before the first step");
-    j->preview.made = j->gave = seconds_now();
+    j->preview.made = j->gave = clock_seconds();
     preview_remember(&j->preview, j->latents);
-    step_meter_begin(&j->meter, seconds_now());
+    step_meter_begin(&j->meter, clock_seconds());
     if (take_there(j, e) < 0) return -1;
     int rc = denoise(j->device ? j->latents_there : j->latents, &p, &m,
                      j->device ? j->scratch_there : j->scratch, e);
