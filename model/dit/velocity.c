@@ -1,0 +1,173 @@
+/* Velocities of a prepared run: a step, recorded and replayed where the device can, or traced part by
+ * part for what is not finite. Allocates nothing but what a recording takes. */
+#include "model/dit/dit_internal.h"
+
+void dit_stream(struct dit_run *r, int i, int n)
+{
+    int64_t rows = (int64_t)n * r->tokens;
+    r->x = rows_part(&r->streams, (int64_t)i * r->tokens, rows);
+    r->n.n = r->q.n = r->k.n = r->v.n = rows;
+}
+
+/* Everything of a step but its times, which are in memory. */
+static int step(struct dit *d, float *const *velocity, const float *latents,
+                const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (dit_embed_time(d, e) < 0) return -1;
+    if (step_cache_velocity(d, velocity, latents, c)) return 0;
+    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
+    step_cache_block(d, latents, c, 0);
+    for (int i = 0; i < d->config.n_layers && !r->cache.whole; i++) {
+        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
+        step_cache_block(d, latents, c, i + 1);
+    }
+    for (int i = 0, n; i < c->n_branches; i += n) {
+        n = c->n_branches - i < r->together ? c->n_branches - i : r->together;
+        if (dit_head(d, velocity, i, n, e) < 0) return -1;
+    }
+    step_cache_keep(d, velocity, latents, c);
+    return 0;
+}
+
+/* --- Recorded steps --- */
+
+/* The place of this call's kind of step; NULL: it is not recorded. */
+static struct dit_recorded *recorded(struct dit_run *r, float *const *velocity,
+                                     const float *latents, const struct dit_call *c)
+{
+    int kind = attn_step_kind(r->attn, c->step);
+    if (!device_can_record(r->device) || kind < 0 || c->n_branches > 2) return NULL;
+    struct dit_recorded *s = &r->recorded[2 * (r->time_rows > 1) + kind];
+    struct dit_recorded now = {.branch = c->branch,
+                               .n_branches = c->n_branches,
+                               .time_rows = r->time_rows,
+                               .latents = latents};
+    for (int i = 0; i < c->n_branches; i++)
+        now.velocity[i] = velocity[i];
+    if (s->branch == now.branch && s->n_branches == now.n_branches &&
+        s->time_rows == now.time_rows && s->latents == now.latents &&
+        s->velocity[0] == now.velocity[0] && s->velocity[1] == now.velocity[1])
+        return s;
+    device_steps_close(r->device, s->steps);
+    *s = now;
+    return s;
+}
+
+static void attn_sums_of(const struct dit_run *r, struct attn_sums *to)
+{
+    struct attn_stats s;
+    attn_stats(r->attn, &s);
+    *to = s.sums;
+}
+
+/* A kind's first step runs as it is, and loads what it needs; its second is recorded. */
+static int step_recorded(struct dit *d, struct dit_recorded *s, float *const *velocity,
+                         const float *latents, const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (!s->ran) {
+        int rc = step(d, velocity, latents, c, e);
+        s->ran = rc == 0;
+        return rc;
+    }
+    if (s->steps) {
+        attn_repeat(r->attn, &s->before, &s->after);
+        return device_replay(r->device, s->steps, e);
+    }
+    attn_sums_of(r, &s->before);
+    if (device_record(r->device, e) < 0) return -1;
+    int rc = step(d, velocity, latents, c, e);
+    if (rc == 0) e->code = ERR_NONE;
+    if (device_recorded(r->device, &s->steps, e) < 0) return -1;
+    attn_sums_of(r, &s->after);
+    return device_replay(r->device, s->steps, e);
+}
+
+int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (c->n_branches < 1)
+        return err_set(e, ERR_BUG, "dit_velocity: %d branches are asked for", c->n_branches);
+    for (int b = c->branch; b < c->branch + c->n_branches; b++)
+        if (!r->arena.base || b < 0 || b >= r->p.n_branches || !r->context[b].set)
+            return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", b);
+    if (dit_set_time(d, c, e) < 0) return -1;
+    struct dit_recorded *s = recorded(r, velocity, latents, c);
+    return s ? step_recorded(d, s, velocity, latents, c, e) : step(d, velocity, latents, c, e);
+}
+
+int dit_look(struct dit_run *r, const struct rows *x, int label, struct err *e)
+{
+    return r->tracing ? r->ops->finite(r->device, x, label, e) : 0;
+}
+
+/* The step again, without what remembers steps. */
+static int trace(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    struct rows temb = rows_part(&r->temb, 0, r->time_rows);
+    if (dit_embed_time(d, e) < 0 || dit_look(r, &temb, PART_TIME, e) < 0) return -1;
+    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
+    for (int i = 0; i < c->n_branches; i++) {
+        dit_stream(r, i, 1);
+        if (dit_look(r, &r->x, PART_LATENTS, e) < 0) return -1;
+    }
+    for (int i = 0; i < d->config.n_layers; i++)
+        if (dit_block_run(d, i, c, e) < 0) return -1;
+    for (int i = 0; i < c->n_branches; i++) {
+        if (dit_head(d, velocity, i, 1, e) < 0) return -1;
+        struct rows cols = rows_part(&r->out_cols, 0, r->tokens);
+        if (dit_look(r, &cols, PART_HEAD, e) < 0) return -1;
+    }
+    return 0;
+}
+
+int dit_trace(struct dit *d, float *const *velocity, const float *latents, const struct dit_call *c,
+              struct err *e)
+{
+    static const char *const parts[PARTS] = {"self-attention", "cross-attention", "feed-forward"};
+    struct dit_run *r = &d->run;
+    struct attn_stats stats;
+    int label = 0;
+    if (dit_set_time(d, c, e) < 0) return -1;
+    r->tracing = true;
+    int rc = trace(d, velocity, latents, c, e);
+    r->tracing = false;
+    if (rc < 0 || r->ops->finite_seen(r->device, &label, e) < 0) return -1;
+    attn_stats(r->attn, &stats);
+    if (label == PART_TIME || label == PART_LATENTS || label == PART_HEAD)
+        return err_set(e, ERR_INPUT, "transformer, %s (linear layers on %s)",
+                       label == PART_TIME      ? "time embedding"
+                       : label == PART_LATENTS ? "patch embedding"
+                                               : "head",
+                       device_name(r->device));
+    if (label == 0)
+        return err_set(e, ERR_INPUT, "transformer: computed again, every part is finite (%s)",
+                       device_name(r->device));
+    int layer = (label - PART_BLOCKS) / PARTS, part = (label - PART_BLOCKS) % PARTS;
+    if (part == PART_FFN)
+        return err_set(e, ERR_INPUT, "transformer block %d, %s (linear layers on %s)", layer,
+                       parts[part], device_name(r->device));
+    return err_set(e, ERR_INPUT, "transformer block %d, %s (kernel %s)", layer, parts[part],
+                   stats.kernel);
+}
+
+void dit_attn_stats(const struct dit *d, struct attn_stats *s)
+{
+    *s = (struct attn_stats){.density = 1};
+    if (d->run.attn) attn_stats(d->run.attn, s);
+}
+
+void dit_attn_kept(const struct dit *d, struct attn_kept *k)
+{
+    *k = (struct attn_kept){0};
+    if (d->run.attn) attn_kept(d->run.attn, k);
+}
+
+int dit_attn_kept_check(const struct dit *d, struct err *e)
+{
+    return d->run.attn ? attn_kept_check(d->run.attn, e) : 0;
+}
