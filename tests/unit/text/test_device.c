@@ -2,6 +2,8 @@
  * that stay there or are streamed, the memory that was predicted, allocations that fail. */
 #include "model/text/text.h"
 
+#include "model/base/device_table.h"
+#include "model/ops/ops.h"
 #include "tests/check.h"
 #include "tests/fake/fake.h"
 
@@ -70,6 +72,55 @@ static void out_of_memory(struct device *d)
     free(out);
 }
 
+/* Layers that opened before one did not are closed, and open again at the next call. */
+static struct counting {
+    const struct ops *real;
+    int opened, closed, fail; /* the open that fails, from 1 on */
+} counting;
+
+static int counting_open(struct op_linear **l, struct device *d, const struct linear_params *p,
+                         const struct tensor *weight, const struct tensor *bias,
+                         struct linear_stage *stage, struct err *e)
+{
+    if (counting.opened + 1 == counting.fail) {
+        counting.fail = 0;
+        return err_set(e, ERR_RESOURCE, "no room for a layer");
+    }
+    if (counting.real->linear_open(l, d, p, weight, bias, stage, e) < 0) return -1;
+    counting.opened++;
+    return 0;
+}
+
+static void counting_close(struct op_linear *l)
+{
+    counting.closed += l != NULL;
+    counting.real->linear_close(l);
+}
+
+static void broken_off(struct device *d)
+{
+    char dir[1024];
+    struct umt5 *u;
+    struct err e = {0};
+    struct ops ops = *d->ops;
+    float *out = malloc(TOKENS * 4096 * sizeof *out);
+    int ids[TOKENS] = {1, 2, 3};
+    counting = (struct counting){.real = d->ops, .fail = 5};
+    ops.linear_open = counting_open;
+    ops.linear_close = counting_close;
+    d->ops = &ops;
+    snprintf(dir, sizeof dir, "%s/assets/emoji/text_encoder", TEST_SOURCE_DIR);
+    CHECK_OK(umt5_open(&u, d, dir, PRECISION_FP32, NULL, &e));
+    CHECK(umt5_encode(u, out, ids, TOKENS, NULL, NULL, &e) < 0 && e.code == ERR_RESOURCE);
+    CHECK(counting.opened == 4 && counting.closed == 4);
+    e = (struct err){0};
+    CHECK_OK(umt5_encode(u, out, ids, TOKENS, NULL, NULL, &e));
+    umt5_close(u);
+    CHECK(counting.opened > 4 && counting.closed == counting.opened);
+    d->ops = counting.real;
+    free(out);
+}
+
 int main(void)
 {
     struct device *d;
@@ -82,6 +133,7 @@ int main(void)
     same_as_host(d, PRECISION_FP32, &c);
     same_as_host(d, PRECISION_BF16_EMULATED, &c);
     out_of_memory(d);
+    broken_off(d);
     CHECK(device_held(d) == 0);
     device_close(d);
     return TEST_RESULT();
