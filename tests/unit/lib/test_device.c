@@ -3,11 +3,15 @@
 #include "app/lib/run.h"
 #include "tests/check.h"
 #include "tests/fake/fake.h"
+#include "tests/products.h"
 
 #define STEPS 4
 
+#define FRAMES 5
+#define FRAME (32 * 32 * 3)
+
 struct seen {
-    uint64_t hash;
+    uint8_t frames[FRAMES][FRAME];
     bool guard; /* while denoising */
     int states;
     struct ditgen_state last; /* before the last step */
@@ -18,9 +22,8 @@ struct seen {
 static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int height)
 {
     struct seen *s = ctx;
-    (void)index;
-    for (int i = 0; i < width * height * 3; i++)
-        s->hash = (s->hash ^ rgb[i]) * 1099511628211u;
+    CHECK(index >= 0 && index < FRAMES && width * height * 3 == FRAME);
+    memcpy(s->frames[index], rgb, FRAME);
     return 0;
 }
 
@@ -71,8 +74,8 @@ static struct ditgen_settings *settings(struct ditgen *d, const char *device, co
     return s;
 }
 
-static uint64_t clip(struct ditgen *d, const char *device, const char *attention, struct seen *s,
-                     const struct ditgen_state *from)
+static void clip(struct ditgen *d, const char *device, const char *attention, struct seen *s,
+                 const struct ditgen_state *from)
 {
     struct ditgen_error e = {0};
     struct ditgen_settings *set = settings(d, device, attention);
@@ -82,11 +85,21 @@ static uint64_t clip(struct ditgen *d, const char *device, const char *attention
                                  .state = on_state,
                                  .ran = on_ran,
                                  .resume = from};
-    s->hash = 14695981039346656037u;
     CHECK_MSG(ditgen_generate(d, set, &c, &e) == 0, "%s", e.message);
     fake_guard(false);
     ditgen_settings_close(set);
-    return s->hash;
+}
+
+/* In levels of 255. */
+static int farthest(const struct seen *a, const struct seen *b)
+{
+    int most = 0;
+    for (int f = 0; f < FRAMES; f++)
+        for (int i = 0; i < FRAME; i++) {
+            int d = abs(a->frames[f][i] - b->frames[f][i]);
+            most = d > most ? d : most;
+        }
+    return most;
 }
 
 /* The handle's device, as run_device() would have opened it. */
@@ -104,20 +117,24 @@ static void same_clip(struct ditgen *d, const char *attention, bool together)
     struct seen host = {0}, there = {.guard = true}, second = {.guard = true},
                 rest = {.guard = true};
     long counts[DEVICE_OPS];
-    uint64_t want = clip(d, "cpu", attention, &host, NULL);
+    int bound = products_know_rows() ? 1 : 0; /* rounding may turn a level */
+    clip(d, "cpu", attention, &host, NULL);
     CHECK_STR(host.device, "cpu");
     struct device *dev = give_fake(d, together);
-    uint64_t got = clip(d, "cuda", attention, &there, NULL);
-    CHECK_MSG(got == want, "attention %s: other frames", attention);
+    clip(d, "cuda", attention, &there, NULL);
+    CHECK_MSG(farthest(&there, &host) <= bound, "attention %s: %d levels from the host's",
+              attention, farthest(&there, &host));
     CHECK_STR(there.device, "fake");
     CHECK(fake_replays(dev) > 0);
     CHECK(there.states >= 1); /* every few seconds and at the end */
     size_t held = device_held(dev);
     CHECK(held > 0 && d->store.dit != NULL);
     struct dit *kept = d->store.dit;
-    CHECK(clip(d, "cuda", attention, &second, NULL) == want); /* weights are there */
+    clip(d, "cuda", attention, &second, NULL); /* weights are there */
+    CHECK(farthest(&second, &there) == 0);
     CHECK(d->store.dit == kept && device_held(dev) == held);
-    CHECK(clip(d, "cuda", attention, &rest, &host.last) == want); /* what the host began */
+    clip(d, "cuda", attention, &rest, &host.last); /* what the host began */
+    CHECK(farthest(&rest, &host) <= bound);
     device_counts(dev, counts);
     for (int i = 0; i <= DITGEN_HISTORY; i++)
         free(host.memory[i]), free(there.memory[i]), free(second.memory[i]), free(rest.memory[i]);
