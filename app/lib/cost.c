@@ -2,6 +2,7 @@
 #include "app/lib/cost.h"
 
 #include "model/base/clock.h"
+#include "model/base/cpu.h"
 #include "model/base/limits.h"
 #include "model/base/threads.h"
 
@@ -55,6 +56,16 @@ double cost_probe(struct ditgen *d, const struct attn_params *p)
 static const size_t resident_later[DITGEN_PHASES] = {(size_t)3 << 19, (size_t)4 << 19,
                                                      (size_t)9 << 19};
 #define RESIDENT_LATER_PLAIN_C ((size_t)5 << 19) /* of denoising and decoding, at most */
+/* Below AVX-512 oneDNN multiplies fp32 by its older code, all of which is generated at the first product,
+ * and packs into memory of its own, whatever the phase. */
+#define RESIDENT_SGEMM ((size_t)7 << 19)
+
+static size_t resident_of(int phase)
+{
+    size_t later = resident_later[phase];
+    if (model_is_slow()) return later < RESIDENT_LATER_PLAIN_C ? later : RESIDENT_LATER_PLAIN_C;
+    return cpu_level() < CPU_AVX512 ? later + RESIDENT_SGEMM : later;
+}
 
 /* Rates of the other code beside the probe's, by the user seconds of `ditgen -t 1` at 256x256x33 on
  * a Zen 3 core. */
@@ -221,8 +232,7 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     size_t before = limit_resident();
     p->process_bytes = (double)before;
     for (int i = 0; i < DITGEN_PHASES; i++) {
-        bool plain = model_is_slow() && resident_later[i] > RESIDENT_LATER_PLAIN_C;
-        p->phase_bytes[i] += plain ? RESIDENT_LATER_PLAIN_C : resident_later[i];
+        p->phase_bytes[i] += resident_of(i);
         if (before + p->phase_bytes[i] > p->peak_bytes) p->peak_bytes = before + p->phase_bytes[i];
     }
     if (there) { /* what is told of phases is the device's */
