@@ -71,7 +71,9 @@ int room_device_open(struct attn *a, const struct attn_params *p, struct err *e)
 void room_device_carve(struct attn *a, struct arena *arena)
 {
     a->scratch = arena_take(arena, a->device_kernel->scratch(&a->size));
-    if (a->sparse) a->plan_at = arena_take(arena, a->device_kernel->plan_bytes(&a->size));
+    if (a->sparse)
+        a->plan_at =
+            arena_take(arena, a->device_kernel->plan_bytes(&a->size, a->shape.n_heads, a->plans));
 }
 
 int room_device_fixed(struct attn *a, struct err *e)

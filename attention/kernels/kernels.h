@@ -24,6 +24,7 @@ struct attn_size { /* what a kernel must be ready for: no job of a run is larger
     int threads; /* workers that scratch must hold */
     enum precision precision; /* with the bf16 ones o is rounded to bf16 */
     unsigned needs; /* enum attn_need */
+    int columns; /* most columns of a row of a plan */
 };
 
 struct attn_kernel {

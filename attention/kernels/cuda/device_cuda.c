@@ -28,10 +28,10 @@ static struct parts parts_of(size_t plans, size_t heads, size_t rows, size_t col
     return p;
 }
 
-static size_t plan_bytes(const struct attn_size *s)
+static size_t plan_bytes(const struct attn_size *s, int heads, int plans)
 {
-    size_t heads = (size_t)s->n_heads;
-    return parts_of(heads, heads, (size_t)s->rows, (size_t)s->cols).words * sizeof(uint32_t);
+    return parts_of((size_t)plans, (size_t)heads, (size_t)s->rows, (size_t)s->cols).words *
+           sizeof(uint32_t);
 }
 
 static struct parts parts_of_plan(const struct attn_plan *p)
@@ -45,15 +45,15 @@ static int put(struct device *d, void *at, const struct attn_plan *plan, const s
     struct attn_lists_size size;
     struct attn_lists lists;
     struct parts p = parts_of_plan(plan);
+    size_t most = plan_bytes(s, plan->n_heads, attn_plans(plan));
     uint32_t *words = NULL;
     int rc = -1;
     if (attn_lists_size(&size, plan, e) < 0) return -1;
     if (size.mean)
         return err_set(e, ERR_DEVICE, "plan.mean is for other kernels; use --device cpu");
-    if (p.words * sizeof *words > plan_bytes(s) || size.row_ptr != p.row_ptr ||
-        size.order != p.order || size.steps > p.steps)
-        return err_set(e, ERR_BUG, "a plan of %zu words in room for %zu bytes", p.words,
-                       plan_bytes(s));
+    if (p.words * sizeof *words > most || size.row_ptr != p.row_ptr || size.order != p.order ||
+        size.steps > p.steps)
+        return err_set(e, ERR_BUG, "a plan of %zu words in room for %zu bytes", p.words, most);
     words = calloc(p.words, sizeof *words);
     if (!words) return err_set(e, ERR_RESOURCE, "no memory for a plan (%zu words)", p.words);
     if (attn_lists_fill(&lists, words, words + p.at_steps, words + p.at_order, NULL, plan, e) == 0)

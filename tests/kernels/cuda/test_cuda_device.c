@@ -72,7 +72,7 @@ static void a_plan(void)
     plan.kept = plane;
     CHECK_OK(attn_lists_size(&size, &plan, &e));
     CHECK_OK(attn_lists_fill(&lists, row_ptr, steps, order, NULL, &plan, &e));
-    size_t bytes = k->plan_bytes(&bf16);
+    size_t bytes = k->plan_bytes(&bf16, 2, 1);
     uint32_t *at = aligned_alloc(64, (bytes + 63) / 64 * 64);
     CHECK_OK(device_open(&d, "cpu", &e));
     CHECK_OK(k->put(d, at, &plan, &bf16, &e));
