@@ -1,5 +1,5 @@
-/* Devices: names, memory counted and limited, failures remembered, steps counted. What each kind can
- * do by itself is a table (device_table.h); the host's is device_cpu.c. */
+/* Devices: memory counted and limited, failures remembered, steps counted. What each kind can do by
+ * itself is a table (device_table.h); the host's is device_cpu.c. Names: device_names.c. */
 #include "model/base/device_table.h"
 
 #include "model/base/cpu.h"
@@ -8,80 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* --- names --- */
-
-/* "cuda" or "cuda:N" with N of at most three digits. -1: neither. */
-static int cuda_index(const char *name)
-{
-    if (strcmp(name, "cuda") == 0) return 0;
-    if (strncmp(name, "cuda:", 5) != 0) return -1;
-    size_t n = strspn(name + 5, "0123456789");
-    if (n < 1 || n > 3 || name[5 + n]) return -1;
-    return atoi(name + 5);
-}
-
-static bool is_cpu(const char *name)
-{
-    if (strcmp(name, "cpu") == 0) return true;
-    if (strncmp(name, "cpu:", 4) != 0) return false;
-    for (int l = CPU_REF; l <= CPU_AMX; l++)
-        if (strcmp(name + 4, cpu_level_name((enum cpu_level)l)) == 0) return true;
-    return false;
-}
-
-bool device_name_is_known(const char *name)
-{
-    return strcmp(name, "auto") == 0 || is_cpu(name) || cuda_index(name) >= 0;
-}
-
-const char *device_kind_name(enum device_kind k)
-{
-    static const char *const names[] = {"cpu", "cuda", "fake"};
-    return names[k];
-}
-
-#ifndef DITGEN_HAVE_CUDA
-int device_open_cuda(struct device **d, int index, struct err *e)
-{
-    (void)index;
-    *d = NULL;
-    return err_set(e, ERR_DEVICE, "this build has no CUDA; use --device cpu");
-}
-
-bool device_cuda_at(int i, struct device_info *info) { return (void)i, (void)info, false; }
-
-void device_cuda_no_gpu(char *why, size_t n) { snprintf(why, n, "this build has no CUDA"); }
-
-void *device_stream(const struct device *d) { return (void)d, NULL; }
-#endif
-
-static void about_cpu(struct device_info *info)
-{
-    struct cpu c;
-    cpu_detect(&c);
-    *info = (struct device_info){.kind = DEVICE_CPU};
-    snprintf(info->name, sizeof info->name, "cpu");
-    snprintf(info->what, sizeof info->what, "%s", c.name);
-}
-
-bool device_at(int i, struct device_info *info)
-{
-    if (i > 0) return device_cuda_at(i - 1, info);
-    about_cpu(info);
-    return i == 0;
-}
-
-void device_no_gpu(char *why, size_t n)
-{
-    struct device_info info;
-    if (n) *why = 0;
-    for (int i = 0; device_cuda_at(i, &info); i++) {
-        if (!info.why_not[0]) return;
-        if (i == 0) snprintf(why, n, "%.15s: %.159s", info.name, info.why_not);
-    }
-    if (n && !*why) device_cuda_no_gpu(why, n);
-}
 
 /* --- opening --- */
 
@@ -98,25 +24,6 @@ int device_make(struct device **out, const struct device_table *t, void *own, co
     return 0;
 }
 
-int device_open(struct device **d, const char *name, struct err *e)
-{
-    *d = NULL;
-    int index = cuda_index(name);
-    if (index >= 0) return device_open_cuda(d, index, e);
-    if (strcmp(name, "auto") == 0) {
-        struct device_info info;
-        for (int i = 0; device_cuda_at(i, &info); i++)
-            if (!info.why_not[0]) return device_open_cuda(d, i, e);
-        name = "cpu";
-    }
-    if (!is_cpu(name))
-        return err_set(
-            e, ERR_USAGE,
-            "there is no device '%.60s'; there are auto, cpu, cpu:LEVEL, cuda and cuda:N", name);
-    if (strcmp(name, "cpu") != 0 && cpu_cap(name, e) < 0) return -1;
-    return device_make(d, &device_table_cpu, NULL, "cpu", e);
-}
-
 void device_close(struct device *d)
 {
     if (!d) return;
@@ -129,10 +36,32 @@ void device_close(struct device *d)
     free(d);
 }
 
+const char *device_kind_name(enum device_kind k)
+{
+    static const char *const names[] = {"cpu", "cuda", "fake"};
+    return names[k];
+}
+
 enum device_kind device_kind(const struct device *d) { return d ? d->table->kind : DEVICE_CPU; }
 enum place device_place(const struct device *d) { return d ? d->table->place : PLACE_HOST; }
 const char *device_name(const struct device *d) { return d ? d->name : "cpu"; }
 const struct err *device_lost(const struct device *d) { return d->lost.code ? &d->lost : NULL; }
+
+static void about_cpu(struct device_info *info)
+{
+    struct cpu c;
+    cpu_detect(&c);
+    *info = (struct device_info){.kind = DEVICE_CPU};
+    snprintf(info->name, sizeof info->name, "cpu");
+    snprintf(info->what, sizeof info->what, "%s", c.name);
+}
+
+/* What the limit leaves to device_alloc(). */
+static size_t within_limit(const struct device *d)
+{
+    size_t used = d->held + device_beside(d);
+    return !d->limit ? SIZE_MAX : d->limit > used ? d->limit - used : 0;
+}
 
 void device_about(const struct device *d, struct device_info *info)
 {
@@ -141,7 +70,8 @@ void device_about(const struct device *d, struct device_info *info)
         return;
     }
     d->table->about(d, info);
-    if (d->limit && info->free > d->limit - d->held) info->free = d->limit - d->held;
+    size_t within = within_limit(d);
+    if (info->free > within) info->free = within;
 }
 
 /* --- failures --- */
@@ -176,12 +106,14 @@ int device_alloc(struct device *d, void **at, size_t bytes, struct err *e)
     if (ready(d, e) < 0 || not_recording(d, "memory is taken", e) < 0) return -1;
     if (!bytes) bytes = 1;
     if (d->fail_alloc && --d->fail_alloc == 0)
-        return err_set(e, ERR_RESOURCE, "%s: no memory for %.1f MiB", d->name, mib(bytes));
-    if (d->limit && (bytes > d->limit || d->held > d->limit - bytes))
+        return err_set(e, ERR_RESOURCE,
+                       "%s: no memory for %.1f MiB; try a smaller size, or --device cpu", d->name,
+                       mib(bytes));
+    if (bytes > within_limit(d))
         return err_set(e, ERR_RESOURCE,
                        "%s: %.1f MiB beside %.1f MiB are more than the limit of %.1f MiB; try a "
-                       "smaller size, or a higher limit",
-                       d->name, mib(bytes), mib(d->held), mib(d->limit));
+                       "smaller size, a higher --max-vram, or --device cpu",
+                       d->name, mib(bytes), mib(d->held + device_beside(d)), mib(d->limit));
     struct device_block *b = malloc(sizeof *b);
     if (!b) return err_set(e, ERR_RESOURCE, "no memory to note what device %s holds", d->name);
     if (noted(d, d->table->alloc(d, at, bytes, e), e) < 0) {
@@ -192,6 +124,7 @@ int device_alloc(struct device *d, void **at, size_t bytes, struct err *e)
     d->blocks = b;
     d->held += bytes;
     if (d->held > d->peak) d->peak = d->held;
+    device_taken(d);
     return 0;
 }
 
@@ -225,7 +158,28 @@ void device_free_pinned(struct device *d, void *at)
 
 size_t device_held(const struct device *d) { return d->held; }
 size_t device_peak(const struct device *d) { return d->peak; }
-void device_peak_reset(struct device *d) { d->peak = d->held; }
+
+void device_peak_reset(struct device *d)
+{
+    d->peak = d->held;
+    d->taken_peak = 0;
+    device_taken(d);
+}
+
+size_t device_beside(const struct device *d)
+{
+    return d && d->table->beside ? d->table->beside(d) : 0;
+}
+
+size_t device_taken(struct device *d)
+{
+    size_t now = d && d->table->taken && !d->lost.code ? d->table->taken(d) : 0;
+    if (d && now > d->taken_peak) d->taken_peak = now;
+    return now;
+}
+
+size_t device_taken_peak(const struct device *d) { return d->taken_peak; }
+
 void device_limit(struct device *d, size_t bytes) { d->limit = bytes; }
 
 size_t device_room(const struct device *d)
@@ -233,9 +187,12 @@ size_t device_room(const struct device *d)
     struct device_info info = {0};
     if (!d) return SIZE_MAX;
     device_about(d, &info);
-    size_t free_now = info.free ? info.free : SIZE_MAX;
-    size_t within = !d->limit ? SIZE_MAX : d->limit > d->held ? d->limit - d->held : 0;
-    return free_now < within ? free_now : within;
+    size_t within = within_limit(d);
+    if (!info.memory || info.free >= within) return within;
+    size_t taken = d->table->taken ? d->table->taken(d) : 0, beside = device_beside(d);
+    size_t so_far = taken > d->held ? taken - d->held : beside; /* not known: all of it is there */
+    size_t later = beside > so_far ? beside - so_far : 0;
+    return info.free > later ? info.free - later : 0;
 }
 
 /* --- copies --- */
@@ -314,6 +271,27 @@ void device_mark_close(struct device *d, struct device_mark *m)
     if (m) d->table->mark_close(d, m);
 }
 
+/* --- copies beside the line of work --- */
+
+int device_pass(struct device *d, struct device_mark *m, struct err *e)
+{
+    if (ready(d, e) < 0) return -1;
+    return noted(d, d->table->pass(d, m, e), e);
+}
+
+int device_fetch(struct device *d, void *to, const void *from, size_t bytes,
+                 struct device_mark *after, struct device_mark *done, struct err *e)
+{
+    if (ready(d, e) < 0) return -1;
+    return noted(d, d->table->fetch(d, to, from, bytes, after, done, e), e);
+}
+
+int device_join(struct device *d, struct device_mark *done, struct err *e)
+{
+    if (ready(d, e) < 0) return -1;
+    return noted(d, d->table->join(d, done, e), e);
+}
+
 /* --- recorded steps --- */
 
 bool device_can_record(const struct device *d) { return d && d->table->record; }
@@ -349,6 +327,7 @@ int device_recorded(struct device *d, struct device_steps **steps, struct err *e
         return -1;
     }
     *steps = s;
+    device_taken(d);
     return 0;
 }
 

@@ -66,7 +66,16 @@ void device_free_pinned(struct device *d, void *at);
 size_t device_held(const struct device *d);
 size_t device_peak(const struct device *d);
 void device_peak_reset(struct device *d);
-/* No more than so many bytes may be held; 0: no limit but the card's. ERR_RESOURCE then names it. */
+/* Of the card beside what device_alloc() gives: what its use alone takes (context, code of libraries,
+ * recorded steps). A forecast, part of it measured when the device was opened; 0 on the host. */
+size_t device_beside(const struct device *d);
+/* All that is gone of the card's memory since just before this process came to it, others' changes
+ * included; 0: not known. The most that this, each device_alloc() and each recording saw since
+ * device_peak_reset() is device_taken_peak(). */
+size_t device_taken(struct device *d);
+size_t device_taken_peak(const struct device *d);
+/* No more than so many bytes of the card may be taken, device_beside() counted in; 0: no limit but the
+ * card's. ERR_RESOURCE then names it. */
 void device_limit(struct device *d, size_t bytes);
 /* Bytes that device_alloc() may still give, by what is free and by the limit; SIZE_MAX: not known. */
 size_t device_room(const struct device *d);
@@ -87,7 +96,7 @@ int device_download_pinned(struct device *d, void *to, const void *from, size_t 
 int device_copy(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
 int device_zero(struct device *d, void *at, size_t bytes, struct err *e);
 
-/* All work is done, and nothing failed since the last wait. */
+/* All work is done, copies beside it too, and nothing failed since the last wait. */
 int device_wait(struct device *d, struct err *e);
 
 /* A place in the line of work that can be waited for alone, while work behind it goes on. */
@@ -96,6 +105,21 @@ int device_mark_open(struct device *d, struct device_mark **m, struct err *e);
 int device_mark_set(struct device *d, struct device_mark *m, struct err *e); /* here, now */
 int device_mark_wait(struct device *d, struct device_mark *m, struct err *e);
 void device_mark_close(struct device *d, struct device_mark *m); /* takes NULL */
+
+/* --- copies beside the line of work -------------------------------------------------------- */
+
+/* A lane of copies up that go on while the device computes, in the order of their calls. Marks of their
+ * own order lane and line against each other; the host waits for none. All three may be recorded: then
+ * what a fetch comes after was passed, and each fetch is joined, within the same recording. */
+int device_pass(struct device *d, struct device_mark *m,
+                struct err *e); /* the line of work is here */
+/* Once what `after` passed is done. from: pinned, left alone until it was joined and that work done
+ * (recorded: as long as the steps live). Of other memory of the host the call may wait for the copy, and
+ * cannot be recorded. */
+int device_fetch(struct device *d, void *to, const void *from, size_t bytes,
+                 struct device_mark *after, struct device_mark *done, struct err *e);
+/* Work behind this sees what was fetched under this mark. */
+int device_join(struct device *d, struct device_mark *done, struct err *e);
 
 /* --- recorded steps ------------------------------------------------------------------------ */
 

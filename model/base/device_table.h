@@ -24,12 +24,18 @@ struct device_table {
     int (*mark_set)(struct device *d, struct device_mark *m, struct err *e);
     int (*mark_wait)(struct device *d, struct device_mark *m, struct err *e);
     void (*mark_close)(struct device *d, struct device_mark *m);
+    int (*pass)(struct device *d, struct device_mark *m, struct err *e);
+    int (*fetch)(struct device *d, void *to, const void *from, size_t bytes,
+                 struct device_mark *after, struct device_mark *done, struct err *e);
+    int (*join)(struct device *d, struct device_mark *done, struct err *e);
     /* NULL, all four: cannot record */
     int (*record)(struct device *d, struct err *e);
     int (*recorded)(struct device *d, void **steps, struct err *e); /* called after a failure too */
     int (*replay)(struct device *d, void *steps, struct err *e);
     void (*steps_close)(struct device *d, void *steps);
     void (*about)(const struct device *d, struct device_info *info);
+    size_t (*beside)(const struct device *d); /* NULL, both: nothing and not known */
+    size_t (*taken)(const struct device *d);
     void (*close)(struct device *d); /* what own is; d itself is device.c's */
 };
 
@@ -55,7 +61,7 @@ struct device {
     void *kept;
     void (*let_go)(struct device *d, void *kept);
     struct device_block *blocks;
-    size_t held, peak, limit;
+    size_t held, peak, taken_peak, limit;
     long counts[DEVICE_OPS];
     struct device_steps *recording;
     int note; /* of numbers that are none */

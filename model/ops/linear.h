@@ -21,6 +21,10 @@ struct linear_params {
     enum activation act;
     bool round_out; /* bf16 precisions only: result narrowed to bf16 (else the reader does it) */
     bool borrow; /* keep the weight where it lies (mapped file), unpacked: for weights used once */
+    /* On a device: where all that it keeps of weight and bias lies, ops->linear_bytes() of the caller's,
+     * 256-byte aligned; NULL: the layer's own. Nothing else of a weight is kept, so that these bytes,
+     * copied here from another layer of the same shape, are that layer's weight. The host packs its own. */
+    void *at;
 };
 
 /* weight [out, in], bias [out] or NULL; F32, BF16, F16 or F64. With borrow, weight may be NULL and

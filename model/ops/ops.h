@@ -73,7 +73,7 @@ struct ops {
                        const struct tensor *weight, const struct tensor *bias,
                        struct linear_stage *stage, struct err *e);
     void (*linear_close)(struct op_linear *l); /* takes NULL */
-    /* borrow only: another weight of the same shape. On a GPU: goes up while earlier work runs. */
+    /* borrow, or p->at: another weight of the same shape. On a GPU: goes up while earlier work runs. */
     int (*linear_rebind)(struct op_linear *l, const struct tensor *weight,
                          const struct tensor *bias, struct err *e);
     /* Of the device, for weight and bias; asks nothing. */

@@ -51,7 +51,8 @@ static struct linear_params params_of(const struct umt5 *u, int shape)
 {
     const struct umt5_config *c = &u->c;
     int d = c->d_model, inner = c->n_heads * c->d_kv, ff = c->d_ff;
-    struct linear_params l = {d, inner, u->precision, ACT_NONE, true, !u->held};
+    struct linear_params l = {
+        .in = d, .out = inner, .precision = u->precision, .round_out = true, .borrow = !u->held};
     switch (shape) {
     case SHAPE_O:
         l.in = inner, l.out = d;
@@ -74,12 +75,13 @@ static struct linear_params params_of(const struct umt5 *u, int shape)
 /* Of matrices, in the device's memory. */
 static size_t matrix_bytes(const struct umt5 *u)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < (u->held ? LINEAR_COUNT : SHAPE_COUNT); i++) {
-        struct linear_params p = params_of(u, u->held ? umt5_shape_of[i] : i);
-        bytes += u->ops->linear_bytes(&p) * (size_t)(u->held ? u->c.n_layers : 1);
-    }
-    return bytes;
+    struct arena count = {0};
+    for (int n = 0; n < (u->held ? u->c.n_layers : 1); n++)
+        for (int i = 0; i < (u->held ? LINEAR_COUNT : SHAPE_COUNT); i++) {
+            struct linear_params p = params_of(u, u->held ? umt5_shape_of[i] : i);
+            arena_take(&count, u->ops->linear_bytes(&p));
+        }
+    return count.used;
 }
 
 static size_t work_bytes(const struct umt5 *u, int n)
@@ -175,6 +177,7 @@ static void close_matrices(struct umt5 *u)
     for (int i = 0; i < SHAPE_COUNT; i++)
         if (u->shape[i]) u->ops->linear_close(u->shape[i]);
     memset(u->shape, 0, sizeof u->shape);
+    arena_close(&u->matrices);
     for (int n = 0; n < u->c.n_layers && u->layers; n++) {
         for (int i = 0; i < LINEAR_COUNT; i++)
             if (u->layers[n].held[i]) u->ops->linear_close(u->layers[n].held[i]);
@@ -182,20 +185,26 @@ static void close_matrices(struct umt5 *u)
     }
 }
 
+static int open_matrix(struct umt5 *u, struct op_linear **at, int shape, struct tensor *weight,
+                       struct linear_stage *stage, struct err *e)
+{
+    struct linear_params p = params_of(u, shape);
+    if (u->away) p.at = arena_take(&u->matrices, u->ops->linear_bytes(&p));
+    if (u->ops->linear_open(at, u->device, &p, weight, NULL, stage, e) < 0) return -1;
+    if (weight) weights_drop(u->file, weight);
+    return 0;
+}
+
 int umt5_open_matrices(struct umt5 *u, struct err *e)
 {
     struct linear_stage stage = {0};
-    int rc = 0;
-    for (int i = 0; i < SHAPE_COUNT && !u->held && rc == 0; i++) {
-        struct linear_params p = params_of(u, i);
-        rc = u->ops->linear_open(&u->shape[i], u->device, &p, NULL, NULL, NULL, e);
-    }
+    int rc = u->away ? arena_open_on(&u->matrices, u->device, matrix_bytes(u), e) : 0;
+    for (int i = 0; i < SHAPE_COUNT && !u->held && rc == 0; i++)
+        rc = open_matrix(u, &u->shape[i], i, NULL, NULL, e);
     for (int n = 0; n < u->c.n_layers && u->held && rc == 0; n++)
         for (int i = 0; i < LINEAR_COUNT && rc == 0; i++) {
             struct umt5_layer *l = &u->layers[n];
-            struct linear_params p = params_of(u, umt5_shape_of[i]);
-            rc = u->ops->linear_open(&l->held[i], u->device, &p, &l->matrix[i], NULL, &stage, e);
-            if (rc == 0) weights_drop(u->file, &l->matrix[i]);
+            rc = open_matrix(u, &l->held[i], umt5_shape_of[i], &l->matrix[i], &stage, e);
         }
     free(stage.data);
     if (rc < 0) close_matrices(u);

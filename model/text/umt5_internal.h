@@ -35,6 +35,7 @@ struct umt5 {
         struct tensor shared, tokens, norm; /* shared and tokens are the same, or one is absent */
     } top;
     struct umt5_layer *layers;
+    struct arena matrices; /* away: where they lie, all of them or one a shape */
     struct op_linear *shape[SHAPE_COUNT]; /* one a shape, pointed at each layer's matrix in turn */
 };
 

@@ -1,5 +1,5 @@
 /* Memory, copies and recorded steps of the fake; see fake.h. */
-#include "tests/fake/fake.h"
+#include "tests/fake/lane.h"
 
 #include "model/base/threads.h"
 
@@ -13,14 +13,24 @@ struct call { /* written down */
     void *args;
 };
 
+struct kept {
+    struct kept *next;
+    void *at;
+    size_t bytes; /* of pinned memory */
+    void (*drop)(void *at); /* NULL: of pinned memory */
+};
+
 struct fake {
     struct call *first, **last; /* while recording */
-    long replays;
+    long replays, recordings;
+    size_t memory, beside, others, pinned_most, pinned;
+    struct kept *kept, *pins;
+    struct fake_lane lane;
 };
 
 static int inside; /* operations of the fake under way */
 
-static _Noreturn void stop(const char *what)
+_Noreturn void fake_stop(const char *what)
 {
     fprintf(stderr, "fake device: %s\n", what);
     abort();
@@ -31,20 +41,37 @@ static void *tagged(void *at) { return (void *)((uintptr_t)at | FAKE_BIT); }
 void *fake_real(const void *at)
 {
     if (!at) return NULL;
-    if (!((uintptr_t)at & FAKE_BIT)) stop("it was given an address of the host");
+    if (!((uintptr_t)at & FAKE_BIT)) fake_stop("it was given an address of the host");
     return (void *)((uintptr_t)at & ~FAKE_BIT);
 }
 
 static void *host(const void *at)
 {
-    if ((uintptr_t)at & FAKE_BIT) stop("one of its addresses was taken for the host's");
+    if ((uintptr_t)at & FAKE_BIT) fake_stop("one of its addresses was taken for the host's");
     return (void *)(uintptr_t)at;
+}
+
+/* What is gone beside device_alloc(): a quarter of it comes with the first recording. */
+static size_t so_far(const struct fake *f) { return f->recordings ? f->beside : f->beside / 4 * 3; }
+
+static size_t beside(const struct device *d) { return ((const struct fake *)d->own)->beside; }
+
+static size_t taken(const struct device *d)
+{
+    const struct fake *f = d->own;
+    return d->held + so_far(f) + f->others;
+}
+
+static size_t left(const struct device *d)
+{
+    size_t gone = taken(d), all = ((const struct fake *)d->own)->memory;
+    return all > gone ? all - gone : 0;
 }
 
 static int take(struct device *d, void **at, size_t bytes, struct err *e)
 {
     size_t size = (bytes + 255) / 256 * 256;
-    void *real = size < bytes ? NULL : aligned_alloc(256, size);
+    void *real = size < bytes || bytes > left(d) ? NULL : aligned_alloc(256, size);
     if (!real) return err_set(e, ERR_RESOURCE, "%s: no memory for %zu bytes", d->name, bytes);
     memset(real, 0xab, size); /* whoever reads before writing sees it */
     *at = tagged(real);
@@ -53,13 +80,53 @@ static int take(struct device *d, void **at, size_t bytes, struct err *e)
 
 static void release(struct device *d, void *at) { (void)d, free(fake_real(at)); }
 
-static int take_pinned(struct device *d, void **at, size_t bytes, struct err *e)
+static void note(struct kept **list, void *at, size_t bytes, void (*drop)(void *at))
 {
-    *at = malloc(bytes);
-    return *at ? 0 : err_set(e, ERR_RESOURCE, "%s: no memory for %zu bytes", d->name, bytes);
+    struct kept *k = malloc(sizeof *k);
+    if (!k) fake_stop("no memory to note what it keeps");
+    *k = (struct kept){*list, at, bytes, drop};
+    *list = k;
 }
 
-static void release_pinned(struct device *d, void *at) { (void)d, free(at); }
+void fake_keep(struct device *d, void *what, void (*drop)(void *what))
+{
+    note(&((struct fake *)d->own)->kept, what, 0, drop);
+}
+
+static int take_pinned(struct device *d, void **at, size_t bytes, struct err *e)
+{
+    struct fake *f = d->own;
+    *at = f->pinned_most && bytes > f->pinned_most - f->pinned ? NULL : malloc(bytes);
+    if (!*at)
+        return err_set(e, ERR_RESOURCE, "%s: no pinned memory of the host for %zu bytes", d->name,
+                       bytes);
+    note(&f->pins, *at, bytes, NULL);
+    f->pinned += bytes;
+    return 0;
+}
+
+static void release_pinned(struct device *d, void *at)
+{
+    struct fake *f = d->own;
+    struct kept **k = &f->pins;
+    while (*k && (*k)->at != at)
+        k = &(*k)->next;
+    struct kept *gone = *k;
+    if (!gone) fake_stop("memory that is not pinned is given back as such");
+    *k = gone->next;
+    f->pinned -= gone->bytes;
+    free(gone->at);
+    free(gone);
+}
+
+bool fake_is_pinned(const struct device *d, const void *at, size_t bytes)
+{
+    for (const struct kept *k = ((const struct fake *)d->own)->pins; k; k = k->next)
+        if ((const char *)k->at <= (const char *)at &&
+            (const char *)at + bytes <= (const char *)k->at + k->bytes)
+            return true;
+    return false;
+}
 
 struct copy {
     void *to;
@@ -80,6 +147,9 @@ static int copy(struct device *d, void *to, const void *from, size_t bytes, enum
 {
     bool up = way == DEVICE_UP || way == DEVICE_UP_PINNED;
     bool down = way == DEVICE_DOWN || way == DEVICE_DOWN_PINNED;
+    if ((way == DEVICE_UP_PINNED && !fake_is_pinned(d, from, bytes)) ||
+        (way == DEVICE_DOWN_PINNED && !fake_is_pinned(d, to, bytes)))
+        fake_stop("memory that is not pinned is said to be");
     struct copy c = {down ? host(to) : fake_real(to), up ? host(from) : fake_real(from), bytes};
     return fake_do(d, do_copy, &c, sizeof c, e);
 }
@@ -98,14 +168,10 @@ static int zero(struct device *d, void *at, size_t bytes, struct err *e)
     return fake_do(d, do_zero, &c, sizeof c, e);
 }
 
-static int wait(struct device *d, struct err *e) { return (void)d, (void)e, 0; }
-
-static int mark_open(struct device *d, struct device_mark **m, struct err *e)
+static int wait(struct device *d, struct err *e)
 {
-    void *at = malloc(1);
-    (void)d;
-    if (!at) return err_set(e, ERR_RESOURCE, "no memory for a mark");
-    *m = at;
+    (void)e;
+    fake_lane_wait(&((struct fake *)d->own)->lane);
     return 0;
 }
 
@@ -113,8 +179,6 @@ static int mark_set(struct device *d, struct device_mark *m, struct err *e)
 {
     return (void)d, (void)m, (void)e, 0;
 }
-
-static void mark_close(struct device *d, struct device_mark *m) { (void)d, free((void *)m); }
 
 /* --- steps --- */
 
@@ -139,7 +203,7 @@ int fake_do(struct device *d, int (*run)(struct device *d, void *args, struct er
     }
     struct call *c = calloc(1, sizeof *c);
     void *kept = malloc(bytes);
-    if (!c || !kept) stop("no memory to record a call");
+    if (!c || !kept) fake_stop("no memory to record a call");
     memcpy(kept, args, bytes);
     *c = (struct call){NULL, run, kept};
     *f->last = c;
@@ -161,6 +225,7 @@ static int recorded(struct device *d, void **steps, struct err *e)
     struct fake *f = d->own;
     (void)e;
     f->last = NULL;
+    f->recordings++;
     *steps = f->first;
     f->first = NULL;
     return 0;
@@ -170,12 +235,14 @@ static int replay(struct device *d, void *steps, struct err *e)
 {
     struct fake *f = d->own;
     f->replays++;
+    fake_lane_cut(&f->lane);
     for (struct call *c = steps; c; c = c->next) {
         inside++;
         int rc = c->run(d, c->args, e);
         inside--;
         if (rc < 0) return -1;
     }
+    fake_lane_cut(&f->lane);
     return 0;
 }
 
@@ -183,11 +250,27 @@ static void steps_close(struct device *d, void *steps) { (void)d, free_calls(ste
 
 long fake_replays(const struct device *d) { return ((const struct fake *)d->own)->replays; }
 
+struct fake_lane *fake_lane_of(const struct device *d) { return &((struct fake *)d->own)->lane; }
+
+/* --- what it has --- */
+
+void fake_has(struct device *d, size_t memory, size_t beside_bytes, size_t pinned)
+{
+    struct fake *f = d->own;
+    f->memory = memory ? memory : (size_t)1 << 30;
+    f->beside = beside_bytes;
+    f->pinned_most = pinned;
+}
+
+void fake_others(struct device *d, size_t bytes) { ((struct fake *)d->own)->others = bytes; }
+size_t fake_pinned(const struct device *d) { return ((const struct fake *)d->own)->pinned; }
+long fake_fetches(const struct device *d) { return ((const struct fake *)d->own)->lane.fetches; }
+
 /* --- who computes --- */
 
 static void watched(void)
 {
-    if (!inside) stop("the host's threads compute");
+    if (!inside) fake_stop("the host's threads compute");
 }
 
 void fake_guard(bool on) { threads_watch(on ? watched : NULL); }
@@ -197,13 +280,19 @@ static void close_fake(struct device *d)
     struct fake *f = d->own;
     fake_guard(false);
     free_calls(f->first);
+    fake_lane_close(&f->lane);
+    for (struct kept *k; (k = f->kept) != NULL; free(k)) {
+        f->kept = k->next;
+        k->drop(k->at);
+    }
+    if (f->pins) fake_stop("pinned memory was not given back");
     free(f);
 }
 
 static void about(const struct device *d, struct device_info *info)
 {
-    *info = (struct device_info){.kind = DEVICE_FAKE, .memory = (size_t)1 << 30};
-    info->free = info->memory - d->held;
+    const struct fake *f = d->own;
+    *info = (struct device_info){.kind = DEVICE_FAKE, .memory = f->memory, .free = left(d)};
     snprintf(info->name, sizeof info->name, "%.15s", d->name);
     snprintf(info->what, sizeof info->what, "a device of tests");
 }
@@ -218,10 +307,15 @@ static const struct device_table table = {
     .copy = copy,
     .zero = zero,
     .wait = wait,
-    .mark_open = mark_open,
+    .mark_open = fake_mark_open,
     .mark_set = mark_set,
     .mark_wait = mark_set,
-    .mark_close = mark_close,
+    .mark_close = fake_mark_close,
+    .pass = fake_pass,
+    .fetch = fake_fetch,
+    .join = fake_join,
+    .beside = beside,
+    .taken = taken,
     .record = record,
     .recorded = recorded,
     .replay = replay,
@@ -238,6 +332,7 @@ int fake_open(struct device **d, bool together, struct err *e)
         free(f);
         return -1;
     }
+    fake_has(*d, 0, 0, 0);
     (*d)->ops = together ? &fake_ops_together : &fake_ops;
     (*d)->attn = &fake_attention;
     return 0;

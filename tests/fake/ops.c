@@ -1,10 +1,10 @@
 /* The fake's operations: addresses turned into the host's, then the host's table. Parameters are copied
  * into the arguments of a call, so that it can be written down. */
-#include "tests/fake/fake.h"
+#include "tests/fake/linear.h"
 
 #include <stdlib.h>
 
-#define COUNT 4 /* layers or views of one call */
+#define COUNT 4 /* views of one call */
 
 static struct rows real(const struct rows *r)
 {
@@ -15,7 +15,6 @@ static struct rows real(const struct rows *r)
 }
 
 struct args { /* of any operation; each takes what it wants */
-    struct op_linear *l[COUNT];
     struct rows y, x, n, many[COUNT];
     struct norm_params norm;
     struct rms_rope_params rope[COUNT];
@@ -28,140 +27,14 @@ struct args { /* of any operation; each takes what it wants */
     int count;
     enum activation act;
     bool flag;
-    void *scratch;
 };
 
 #define RUN(name) static int do_##name(struct device *d, void *args, struct err *e)
 #define GO(name, a) fake_do(d, do_##name, &(a), sizeof(a), e)
 
-/* --- linear layers: the host's own, which count on this device --- */
-
 static int type(struct device *d, enum precision precision, enum dtype *t, struct err *e)
 {
     return ops_cpu.type(d, precision, t, e);
-}
-
-struct opening {
-    struct op_linear **l;
-    const struct linear_params *p;
-    const struct tensor *weight, *bias;
-    struct linear_stage *stage;
-};
-
-RUN(open)
-{
-    struct opening *o = args;
-    return ops_cpu.linear_open(o->l, d, o->p, o->weight, o->bias, o->stage, e);
-}
-
-struct fake_linear { /* a layer and its device, which calls without one need */
-    struct op_linear *l;
-    struct device *d;
-};
-
-static struct fake_linear *own(const struct op_linear *l)
-{
-    return (struct fake_linear *)(uintptr_t)l;
-}
-
-static int linear_open_fake(struct op_linear **l, struct device *d, const struct linear_params *p,
-                            const struct tensor *weight, const struct tensor *bias,
-                            struct linear_stage *stage, struct err *e)
-{
-    struct fake_linear *f = calloc(1, sizeof *f);
-    *l = NULL;
-    if (!f) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
-    struct opening o = {&f->l, p, weight, bias, stage};
-    f->d = d;
-    if (device_is_recording(d) || GO(open, o) < 0) {
-        free(f);
-        return -1;
-    }
-    *l = (struct op_linear *)(void *)f;
-    return 0;
-}
-
-static void linear_close_fake(struct op_linear *l)
-{
-    if (l) ops_cpu.linear_close(own(l)->l);
-    free(l);
-}
-
-RUN(rebind)
-{
-    struct opening *o = args;
-    (void)d;
-    return ops_cpu.linear_rebind(*o->l, o->weight, o->bias, e);
-}
-
-static int rebind(struct op_linear *l, const struct tensor *weight, const struct tensor *bias,
-                  struct err *e)
-{
-    struct device *d = own(l)->d;
-    struct opening o = {.l = &own(l)->l, .weight = weight, .bias = bias};
-    return GO(rebind, o);
-}
-
-static int prepare(struct op_linear *l, int rows, size_t *scratch, struct err *e)
-{
-    return ops_cpu.linear_prepare(own(l)->l, rows, scratch, e);
-}
-
-static int ffn_prepare(struct op_linear *up, struct op_linear *down, int rows, size_t *scratch,
-                       struct err *e)
-{
-    return ops_cpu.ffn_prepare(own(up)->l, own(down)->l, rows, scratch, e);
-}
-
-RUN(linear)
-{
-    struct args *a = args;
-    (void)d;
-    return ops_cpu.linear(a->l[0], &a->y, &a->x, a->scratch, e);
-}
-
-static int linear(struct op_linear *l, const struct rows *y, const struct rows *x, void *scratch,
-                  struct err *e)
-{
-    struct device *d = own(l)->d;
-    struct args a = {.l = {own(l)->l}, .y = real(y), .x = real(x), .scratch = fake_real(scratch)};
-    return GO(linear, a);
-}
-
-RUN(several)
-{
-    struct args *a = args;
-    (void)d;
-    return ops_cpu.linear_several(a->l, a->many, a->count, &a->x, a->scratch, e);
-}
-
-static int linear_several(struct op_linear *const *l, const struct rows *y, int n,
-                          const struct rows *x, void *scratch, struct err *e)
-{
-    struct device *d = own(l[0])->d;
-    struct args a = {.x = real(x), .scratch = fake_real(scratch), .count = n};
-    if (n > COUNT) return err_set(e, ERR_BUG, "linear_several: %d layers", n);
-    for (int i = 0; i < n; i++) {
-        a.l[i] = own(l[i])->l;
-        a.many[i] = real(&y[i]);
-    }
-    return GO(several, a);
-}
-
-RUN(ffn)
-{
-    struct args *a = args;
-    (void)d;
-    return ops_cpu.ffn(a->l[0], a->l[1], &a->y, &a->x, a->scratch, e);
-}
-
-static int ffn(struct op_linear *up, struct op_linear *down, const struct rows *y,
-               const struct rows *x, void *scratch, struct err *e)
-{
-    struct device *d = own(up)->d;
-    struct args a = {
-        .l = {own(up)->l, own(down)->l}, .y = real(y), .x = real(x), .scratch = fake_real(scratch)};
-    return GO(ffn, a);
 }
 
 /* --- rows --- */
@@ -363,27 +236,17 @@ static int finite_seen(struct device *d, int *label, struct err *e)
     return ops_cpu.finite_seen(d, label, e);
 }
 
-static size_t linear_bytes_fake(const struct linear_params *p) { return ops_cpu.linear_bytes(p); }
-static size_t linear_scratch_fake(const struct linear_params *p, int rows)
-{
-    return ops_cpu.linear_scratch(p, rows);
-}
-static size_t ffn_scratch(const struct linear_params *up, const struct linear_params *down,
-                          int rows)
-{
-    return ops_cpu.ffn_scratch(up, down, rows);
-}
-
 #define TABLE(as_one)                                                                              \
     {                                                                                              \
-        .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = linear_open_fake,    \
-        .linear_close = linear_close_fake, .linear_rebind = rebind,                                \
-        .linear_bytes = linear_bytes_fake, .linear_prepare = prepare,                              \
-        .linear_scratch = linear_scratch_fake, .linear = linear, .linear_several = linear_several, \
-        .ffn_prepare = ffn_prepare, .ffn_scratch = ffn_scratch, .ffn = ffn, .norm = norm,          \
-        .rms_rope = rms_rope, .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast,      \
-        .patchify = patchify, .unpatchify = unpatchify, .sinusoid = sinusoid,                      \
-        .add_table = add_table, .lincomb = lincomb, .finite = check_finite,                        \
-        .finite_seen = finite_seen, .text = &fake_text, .frames = &fake_frames                     \
+        .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = fake_linear_open,    \
+        .linear_close = fake_linear_close, .linear_rebind = fake_linear_rebind,                    \
+        .linear_bytes = fake_linear_bytes, .linear_prepare = fake_linear_prepare,                  \
+        .linear_scratch = fake_linear_scratch, .linear = fake_linear,                              \
+        .linear_several = fake_linear_several, .ffn_prepare = fake_ffn_prepare,                    \
+        .ffn_scratch = fake_ffn_scratch, .ffn = fake_ffn, .norm = norm, .rms_rope = rms_rope,      \
+        .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast, .patchify = patchify,      \
+        .unpatchify = unpatchify, .sinusoid = sinusoid, .add_table = add_table,                    \
+        .lincomb = lincomb, .finite = check_finite, .finite_seen = finite_seen,                    \
+        .text = &fake_text, .frames = &fake_frames                                                 \
     }
 const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);

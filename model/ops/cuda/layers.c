@@ -112,7 +112,8 @@ int cuda_linear_open(struct op_linear **out, struct device *d, const struct line
     struct cuda_layer *l = calloc(1, sizeof *l);
     if (!l) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
     *l = (struct cuda_layer){.d = d, .p = *p, .type = type_of(p)};
-    if (device_alloc(d, &l->weight, cuda_linear_bytes(p), e) < 0) goto fail;
+    l->weight = p->at;
+    if (!p->at && device_alloc(d, &l->weight, cuda_linear_bytes(p), e) < 0) goto fail;
     l->bias = (float *)(void *)((char *)l->weight + weight_bytes(p));
     l->bias_bf16 = (char *)l->bias + ALIGN((size_t)p->out * 4);
     if (weight && fill(l, weight, bias, e) < 0) goto fail;
@@ -126,7 +127,7 @@ fail:
 void cuda_linear_close(struct op_linear *l)
 {
     if (!l) return;
-    device_free(own(l)->d, own(l)->weight);
+    if (!own(l)->p.at) device_free(own(l)->d, own(l)->weight);
     free(own(l));
 }
 

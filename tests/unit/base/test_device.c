@@ -57,6 +57,13 @@ static void memory(void)
     CHECK_OK(device_alloc(d, &c, 1, &e));
     CHECK(device_alloc(d, &c, 1, &e) == -1 && e.code == ERR_RESOURCE && !c);
     CHECK_OK(device_alloc_pinned(d, &c, 64, &e));
+    struct device_mark *beside;
+    CHECK_OK(device_mark_open(d, &beside, &e));
+    memset(c, 3, 64);
+    CHECK(device_pass(d, beside, &e) == 0 && device_fetch(d, b, c, 64, beside, beside, &e) == 0 &&
+          device_join(d, beside, &e) == 0 && *(char *)b == 3);
+    device_mark_close(d, beside);
+    CHECK(device_beside(d) == 0 && device_taken(d) == 0 && device_taken_peak(d) == 0);
     memset(b, 7, 100);
     CHECK_OK(device_zero(d, c, 64, &e));
     CHECK_OK(device_download_pinned(d, c, b, 32, &e));

@@ -251,8 +251,75 @@ static void takes_for_the_hosts(struct device *d, void *at)
     if (device_upload(d, at, at, 8, &e) < 0) _exit(0);
 }
 
+/* A copy beside the work that may begin before what is read there was read. */
+static void overwrites(struct device *d, void *at)
+{
+    struct device_mark *m;
+    struct err e = {0};
+    void *pinned;
+    if (device_mark_open(d, &m, &e) < 0 || device_alloc_pinned(d, &pinned, 64, &e) < 0 ||
+        device_pass(d, m, &e) < 0)
+        _exit(0);
+    fake_used(d, at, 64);
+    if (device_fetch(d, at, pinned, 64, m, m, &e) < 0) _exit(0);
+}
+
+static void reads_too_early(struct device *d, void *at)
+{
+    struct device_mark *m;
+    struct err e = {0};
+    void *pinned;
+    if (device_mark_open(d, &m, &e) < 0 || device_alloc_pinned(d, &pinned, 64, &e) < 0 ||
+        device_pass(d, m, &e) < 0 || device_fetch(d, at, pinned, 64, m, m, &e) < 0)
+        _exit(0);
+    fake_used(d, at, 64);
+}
+
+static void records_what_may_move(struct device *d, void *at)
+{
+    struct device_mark *m;
+    struct err e = {0};
+    char plain[64];
+    if (device_mark_open(d, &m, &e) < 0 || device_record(d, &e) < 0 || device_pass(d, m, &e) < 0 ||
+        device_fetch(d, at, plain, 64, m, m, &e) < 0)
+        _exit(0);
+}
+
+/* As late as the join; more than the work before the mark is not waited for. */
+static void beside(void)
+{
+    struct device *d;
+    struct device_mark *free_, *there;
+    struct err e = {0};
+    void *at, *pinned;
+    char seen[64];
+    CHECK_OK(fake_open(&d, false, &e));
+    CHECK_OK(device_alloc(d, &at, 64, &e));
+    CHECK_OK(device_alloc_pinned(d, &pinned, 64, &e));
+    CHECK_OK(device_mark_open(d, &free_, &e));
+    CHECK_OK(device_mark_open(d, &there, &e));
+    fake_used(d, at, 64);
+    CHECK_OK(device_pass(d, free_, &e));
+    memset(pinned, 1, 64);
+    CHECK_OK(device_fetch(d, at, pinned, 64, free_, there, &e));
+    memset(pinned, 2, 64);
+    CHECK_OK(device_download(d, seen, at, 64, &e));
+    CHECK(seen[0] != 1 && seen[0] != 2);
+    CHECK_OK(device_join(d, there, &e));
+    fake_used(d, at, 64);
+    CHECK_OK(device_download(d, seen, at, 64, &e));
+    CHECK(seen[0] == 2 && seen[63] == 2);
+    device_mark_close(d, free_), device_mark_close(d, there);
+    device_free_pinned(d, pinned);
+    device_free(d, at);
+    device_close(d);
+}
+
 static void stopped(void)
 {
+    CHECK(ends_by_signal(overwrites));
+    CHECK(ends_by_signal(reads_too_early));
+    CHECK(ends_by_signal(records_what_may_move));
     CHECK(ends_by_signal(computes));
     CHECK(ends_by_signal(reads));
     CHECK(ends_by_signal(gives));
@@ -277,6 +344,7 @@ int main(void)
     };
     threads_set(2);
     stopped();
+    beside();
     for (size_t i = 0; i < ARRAY_LEN(settings); i++)
         same_bytes(&settings[i]);
     no_memory();
