@@ -25,6 +25,7 @@ struct attn_size { /* what a kernel must be ready for: no job of a run is larger
     enum precision precision; /* with the bf16 ones o is rounded to bf16 */
     unsigned needs; /* enum attn_need */
     int columns; /* most columns of a row of a plan */
+    int block_q, block_k; /* tokens of equal blocks; 0: of any length, or only dense */
 };
 
 struct attn_kernel {

@@ -192,7 +192,7 @@ static void test_doors(struct setting *s)
     cpu_detect(&cpu);
     for (int i = 0; i < attn_kernel_rows(); i++) {
         const struct attn_kernel *k = attn_kernel_row(i);
-        struct attn_size size = {LQ, LK, HEADS, DIM, ROWS, COLS, 1, PRECISION_FP32, 0, 0};
+        struct attn_size size = {LQ, LK, HEADS, DIM, ROWS, COLS, 1, PRECISION_FP32, 0, 0, 0, 0};
         if (k->needs > cpu.level || !k->fits(&size)) continue;
         void *scratch = aligned_alloc(64, (k->scratch(&size) + 127) / 64 * 64);
         struct attn_plan p = s->plan;
@@ -249,7 +249,7 @@ static void test_doors(struct setting *s)
         CHECK_OK(attn_kernel_run(k, &j, &e));
         free(scratch);
     }
-    struct attn_size size = {LQ, LK, HEADS, DIM, 0, 0, 1, PRECISION_FP32, ATTN_NEED_PREC, 0};
+    struct attn_size size = {LQ, LK, HEADS, DIM, 0, 0, 1, PRECISION_FP32, ATTN_NEED_PREC, 0, 0, 0};
     CHECK(!attn_kernel_pick(&size, &cpu, NULL, &e) &&
           strstr(e.msg, "no attention kernel here does"));
 }

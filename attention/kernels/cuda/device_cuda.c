@@ -2,6 +2,7 @@
 #include "attention/kernels/cuda/device_cuda.h"
 
 #include "attention/kernels/cuda/attn_cuda.h"
+#include "attention/kernels/cuda/every_cuda.h"
 #include "attention/kernels/cuda/simt_cuda.h"
 #include "model/base/cuda/launch.h"
 #include "model/base/device_table.h"
@@ -144,27 +145,53 @@ static int run_simt(struct device *d, const struct attn_job *j, const void *at, 
     return attn_simt(&w, j->q.type, e);
 }
 
+/* All but products over codes. */
+#define EVERY (((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_PREC | ATTN_NEED_LOW))
 #define COMMON (ATTN_NEED_PLANES | ATTN_NEED_DEVICE | ATTN_NEED_BF16)
+
+static bool tiles_sm90(int q, int k) { return q == k && (q == 64 || q == 128); }
+static bool tiles_sm80(int q, int k) { return q == 128 && (k == 64 || k == 128); }
+static bool tiles_simt(int q, int k) { return q >= 64 && k >= 32 && q % 64 == 0 && k % 32 == 0; }
 
 static const struct row {
     struct attn_device_kernel kernel;
     int least, most; /* architectures */
-    bool fp32; /* runs, and any head size up to 128 */
+    bool fp32; /* runs */
+    int dim; /* heads of 1 to so many channels; 0: 64 or 128 */
+    bool (*tiles)(int q, int k); /* of plans of equal blocks; NULL: any plan */
+    const char *which; /* tiles, for messages */
 } rows[] = {
     {{"sm90", "wgmma kernels of Hopper", COMMON, scratch, plan_bytes, put, run_sm90},
      90,
      90,
-     false},
+     false,
+     0,
+     tiles_sm90,
+     "128 x 128 or 64 x 64"},
     {{"sm80", "mma.sync kernels of every card since Ampere", COMMON | ATTN_NEED_KEY_BIAS, scratch,
       plan_bytes, put, run_sm80},
      80,
      1000,
-     false},
+     false,
+     0,
+     tiles_sm80,
+     "128 x 64 or 128 x 128"},
     {{"simt", "fp32 throughout, any card", COMMON | ATTN_NEED_KEY_BIAS, scratch, plan_bytes, put,
       run_simt},
      80,
      1000,
-     true},
+     true,
+     128,
+     tiles_simt,
+     "multiples of 64 x 32"},
+    {{"every", "fp32 throughout, any card, any plan", EVERY, every_scratch, every_plan_bytes,
+      every_put, every_run},
+     80,
+     1000,
+     true,
+     EVERY_MOST_DIM,
+     NULL,
+     NULL},
 };
 
 /* Why not; 0 when it is the one. */
@@ -178,12 +205,19 @@ static int row_takes(const struct row *r, int arch, const struct attn_size *s, s
     if (!r->fp32 && s->precision == PRECISION_FP32)
         return err_set(e, ERR_DEVICE, "attention kernel %s takes bf16 alone; use --precision bf16",
                        name);
-    if (r->fp32 ? s->head_dim < 1 || s->head_dim > 128 : s->head_dim != 64 && s->head_dim != 128)
-        return err_set(e, ERR_USAGE, "attention kernel %s takes heads of %s channels, not %d", name,
-                       r->fp32 ? "1 to 128" : "64 or 128", s->head_dim);
+    if (!r->dim && s->head_dim != 64 && s->head_dim != 128)
+        return err_set(e, ERR_USAGE,
+                       "attention kernel %s takes heads of 64 or 128 channels, not %d", name,
+                       s->head_dim);
+    if (r->dim && (s->head_dim < 1 || s->head_dim > r->dim))
+        return err_set(e, ERR_USAGE, "attention kernel %s takes heads of 1 to %d channels, not %d",
+                       name, r->dim, s->head_dim);
     if (s->needs & ~r->kernel.can)
         return err_set(e, ERR_DEVICE, "attention kernel %s cannot do %s", name,
                        attn_needs_text(s->needs & ~r->kernel.can, text, sizeof text));
+    if (r->tiles && s->rows > 0 && !r->tiles(s->block_q, s->block_k))
+        return err_set(e, ERR_USAGE, "attention kernel %s takes tiles of %s tokens, not %d x %d",
+                       name, r->which, s->block_q, s->block_k);
     return 0;
 }
 
@@ -197,7 +231,8 @@ const struct attn_device_kernel *attn_cuda_pick(int arch, const struct attn_size
     }
     if (why.code == ERR_NONE)
         err_set(&why, ERR_USAGE,
-                "there is no attention kernel %s on a GPU; there are sm90, sm80, simt", only);
+                "there is no attention kernel %s on a GPU; there are sm90, sm80, simt, every",
+                only);
     *e = why;
     return NULL;
 }

@@ -3,8 +3,9 @@
  *   sm90   wgmma kernels of Hopper: bf16, heads of 64 or 128, dense and plans
  *   sm80   mma.sync kernels of every card since Ampere: the same, and key bias
  *   simt   fp32 throughout: fp32 runs, other heads
+ *   every  fp32 throughout: whatever the others do not take (every_cuda.h)
  *
- * A prepared plan is its lists (attn_cuda.h) in one piece: row_ptr, order, steps. */
+ * A prepared plan of the first three is its lists (attn_cuda.h) in one piece: row_ptr, order, steps. */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_DEVICE_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_DEVICE_CUDA_H
 

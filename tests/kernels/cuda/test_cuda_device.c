@@ -10,6 +10,8 @@ static const struct attn_size bf16 = {.len_q = 300,
                                       .head_dim = 64,
                                       .rows = 3,
                                       .cols = 3,
+                                      .block_q = 128,
+                                      .block_k = 128,
                                       .precision = PRECISION_BF16};
 
 static void picked(int arch, struct attn_size s, const char *only, const char *name)
@@ -31,12 +33,16 @@ static void refused(int arch, struct attn_size s, const char *only, enum err_cod
 
 static void picks(void)
 {
-    struct attn_size biased = bf16, fp32 = bf16, odd = bf16, wide = bf16, mean = bf16;
+    struct attn_size biased = bf16, fp32 = bf16, odd = bf16, wide = bf16, mean = bf16, small = bf16,
+                     narrow = bf16, codes = bf16;
     biased.needs = ATTN_NEED_KEY_BIAS;
     fp32.precision = PRECISION_FP32;
     odd.head_dim = 48;
     wide.head_dim = 256;
     mean.needs = ATTN_NEED_MEAN;
+    small.block_q = small.block_k = 48;
+    narrow.block_k = 64;
+    codes.needs = ATTN_NEED_QK_INT8;
     picked(90, bf16, NULL, "sm90");
     picked(80, bf16, NULL, "sm80");
     picked(89, bf16, NULL, "sm80");
@@ -48,8 +54,16 @@ static void picks(void)
     picked(90, bf16, "simt", "simt");
     refused(80, bf16, "sm90", ERR_DEVICE, "sm_80");
     refused(90, bf16, "avx512", ERR_USAGE, "no attention kernel avx512");
-    refused(90, wide, NULL, ERR_USAGE, "256");
-    refused(90, mean, NULL, ERR_DEVICE, "mean");
+    picked(90, mean, NULL, "every");
+    picked(90, wide, NULL, "every");
+    picked(90, small, NULL, "every"); /* tiles that no faster one has */
+    picked(90, narrow, NULL, "sm80");
+    picked(90, bf16, "every", "every");
+    refused(90, small, "sm90", ERR_USAGE, "48 x 48");
+    refused(90, small, "simt", ERR_USAGE, "multiples of 64 x 32");
+    refused(90, codes, NULL, ERR_DEVICE, "qk int8");
+    wide.head_dim = 257;
+    refused(90, wide, NULL, ERR_USAGE, "257");
     refused(90, fp32, "sm90", ERR_DEVICE, "bf16");
 }
 
