@@ -265,9 +265,14 @@ int model_attn_kept_check(const struct model *m, struct err *e)
     return m->dit ? dit_attn_kept_check(m->dit, e) : 0;
 }
 
-void model_cache_resume(struct model *m, int step)
+int model_cache_fetch(struct model *m, struct err *e)
 {
-    if (m->dit) dit_cache_resume(m->dit, step);
+    return m->dit ? dit_cache_fetch(m->dit, e) : 0;
+}
+
+int model_cache_resume(struct model *m, int step, struct err *e)
+{
+    return m->dit ? dit_cache_resume(m->dit, step, e) : 0;
 }
 
 void model_denoise_end(struct model *m, struct attn_stats *stats)

@@ -161,7 +161,8 @@ void model_attn_stats(const struct model *m, struct attn_stats *stats);
 /* What its step cache did so far, and remembers (dit.h); nothing outside of phase 2. */
 void model_cache_stats(const struct model *m, struct dit_cache_stats *stats);
 void model_cache_kept(struct model *m, struct dit_cache_kept *kept);
-void model_cache_resume(struct model *m, int step);
+int model_cache_fetch(struct model *m, struct err *e);
+int model_cache_resume(struct model *m, int step, struct err *e);
 /* What self-attention remembers of earlier steps (attention.h); after writing, the check. */
 void model_attn_kept(const struct model *m, struct attn_kept *kept);
 int model_attn_kept_check(const struct model *m, struct err *e);

@@ -72,6 +72,7 @@ int job_give_state(struct job *j, int step, int steps)
     remembered(&kept, j);
     if (step < steps && kept.attention > STATE_MOST) return 0;
     if (job_bring_back(j, true) < 0) return -1;
+    if (step < steps && model_cache_fetch(j->model, &j->failed) < 0) return -1;
     j->gave = clock_seconds();
     struct ditgen_state s = {.step = step,
                              .steps = steps,
@@ -133,6 +134,6 @@ int job_take_kept(struct job *j, const struct ditgen_state *s, struct err *e)
         memcpy(kept.at[i], s->kept[i], kept.len[i] * sizeof(float));
     if (s->n_numbers)
         memcpy(kept.cache.numbers, s->numbers, (size_t)s->n_numbers * sizeof *s->numbers);
-    model_cache_resume(j->model, j->first_step);
+    if (model_cache_resume(j->model, j->first_step, e) < 0) return -1;
     return model_attn_kept_check(j->model, e);
 }

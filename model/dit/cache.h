@@ -6,13 +6,18 @@
  * computes the first and last steps that the knobs name, and a step whose branch holds nothing yet.
  * A cache says whether, and notes what it needs for that. attention-kernels.md 5.
  *
+ * What is looked at lies where the transformer computes, so a hook touches none of it itself: it asks
+ * for a distance, which brings one number down (and waits for the device), or has one copied. A device
+ * that fails is noted in `now` and told by the room.
+ *
  * Owner: all memory is the run's, zeroed before a prompt. Threads: hooks are called from the main
- * thread. No hook allocates or fails: what cannot be is refused by check() before. */
+ * thread. No hook allocates: what cannot be is refused before the run. */
 #ifndef DITGEN_DIT_CACHE_H
 #define DITGEN_DIT_CACHE_H
 
 #include "model/base/option.h"
 #include "model/dit/dit.h"
+#include "model/ops/ops.h"
 
 enum dit_cache_keeps { /* of each branch, fp32 */
                        KEEPS_BLOCKS, /* stream behind the last block - in front of the first [L, D] */
@@ -40,15 +45,17 @@ struct dit_cache_now {
     const double *poly; /* [5], of caches with needs_poly */
     int step, n_steps, n_branches;
     int first, last; /* steps below first and from last on are computed whatever is said */
-    const float *temb, *time6; /* embeddings of this step's time */
-    size_t n_temb, n_time6;
-    const float *latents, *velocity; /* of branch 0; velocity: in computed() alone */
-    size_t n_latents;
-    const float *head; /* what the first block added to branch 0, of caches with KEEPS_TAIL */
-    size_t n_head;
+    struct rows temb, time6; /* embeddings of this step's time */
+    struct rows latents, velocity; /* of branch 0; velocity: in computed() alone */
+    struct rows head; /* what the first block added to branch 0, of caches with KEEPS_TAIL */
     bool must; /* the step is computed, whatever decide() says */
-    float *own; /* what sizes() asked for, zeroed at the start of a prompt */
+    float *own; /* what .own asks for, zeroed at the start of a prompt: cache_own() */
     double *numbers; /* [DIT_CACHE_NUMBERS], likewise */
+
+    struct device *device; /* the room's, as is what follows */
+    double *room;
+    struct err *e;
+    bool failed;
 };
 
 struct dit_cache {
@@ -58,9 +65,9 @@ struct dit_cache {
     bool needs_poly, needs_ratio; /* of the model: a calibration */
     struct dit_cache_sizes own;
     /* Called in every step, also where now->must: true leaves the step out. */
-    bool (*decide)(const struct dit_cache_now *now);
+    bool (*decide)(struct dit_cache_now *now);
     /* After a computed step. NULL: nothing. */
-    void (*computed)(const struct dit_cache_now *now);
+    void (*computed)(struct dit_cache_now *now);
     /* Steps that will be computed, known before the run: decide() then looks at steps alone. */
     bool scheduled;
 };
@@ -69,9 +76,13 @@ struct dit_cache {
 #undef CACHE
 
 /* mean|a - b| / mean|b|; 0 where b is all zeros and a too, huge where only b is. The sum is one and
- * the same for any number of threads. */
-double cache_change(const float *a, const float *b, size_t n);
+ * the same for any number of threads. Waits for the device; 0 after a failure. */
+double cache_change(struct dit_cache_now *now, const struct rows *a, const struct rows *b);
 /* Their numerator: mean|a - b|; b NULL: mean|a|. */
-double cache_mean(const float *a, const float *b, size_t n);
+double cache_mean(struct dit_cache_now *now, const struct rows *a, const struct rows *b);
+/* The i-th of several of `like`'s shape, fp32, in what the cache has of its own. */
+struct rows cache_own(const struct dit_cache_now *now, int i, const struct rows *like);
+/* to = from, as fp32. */
+void cache_note(struct dit_cache_now *now, const struct rows *to, const struct rows *from);
 
 #endif

@@ -202,6 +202,17 @@ void step_cache_ends(const struct dit_cache_knobs *k, int n_steps, int *first, i
     *last = b < n_steps ? n_steps - (int)b : 0;
 }
 
+/* Type of activations of such a run; what cannot be is refused where it is placed. */
+static enum dtype act_of(const struct dit_run_params *p)
+{
+    struct err ignored;
+    enum dtype act = DTYPE_F32;
+    struct device *d = p->attn ? p->attn->device : NULL;
+    if (ops_of(d))
+        ops_of(d)->type(d, p->attn ? p->attn->precision : PRECISION_FP32, &act, &ignored);
+    return act;
+}
+
 int dit_cache_forecast(struct dit_cache_forecast *f, const struct dit_config *c,
                        const struct dit_run_params *p, struct err *e)
 {
@@ -229,7 +240,7 @@ int dit_cache_forecast(struct dit_cache_forecast *f, const struct dit_config *c,
     f->name = kind->name;
     f->least = n;
     if (kind->scheduled) f->most = n;
-    f->bytes = step_cache_bytes(kind, c, p);
+    f->bytes = step_cache_bytes(kind, c, p, act_of(p));
     option_free(kind->options, &k);
     return rc;
 }

@@ -170,8 +170,9 @@ struct dit_cache_stats { /* steps of this run so far */
     int computed, reused;
 };
 void dit_cache_stats(const struct dit *d, struct dit_cache_stats *s);
-/* All that the step cache remembers, in place: to be read between two steps, or written before the
- * first, and then dit_cache_resume() says how many were done. */
+/* All that the step cache remembers, as memory of the host: to be read between two steps, behind
+ * dit_cache_fetch(), or written before the first, and then dit_cache_resume() says how many were done.
+ * On the host in place; on a device these two copy it down (waits) and up. */
 struct dit_cache_kept {
     struct {
         float *at;
@@ -182,7 +183,8 @@ struct dit_cache_kept {
     int n_numbers;
 };
 void dit_cache_kept(struct dit *d, struct dit_cache_kept *k);
-void dit_cache_resume(struct dit *d, int step);
+int dit_cache_fetch(struct dit *d, struct err *e);
+int dit_cache_resume(struct dit *d, int step, struct err *e);
 
 /* What the self-attention of this run did so far; {.density = 1} before dit_prepare. */
 void dit_attn_stats(const struct dit *d, struct attn_stats *s);

@@ -85,15 +85,20 @@ struct step_cache { /* of a run */
     struct dit_cache_knobs knobs; /* without texts */
     double poly[DIT_POLY];
     int first, last; /* steps that are always computed: below, from on */
+    enum dtype type; /* of kept: activations', of a velocity fp32 */
     size_t kept_len, own_len;
-    bool *held; /* [branch] kept is there */
-    float *kept; /* [branch, kept_len] */
+    bool *held; /* [branch] kept is there; the host's */
+    char *kept; /* [branch, kept_len] of type */
     float *own; /* the cache's */
-    float *head; /* what the first block added to branch 0 */
+    float *head; /* [L, D] what the first block added to branch 0 */
+    float *minus; /* [D] of -1: subtracts */
+    double *room; /* of a distance */
+    float *
+        mirror; /* [branch, kept_len], then own, of the host: what a state holds; on the host NULL */
+    float *seen; /* of the host, for who watches a device: added, velocity, temb, time6 */
     double numbers[DIT_CACHE_NUMBERS];
     int step, expert; /* of the last decision; -1: none */
     bool skip; /* that decision */
-    bool whole; /* the streams are what the blocks would have made of them */
     int computed, reused;
 };
 int step_cache_parse(const struct dit_cache **kind, struct dit_cache_knobs *k, const char *text,
@@ -104,11 +109,14 @@ int step_cache_poly(double poly[DIT_POLY], const struct dit_cache *c,
                     const struct dit_config *config, int tokens_a_frame, struct err *e);
 void step_cache_ends(const struct dit_cache_knobs *k, int n_steps, int *first, int *last);
 size_t step_cache_bytes(const struct dit_cache *kind, const struct dit_config *c,
-                        const struct dit_run_params *p);
+                        const struct dit_run_params *p, enum dtype act);
 
 /* --- One run: run.c places it, the others fill it --- */
 
-#define DIT_KINDS 4 /* of steps: exact or not, one timestep or one a frame */
+/* What is recorded as one: all of a step, or with a step cache what it decides by, then the rest of a
+ * computed step or of one that is left out. */
+enum { STEP_WHOLE, STEP_FRONT, STEP_COMPUTED, STEP_LEFT_OUT, STEP_PARTS };
+#define DIT_KINDS (4 * STEP_PARTS) /* exact or not, one timestep or one a frame */
 
 struct dit_recorded { /* a step that was recorded; steps NULL: none was */
     struct device_steps *steps;
@@ -191,16 +199,33 @@ struct dit {
     struct dit_run run; /* arena.base NULL: not prepared */
 };
 
-/* The hooks of dit_velocity, in its order; nothing happens without a step cache.
- * velocity: true: velocities are there already. block: before the first block (done 0) and behind it
- * (done 1); r->cache.whole: no further block is wanted. keep: behind the head. */
-int step_cache_carve(struct dit_run *r, const struct dit_config *c, struct arena *a, struct err *e);
-void step_cache_reset(struct dit_run *r);
-bool step_cache_velocity(struct dit *d, float *const *velocity, const float *latents,
-                         const struct dit_call *c);
-void step_cache_block(struct dit *d, const float *latents, const struct dit_call *c, int done);
-void step_cache_keep(struct dit *d, float *const *velocity, const float *latents,
-                     const struct dit_call *c);
+/* The hooks of dit_velocity, in its order, where the run has a step cache. begin, decide and done run in
+ * every step and are never recorded; the others enqueue, and may be. */
+int step_cache_carve(struct dit_run *r, const struct dit_config *c, struct arena *a,
+                     struct arena *host, struct err *e);
+extern const struct dit_cache step_cache_watched; /* computes all and shows it */
+struct rows step_cache_kept(const struct dit_run *r, int branch); /* of caches that keep streams */
+int step_cache_fill(struct dit_run *r, struct err *e); /* once it is placed */
+int step_cache_begin(struct dit_run *r, const struct dit_call *c, struct err *e);
+bool step_cache_wants_block(const struct dit_run *r); /* decides behind the first block */
+int step_cache_head(struct dit_run *r, int done, struct err *e); /* before and behind that block */
+/* *skip: the step is left out. */
+int step_cache_decide(struct dit *d, bool *skip, const float *latents, const struct dit_call *c,
+                      struct err *e);
+/* Velocities without a block, of caches that keep them; else the kept residual into all streams. */
+bool step_cache_of_velocity(const struct dit_run *r);
+int step_cache_add_velocity(struct dit *d, float *const *velocity, const float *latents,
+                            const struct dit_call *c, struct err *e);
+int step_cache_add(struct dit_run *r, const struct dit_call *c, struct err *e);
+/* The streams kept until the blocks are through, then what these added; the streams are gone. */
+int step_cache_split(struct dit_run *r, const struct dit_call *c, struct err *e);
+int step_cache_keep(struct dit *d, float *const *velocity, const float *latents,
+                    const struct dit_call *c, struct err *e);
+/* Behind a computed step. tell: whoever watches, what it made. */
+int step_cache_tell(struct dit *d, const struct dit_call *c, int i, const float *velocity,
+                    struct err *e);
+int step_cache_done(struct dit *d, float *const *velocity, const float *latents,
+                    const struct dit_call *c, struct err *e);
 
 /* Makes x the streams of branches c->branch + i and the n - 1 after it. */
 void dit_stream(struct dit_run *r, int i, int n);

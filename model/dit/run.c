@@ -71,19 +71,6 @@ static int check_params(const struct dit_config *c, const struct dit_run_params 
     return 0;
 }
 
-/* What only the host does so far, refused before weights are read. */
-static int check_device(const struct dit_run *r, struct err *e)
-{
-    if (device_place(r->device) == PLACE_HOST || !r->p.cache.words ||
-        strcmp(r->p.cache.words, "none") == 0)
-        return 0;
-    return err_set(
-        e, ERR_DEVICE,
-        "step cache %.60s looks at numbers that only the processor sees so far; use --cache "
-        "none or --device cpu",
-        r->p.cache.words);
-}
-
 static int sizes(struct dit_run *r, const struct dit_config *c, enum precision precision,
                  const struct dit_run_params *p, struct device *device, struct err *e)
 {
@@ -110,7 +97,7 @@ static int sizes(struct dit_run *r, const struct dit_config *c, enum precision p
     r->text_keys =
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
     r->together = r->ops->together ? p->n_branches : 1;
-    return check_device(r, e);
+    return 0;
 }
 
 /* The row counts a layer runs with; returns how many. */
@@ -274,7 +261,7 @@ static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena
     r->work_bytes = carve_work(r, c, NULL, 0);
     r->work = arena_take(a, r->work_bytes);
     if (r->work) carve_work(r, c, r->work, r->work_bytes);
-    if (step_cache_carve(r, c, a, e) < 0) return -1;
+    if (step_cache_carve(r, c, a, host, e) < 0) return -1;
     return attn_open_on(&r->attn, &r->attn_params, &shape, host, a, e);
 }
 
@@ -370,7 +357,7 @@ int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e)
     for (int i = 0; i < c->n_layers; i++)
         if (prepare_block(r, &d->blocks[i], rows, n, &r->scratch_bytes, e) < 0) return -1;
     cross_scratch(r, c, &r->scratch_bytes);
-    if (place_run(r, c, &bytes, e) < 0 || fill_tables(r, c, e) < 0) {
+    if (place_run(r, c, &bytes, e) < 0 || fill_tables(r, c, e) < 0 || step_cache_fill(r, e) < 0) {
         dit_run_close(r);
         return -1;
     }

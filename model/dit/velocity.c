@@ -9,36 +9,76 @@ void dit_stream(struct dit_run *r, int i, int n)
     r->n.n = r->q.n = r->k.n = r->v.n = rows;
 }
 
-/* Everything of a step but its times, which are in memory. */
-static int step(struct dit *d, float *const *velocity, const float *latents,
-                const struct dit_call *c, struct err *e)
+/* --- A step, whose times are in memory --- */
+
+typedef int step_part(struct dit *d, float *const *velocity, const float *latents,
+                      const struct dit_call *c, struct err *e);
+
+/* All that a step cache decides by. */
+static int front(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
+    (void)velocity;
     if (dit_embed_time(d, e) < 0) return -1;
-    if (step_cache_velocity(d, velocity, latents, c)) return 0;
-    if (dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
-    step_cache_block(d, latents, c, 0);
-    for (int i = 0; i < d->config.n_layers && !r->cache.whole; i++) {
-        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
-        step_cache_block(d, latents, c, i + 1);
-    }
+    if (!step_cache_wants_block(r)) return 0;
+    if (dit_embed_latents(d, latents, c->n_branches, e) < 0 || step_cache_head(r, 0, e) < 0)
+        return -1;
+    if (dit_block_run(d, 0, c, e) < 0) return err_wrap(e, "transformer block 0");
+    return step_cache_head(r, 1, e);
+}
+
+static int heads(struct dit *d, float *const *velocity, const struct dit_call *c, struct err *e)
+{
+    int most = d->run.together;
     for (int i = 0, n; i < c->n_branches; i += n) {
-        n = c->n_branches - i < r->together ? c->n_branches - i : r->together;
+        n = c->n_branches - i < most ? c->n_branches - i : most;
         if (dit_head(d, velocity, i, n, e) < 0) return -1;
     }
-    step_cache_keep(d, velocity, latents, c);
     return 0;
 }
 
+static int computed(struct dit *d, float *const *velocity, const float *latents,
+                    const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    int done = step_cache_wants_block(r);
+    if (!done && dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
+    if (r->cache.kind && step_cache_split(r, c, e) < 0) return -1;
+    for (int i = done; i < d->config.n_layers; i++)
+        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
+    if (heads(d, velocity, c, e) < 0) return -1;
+    return r->cache.kind ? step_cache_keep(d, velocity, latents, c, e) : 0;
+}
+
+static int left_out(struct dit *d, float *const *velocity, const float *latents,
+                    const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    if (step_cache_of_velocity(r)) return step_cache_add_velocity(d, velocity, latents, c, e);
+    if (!step_cache_wants_block(r) && dit_embed_latents(d, latents, c->n_branches, e) < 0)
+        return -1;
+    return step_cache_add(r, c, e) < 0 ? -1 : heads(d, velocity, c, e);
+}
+
+static int whole(struct dit *d, float *const *velocity, const float *latents,
+                 const struct dit_call *c, struct err *e)
+{
+    if (front(d, velocity, latents, c, e) < 0) return -1;
+    return computed(d, velocity, latents, c, e);
+}
+
+static step_part *const step_parts[STEP_PARTS] = {whole, front, computed, left_out};
+
 /* --- Recorded steps --- */
 
-/* The place of this call's kind of step; NULL: it is not recorded. */
-static struct dit_recorded *recorded(struct dit_run *r, float *const *velocity,
+/* The place of this part of this call's kind of step; NULL: it is not recorded. */
+static struct dit_recorded *recorded(struct dit_run *r, int part, float *const *velocity,
                                      const float *latents, const struct dit_call *c)
 {
     int kind = attn_step_kind(r->attn, c->step);
     if (!device_can_record(r->device) || kind < 0 || c->n_branches > 2) return NULL;
-    struct dit_recorded *s = &r->recorded[2 * (r->time_rows > 1) + kind];
+    struct dit_recorded *s = &r->recorded[STEP_PARTS * (2 * (r->time_rows > 1) + kind) + part];
     struct dit_recorded now = {.branch = c->branch,
                                .n_branches = c->n_branches,
                                .time_rows = r->time_rows,
@@ -62,13 +102,14 @@ static void attn_sums_of(const struct dit_run *r, struct attn_sums *to)
 }
 
 /* A kind's first step runs as it is, and loads what it needs; its second is recorded. */
-static int step_recorded(struct dit *d, struct dit_recorded *s, float *const *velocity,
-                         const float *latents, const struct dit_call *c, struct err *e)
+static int step(struct dit *d, int part, float *const *velocity, const float *latents,
+                const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
-    if (!s->ran) {
-        int rc = step(d, velocity, latents, c, e);
-        s->ran = rc == 0;
+    struct dit_recorded *s = recorded(r, part, velocity, latents, c);
+    if (!s || !s->ran) {
+        int rc = step_parts[part](d, velocity, latents, c, e);
+        if (s) s->ran = rc == 0;
         return rc;
     }
     if (s->steps) {
@@ -77,7 +118,7 @@ static int step_recorded(struct dit *d, struct dit_recorded *s, float *const *ve
     }
     attn_sums_of(r, &s->before);
     if (device_record(r->device, e) < 0) return -1;
-    int rc = step(d, velocity, latents, c, e);
+    int rc = step_parts[part](d, velocity, latents, c, e);
     if (rc == 0) e->code = ERR_NONE;
     if (device_recorded(r->device, &s->steps, e) < 0) return -1;
     attn_sums_of(r, &s->after);
@@ -94,8 +135,14 @@ int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
         if (!r->arena.base || b < 0 || b >= r->p.n_branches || !r->context[b].set)
             return err_set(e, ERR_BUG, "dit_velocity: branch %d has no context", b);
     if (dit_set_time(d, c, e) < 0) return -1;
-    struct dit_recorded *s = recorded(r, velocity, latents, c);
-    return s ? step_recorded(d, s, velocity, latents, c, e) : step(d, velocity, latents, c, e);
+    if (!r->cache.kind) return step(d, STEP_WHOLE, velocity, latents, c, e);
+    bool skip;
+    if (step_cache_begin(r, c, e) < 0 || step(d, STEP_FRONT, velocity, latents, c, e) < 0 ||
+        step_cache_decide(d, &skip, latents, c, e) < 0)
+        return -1;
+    if (skip) return step(d, STEP_LEFT_OUT, velocity, latents, c, e);
+    if (step(d, STEP_COMPUTED, velocity, latents, c, e) < 0) return -1;
+    return step_cache_done(d, velocity, latents, c, e);
 }
 
 int dit_look(struct dit_run *r, const struct rows *x, int label, struct err *e)

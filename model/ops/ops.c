@@ -19,8 +19,8 @@ const struct ops *ops_of(const struct device *d)
 const char *op_name(int op)
 {
     static const char *const names[OP_COUNT] = {
-        "linear",   "ffn",   "norm",    "rms+rope", "gate", "activation", "cast",  "patches",
-        "sinusoid", "table", "lincomb", "finite",   "text", "conv",       "frames"};
+        "linear",   "ffn",   "norm",    "rms+rope", "gate",     "activation", "cast", "patches",
+        "sinusoid", "table", "lincomb", "finite",   "distance", "text",       "conv", "frames"};
     if (op == DEVICE_OP_ATTENTION) return "attention";
     return op >= 0 && op < OP_COUNT ? names[op] : NULL;
 }

@@ -39,6 +39,7 @@ enum op { /* what device_counts() counts; ops_op_name() */
           OP_TABLE,
           OP_LINCOMB,
           OP_FINITE,
+          OP_DISTANCE,
           OP_TEXT, /* UMT5's own: text.h */
           OP_CONV, /* the VAE's: frames.h */
           OP_FRAMES,
@@ -46,6 +47,8 @@ enum op { /* what device_counts() counts; ops_op_name() */
 };
 /* "linear", static storage; "attention" for DEVICE_OP_ATTENTION; NULL: none of them. */
 const char *op_name(int op);
+
+#define OPS_DISTANCE_ROOM 2050 /* two sums, and two of each of 1,024 parts */
 
 /* A linear layer on a device: weights there. Opaque, each table's own. */
 struct op_linear;
@@ -145,6 +148,12 @@ struct ops {
     int (*finite)(struct device *d, const struct rows *x, int label, struct err *e);
     /* Waits; *label: what was noted, 0: nothing. Forgets it. */
     int (*finite_seen)(struct device *d, int *label, struct err *e);
+
+    /* OP_DISTANCE: room[0] = sum |a - b|, room[1] = sum |b| over views of one shape without gaps, F32 or
+     * BF16 each; b NULL: sum |a|, and 0. In double, in an order that the shape alone says. room:
+     * OPS_DISTANCE_ROOM doubles of the device; what lies behind the first two is scratch. */
+    int (*distance)(struct device *d, double *room, const struct rows *a, const struct rows *b,
+                    struct err *e);
 
     const struct text_ops *text; /* UMT5's: text.h; NULL: not on this device */
     const struct frame_ops *frames; /* the VAE's: frames.h; NULL: not on this device */

@@ -27,6 +27,7 @@ struct args { /* of any operation; each takes what it wants */
     int count;
     enum activation act;
     bool flag;
+    double *room;
 };
 
 #define RUN(name) static int do_##name(struct device *d, void *args, struct err *e)
@@ -236,6 +237,20 @@ static int finite_seen(struct device *d, int *label, struct err *e)
     return ops_cpu.finite_seen(d, label, e);
 }
 
+RUN(distance)
+{
+    struct args *a = args;
+    return ops_cpu.distance(d, a->room, &a->x, a->flag ? &a->y : NULL, e);
+}
+
+static int distance(struct device *d, double *room, const struct rows *x, const struct rows *y,
+                    struct err *e)
+{
+    struct args a = {.room = fake_real(room), .x = real(x), .flag = y != NULL};
+    if (y) a.y = real(y);
+    return GO(distance, a);
+}
+
 #define TABLE(as_one)                                                                              \
     {                                                                                              \
         .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = fake_linear_open,    \
@@ -247,6 +262,6 @@ static int finite_seen(struct device *d, int *label, struct err *e)
         .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast, .patchify = patchify,      \
         .unpatchify = unpatchify, .sinusoid = sinusoid, .add_table = add_table,                    \
         .lincomb = lincomb, .finite = check_finite, .finite_seen = finite_seen,                    \
-        .text = &fake_text, .frames = &fake_frames                                                 \
+        .distance = distance, .text = &fake_text, .frames = &fake_frames                           \
     }
 const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);

@@ -3,39 +3,42 @@
  * 5.4. Needs neither calibration nor anything inside the model. Branch 0 decides for all. */
 #include "model/dit/cache.h"
 
-#include <string.h>
-
 enum { STEPS, COMPUTED, SUM, GAIN }; /* numbers; GAIN below 0: not known yet */
 
-/* own: latents of the step before, of the computed step before, velocity of that. */
-static bool decide(const struct dit_cache_now *now)
+enum {
+    LAST,
+    LATENTS,
+    VELOCITY
+}; /* own: latents of the step before, of the computed step before, velocity of that */
+
+static bool decide(struct dit_cache_now *now)
 {
-    size_t n = now->n_latents;
-    const float *last = now->own, *velocity = now->own + 2 * n;
+    struct rows last = cache_own(now, LAST, &now->latents);
+    struct rows velocity = cache_own(now, VELOCITY, &now->latents);
     double *k = now->numbers;
     bool skip = false;
     if (!now->must && k[STEPS] > 0 && k[COMPUTED] > 1) {
-        double size = cache_mean(velocity, NULL, n);
-        k[SUM] += size > 0 ? k[GAIN] * cache_mean(now->latents, last, n) / size : 0;
+        double size = cache_mean(now, &velocity, NULL);
+        k[SUM] += size > 0 ? k[GAIN] * cache_mean(now, &now->latents, &last) / size : 0;
         skip = k[SUM] < now->knobs->threshold;
     }
     if (!skip) k[SUM] = 0;
-    memcpy(now->own, now->latents, n * sizeof(float));
+    cache_note(now, &last, &now->latents);
     k[STEPS]++;
     return skip;
 }
 
-static void computed(const struct dit_cache_now *now)
+static void computed(struct dit_cache_now *now)
 {
-    size_t n = now->n_latents;
-    float *latents = now->own + n, *velocity = now->own + 2 * n;
+    struct rows latents = cache_own(now, LATENTS, &now->latents);
+    struct rows velocity = cache_own(now, VELOCITY, &now->latents);
     double *k = now->numbers;
     if (k[COMPUTED] > 0) {
-        double moved = cache_mean(now->latents, latents, n);
-        k[GAIN] = moved > 0 ? cache_mean(now->velocity, velocity, n) / moved : 0;
+        double moved = cache_mean(now, &now->latents, &latents);
+        k[GAIN] = moved > 0 ? cache_mean(now, &now->velocity, &velocity) / moved : 0;
     }
-    memcpy(latents, now->latents, n * sizeof(float));
-    memcpy(velocity, now->velocity, n * sizeof(float));
+    cache_note(now, &latents, &now->latents);
+    cache_note(now, &velocity, &now->velocity);
     k[COMPUTED]++;
 }
 

@@ -3,15 +3,14 @@
  * attention-kernels.md 5.2. Branch 0 decides for all. */
 #include "model/dit/cache.h"
 
-#include <string.h>
-
 enum { KNOWN };
 
-static bool decide(const struct dit_cache_now *now)
+static bool decide(struct dit_cache_now *now)
 {
+    struct rows last = cache_own(now, 0, &now->head);
     bool skip = !now->must && now->numbers[KNOWN] > 0 &&
-                cache_change(now->head, now->own, now->n_head) <= now->knobs->threshold;
-    if (!skip) memcpy(now->own, now->head, now->n_head * sizeof *now->head);
+                cache_change(now, &now->head, &last) <= now->knobs->threshold;
+    if (!skip) cache_note(now, &last, &now->head);
     now->numbers[KNOWN] = 1;
     return skip;
 }

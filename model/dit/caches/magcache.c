@@ -17,7 +17,7 @@ static double ratio(const struct dit_calibration *c, int step, int n_steps, int 
     return (double)c->ratio[at * c->n_branches + (branch < c->n_branches ? branch : 0)];
 }
 
-static bool decide(const struct dit_cache_now *now)
+static bool decide(struct dit_cache_now *now)
 {
     bool skip = !now->must && now->numbers[ROW] + 1 <= now->knobs->most;
     for (int b = 0; b < now->n_branches; b++) {

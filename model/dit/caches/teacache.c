@@ -6,23 +6,21 @@
 #include "model/dit/cache.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { OF_MODULATION, OF_TIME }; /* of rows of the option "of" */
 enum { SUM, KNOWN }; /* numbers */
 
-static bool decide(const struct dit_cache_now *now)
+static bool decide(struct dit_cache_now *now)
 {
-    bool time = now->knobs->of == OF_TIME;
-    const float *u = time ? now->temb : now->time6;
-    size_t n = time ? now->n_temb : now->n_time6;
+    const struct rows *u = now->knobs->of == OF_TIME ? &now->temb : &now->time6;
+    struct rows last = cache_own(now, 0, u);
     if (now->numbers[KNOWN] > 0) {
-        double x = cache_change(u, now->own, n), y = 0;
+        double x = cache_change(now, u, &last), y = 0;
         for (int i = 0; i < DIT_POLY; i++)
             y = y * x + now->poly[i];
         now->numbers[SUM] += fmax(y, 0);
     }
-    memcpy(now->own, u, n * sizeof *u); /* of every step, computed or not */
+    cache_note(now, &last, u); /* of every step, computed or not */
     now->numbers[KNOWN] = 1;
     bool skip = !now->must && now->numbers[SUM] < now->knobs->threshold;
     if (!skip) now->numbers[SUM] = 0;

@@ -1,6 +1,7 @@
 /* The table of the host: every operation by this room's own code, in fp32, done when it returns. */
 #include "model/ops/ops.h"
 
+#include "model/ops/cpu/distance.h"
 #include "model/ops/cpu/patch.h"
 #include "model/ops/frames.h"
 #include "model/ops/text.h"
@@ -313,6 +314,17 @@ static int seen(struct device *d, int *label, struct err *e)
     return 0;
 }
 
+static int distance(struct device *d, double *room, const struct rows *a, const struct rows *b,
+                    struct err *e)
+{
+    float *x = whole(a, "distance", e), *y = b ? whole(b, "distance", e) : NULL;
+    if (!x || (b && !y)) return -1;
+    if (b && !same(a, b)) return misfit("distance", a, b, e);
+    device_did(d, OP_DISTANCE);
+    sum_distance(room, x, y, (size_t)(a->n * a->cols));
+    return 0;
+}
+
 const struct ops ops_cpu = {
     .kind = DEVICE_CPU,
     .type = type,
@@ -340,6 +352,7 @@ const struct ops ops_cpu = {
     .lincomb = sum,
     .finite = check_finite,
     .finite_seen = seen,
+    .distance = distance,
     .text = &text_ops_cpu,
     .frames = &frame_ops_cpu,
 };

@@ -149,6 +149,57 @@ __global__ void __launch_bounds__(THREADS)
     if (__any_sync(~0u, bad) && threadIdx.x % 32 == 0) atomicCAS(found, 0, label);
 }
 
+// Parts of a sum: as many for all sizes, each adding every PARTS * THREADS-th number, so that the order
+// is that of n. Threads of a block, then parts, are added as a tree.
+constexpr int PARTS = (CUDA_DISTANCE_ROOM - 2) / 2;
+static_assert(PARTS % THREADS == 0, "one block adds the parts, as many a thread");
+
+__device__ __forceinline__ void block_sum(double *to, double apart, double size)
+{
+    __shared__ double shared[2][THREADS];
+    shared[0][threadIdx.x] = apart;
+    shared[1][threadIdx.x] = size;
+    for (int half = THREADS / 2; half; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half)
+            for (int which = 0; which < 2; which++)
+                shared[which][threadIdx.x] += shared[which][threadIdx.x + half];
+    }
+    if (threadIdx.x == 0) to[0] = shared[0][0], to[1] = shared[1][0];
+}
+
+template <class A, class B>
+__global__ void __launch_bounds__(THREADS) distance(double *parts, const A *a, const B *b, size_t n)
+{
+    double apart = 0, size = 0;
+    for (size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x; i < n;
+         i += static_cast<size_t>(PARTS) * THREADS) {
+        const double y = b ? static_cast<double>(widen(b[i])) : 0;
+        apart += fabs(static_cast<double>(widen(a[i])) - y);
+        size += fabs(y);
+    }
+    block_sum(parts + 2 * blockIdx.x, apart, size);
+}
+
+__global__ void __launch_bounds__(THREADS) join(double *to, const double *parts)
+{
+    double apart = 0, size = 0;
+    for (int i = threadIdx.x; i < PARTS; i += THREADS)
+        apart += parts[2 * i], size += parts[2 * i + 1];
+    block_sum(to, apart, size);
+}
+
+template <class A>
+void distance_from(double *room, const A *a, const void *b, enum dtype b_type, size_t n,
+                   cudaStream_t s)
+{
+    if (b_type == DTYPE_BF16)
+        distance<<<PARTS, THREADS, 0, s>>>(room + 2, a, static_cast<const bf16 *>(b), n);
+    else
+        distance<<<PARTS, THREADS, 0, s>>>(room + 2, a, static_cast<const float *>(b), n);
+    join<<<1, THREADS, 0, s>>>(room, room + 2);
+}
+
 // The host's order of operations, so its bytes: x / 2 + 1 / 2, clamped, times 255.
 __global__ void __launch_bounds__(THREADS)
     to_bytes(uint8_t *bytes, const float *x, size_t pixels, bool planes, bool truncate)
@@ -292,6 +343,21 @@ extern "C" int cuda_not_finite(int *found, int label, const void *x, enum dtype 
         not_finite<<<blocks, THREADS, 0, s>>>(found, label, static_cast<const bf16 *>(x), n, cols,
                                               row);
     return cuda_launched(e, "looking for NaN in [%d, %d]", rows, cols);
+}
+
+extern "C" int cuda_distance(double *room, const void *a, enum dtype a_type, const void *b,
+                             enum dtype b_type, size_t n, void *stream, struct err *e)
+{
+    if (!room || !a || !n || (a_type != DTYPE_F32 && a_type != DTYPE_BF16) ||
+        (b_type != DTYPE_F32 && b_type != DTYPE_BF16))
+        return err_set(e, ERR_BUG, "the distance of %zu numbers of %s and %s", n,
+                       dtype_name(a_type), dtype_name(b_type));
+    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+    if (a_type == DTYPE_BF16)
+        distance_from(room, static_cast<const bf16 *>(a), b, b_type, n, s);
+    else
+        distance_from(room, static_cast<const float *>(a), b, b_type, n, s);
+    return cuda_launched(e, "the distance of %zu numbers", n);
 }
 
 extern "C" int cuda_to_bytes(uint8_t *bytes, const float *x, size_t pixels, bool planes,

@@ -105,6 +105,11 @@ int cuda_sum(const struct cuda_sum *p, void *stream, struct err *e);
 /* *found, if 0, becomes label when some x[r, c] is NaN or infinite; F32 or BF16. */
 int cuda_not_finite(int *found, int label, const void *x, enum dtype type, int rows, int cols,
                     int64_t row, void *stream, struct err *e);
+/* room[0] = sum |a - b|, room[1] = sum |b| of n numbers, F32 or BF16 each, in double, in an order of n
+ * alone; b NULL: sum |a|, and 0. room: CUDA_DISTANCE_ROOM doubles; behind the first two is scratch. */
+#define CUDA_DISTANCE_ROOM 2050
+int cuda_distance(double *room, const void *a, enum dtype a_type, const void *b, enum dtype b_type,
+                  size_t n, void *stream, struct err *e);
 /* frames [C = 3][H, W] or [H, W][3] fp32 of -1 .. 1 to bytes [H, W, 3]; clamped; truncate: as the
  * reference's integer cast, else to the nearest. NaN becomes 0. */
 int cuda_to_bytes(uint8_t *bytes, const float *x, size_t pixels, bool planes, bool truncate,

@@ -354,6 +354,17 @@ static int finite_seen(struct device *d, int *label, struct err *e)
     return *label ? device_zero(d, t->found, sizeof *label, e) : 0;
 }
 
+static int distance(struct device *d, double *room, const struct rows *a, const struct rows *b,
+                    struct err *e)
+{
+    if (view("distance", a, e) < 0 || (b && pair("distance", b, a, e) < 0)) return -1;
+    if (a->stride != a->cols || (b && b->stride != b->cols))
+        return err_set(e, ERR_BUG, "distance: rows with gaps");
+    device_did(d, OP_DISTANCE);
+    return cuda_distance(room, a->at, a->type, b ? b->at : NULL, b ? b->type : a->type,
+                         (size_t)(a->n * a->cols), device_stream(d), e);
+}
+
 const struct ops ops_cuda = {
     .kind = DEVICE_CUDA,
     .together = true,
@@ -382,6 +393,7 @@ const struct ops ops_cuda = {
     .lincomb = sum,
     .finite = finite,
     .finite_seen = finite_seen,
+    .distance = distance,
     .text = &text_ops_cuda,
     .frames = &frame_ops_cuda,
 };

@@ -338,6 +338,7 @@ static void resumed(void)
             struct dit_cache_kept k;
             CHECK_OK(prepare(d, words, &e));
             steps(d, &parts, 0, at, true);
+            CHECK_OK(dit_cache_fetch(d, &e));
             dit_cache_kept(d, &k);
             float *kept[2] = {0};
             double numbers[DIT_CACHE_NUMBERS];
@@ -353,7 +354,7 @@ static void resumed(void)
                 memcpy(k.blocks[b].at, kept[b], k.blocks[b].n * sizeof(float));
                 free(kept[b]);
             }
-            dit_cache_resume(d, at);
+            CHECK_OK(dit_cache_resume(d, at, &e));
             steps(d, &parts, at, STEPS, true);
             CHECK_MSG(same(&whole, &parts, at), "%s: broken off after %d steps it differs", words,
                       at);

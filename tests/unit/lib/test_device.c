@@ -1,9 +1,12 @@
 /* A whole clip with a device that only its own operations reach: the host's frames and states, from
  * the start and going on; weights go up once; a device that cannot be is one sentence. */
+#include "app/lib/calibrate.h"
 #include "app/lib/run.h"
 #include "tests/check.h"
 #include "tests/fake/fake.h"
 #include "tests/products.h"
+
+#include <time.h>
 
 #define STEPS 4
 
@@ -13,9 +16,11 @@
 struct seen {
     uint8_t frames[FRAMES][FRAME];
     bool guard; /* while denoising */
+    bool slow; /* enough for a state in between: a device gives one every two seconds */
     int states;
-    struct ditgen_state last; /* before the last step */
-    float *memory[1 + DITGEN_HISTORY];
+    int step; /* after which the state is wanted */
+    struct ditgen_state state; /* that one; .step 0: it was not given */
+    float *memory[1 + DITGEN_HISTORY + DITGEN_KEPT];
     char device[16];
 };
 
@@ -30,8 +35,17 @@ static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int hei
 static int on_progress(void *ctx, const struct ditgen_progress *p)
 {
     const struct seen *s = ctx;
+    const struct timespec pause = {.tv_sec = 2, .tv_nsec = 100000000};
+    if (s->slow && p->phase == DITGEN_DENOISE && p->done == 1) nanosleep(&pause, NULL);
     if (s->guard) fake_guard(p->phase == DITGEN_DENOISE && p->done < STEPS);
     return 0;
+}
+
+static float *copy_of(const float *x, size_t n)
+{
+    float *to = malloc(n * sizeof *to);
+    memcpy(to, x, n * sizeof *to);
+    return to;
 }
 
 static int on_state(void *ctx, const struct ditgen_state *s)
@@ -43,14 +57,21 @@ static int on_state(void *ctx, const struct ditgen_state *s)
     for (int i = 0; i <= s->n_history; i++)
         for (size_t k = 0; k < n; k++)
             CHECK(isfinite((double)(i ? s->history[i - 1] : s->latents)[k]));
-    if (s->step != STEPS - 1) return 0;
-    seen->last = *s;
-    for (int i = 0; i <= s->n_history; i++) {
-        seen->memory[i] = malloc(n * sizeof(float));
-        memcpy(seen->memory[i], i ? s->history[i - 1] : s->latents, n * sizeof(float));
-        *(i ? &seen->last.history[i - 1] : &seen->last.latents) = seen->memory[i];
-    }
+    if (s->step != seen->step) return 0;
+    seen->state = *s;
+    float **at = seen->memory;
+    seen->state.latents = *at++ = copy_of(s->latents, n);
+    for (int i = 0; i < s->n_history; i++)
+        seen->state.history[i] = *at++ = copy_of(s->history[i], n);
+    for (int i = 0; i < s->n_kept; i++)
+        seen->state.kept[i] = *at++ = copy_of(s->kept[i], s->kept_len[i]);
     return 0;
+}
+
+static void forget(struct seen *s)
+{
+    for (size_t i = 0; i < ARRAY_LEN(s->memory); i++)
+        free(s->memory[i]);
 }
 
 static void on_ran(void *ctx, const struct ditgen_ran *r)
@@ -59,15 +80,18 @@ static void on_ran(void *ctx, const struct ditgen_ran *r)
     snprintf(s->device, sizeof s->device, "%s", r->device);
 }
 
-static struct ditgen_settings *settings(struct ditgen *d, const char *device, const char *attention)
+/* how: an attention, or "cache NAME:..." with dense attention */
+static struct ditgen_settings *settings(struct ditgen *d, const char *device, const char *how)
 {
     struct ditgen_settings *s;
     struct ditgen_error e;
-    const char *const all[][2] = {
-        {"prompt", "a rocket"}, {"size", "32x32"},        {"frames", "5"},
-        {"steps", "4"},         {"threads", "1"},         {"seed", "3"},
-        {"device", device},     {"attention", attention}, {"precision", "fp32"},
-        {"solver", "unipc"},    {"guidance-scale", "4"}};
+    const char *cache = strncmp(how, "cache ", 6) == 0 ? how + 6 : NULL;
+    const char *const all[][2] = {{"prompt", "a rocket"}, {"size", "32x32"},
+                                  {"frames", "5"},        {"steps", "4"},
+                                  {"threads", "1"},       {"seed", "3"},
+                                  {"device", device},     {"attention", cache ? "dense" : how},
+                                  {"precision", "fp32"},  {"step-cache", cache ? cache : "none"},
+                                  {"solver", "unipc"},    {"guidance-scale", "4"}};
     CHECK(ditgen_settings_open(&s, d, &e) == 0);
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         CHECK_MSG(ditgen_set(s, all[i][0], all[i][1], &e) == 0, "%s", e.message);
@@ -114,9 +138,8 @@ static struct device *give_fake(struct ditgen *d, bool together)
 
 static void same_clip(struct ditgen *d, const char *attention, bool together)
 {
-    struct seen host = {0}, there = {.guard = true}, second = {.guard = true},
+    struct seen host = {.step = STEPS - 1}, there = {.guard = true}, second = {.guard = true},
                 rest = {.guard = true};
-    long counts[DEVICE_OPS];
     int bound = products_know_rows() ? 1 : 0; /* rounding may turn a level */
     clip(d, "cpu", attention, &host, NULL);
     CHECK_STR(host.device, "cpu");
@@ -133,11 +156,46 @@ static void same_clip(struct ditgen *d, const char *attention, bool together)
     clip(d, "cuda", attention, &second, NULL); /* weights are there */
     CHECK(farthest(&second, &there) == 0);
     CHECK(d->store.dit == kept && device_held(dev) == held);
-    clip(d, "cuda", attention, &rest, &host.last); /* what the host began */
+    clip(d, "cuda", attention, &rest, &host.state); /* what the host began */
     CHECK(farthest(&rest, &host) <= bound);
-    device_counts(dev, counts);
-    for (int i = 0; i <= DITGEN_HISTORY; i++)
-        free(host.memory[i]), free(there.memory[i]), free(second.memory[i]), free(rest.memory[i]);
+    forget(&host), forget(&there), forget(&second), forget(&rest);
+}
+
+/* What a step cache remembers on a device is in its states, for it and for the host. */
+static void same_state(struct ditgen *d)
+{
+    const char *how = "cache easycache:threshold=9,first=1,last=0";
+    struct seen whole = {.guard = true, .step = 2, .slow = true}, rest = {.guard = true},
+                home = {0};
+    struct device *dev = give_fake(d, false);
+    clip(d, "cuda", how, &whole, NULL);
+    CHECK(whole.state.step == 2 && whole.state.n_kept == 2);
+    long before = fake_replays(dev);
+    clip(d, "cuda", how, &rest, &whole.state);
+    CHECK(farthest(&rest, &whole) == 0 && fake_replays(dev) > before);
+    clip(d, "cpu", how, &home, &whole.state);
+    CHECK(farthest(&home, &whole) <= (products_know_rows() ? 1 : 0));
+    forget(&whole), forget(&rest), forget(&home);
+}
+
+/* Calibrations are taken where the clip is made. */
+static void calibrated(struct ditgen *d)
+{
+    struct seen s = {.guard = true};
+    struct calibration of = {0};
+    struct calibrate *c;
+    struct err e = {0};
+    CHECK_OK(calibrate_open(&c, &e));
+    give_fake(d, true);
+    d->watch = calibrate_watch(c);
+    clip(d, "cuda", "dense", &s, NULL);
+    clip(d, "cuda", "dense", &s, NULL);
+    d->watch = NULL;
+    /* steps enough for all but the polynomial, which is the last that it wants */
+    CHECK(calibrate_result(&of, c, &e) < 0 && strstr(e.msg, "3 different changes of time"));
+    calibrate_close(c);
+    calibration_fini(&of);
+    forget(&s);
 }
 
 /* Memory that runs out anywhere leaves a handle that works again. */
@@ -209,6 +267,14 @@ int main(void)
     same_clip(d, "dense", false);
     same_clip(d, "dense", true);
     same_clip(d, "tile:reach=1x2x2,tile=1x2x2,block=16,first=2", false);
+    for (int i = 0; i < dit_caches(); i++) {
+        char words[80];
+        snprintf(words, sizeof words, "cache %s:threshold=%s,first=1,last=0",
+                 dit_cache_info(i).name, i % 2 ? "9" : ".3");
+        same_clip(d, words, i % 2);
+    }
+    same_state(d);
+    calibrated(d);
     no_memory(d);
     refused(d);
     predicted(d);
