@@ -2,9 +2,10 @@
 """What carried-over attention saves and costs, beside fewer steps: the rows of README's table.
 
     python3 tests/bench/carried.py --ditgen build/app/ditgen --size 256x256 --log carried.jsonl \
-        resid resid:density=0 resid:every=5,density=.08 25 20
+        resid resid:density=0 resid:every=5,density=.08 'dense | magcache' 25 20
 
-A row is a stack of --attention, or a number of steps for exact attention with fewer of them. Every row and
+A row is a stack of --attention, one with a step cache behind a bar, or a number of steps for exact attention
+with fewer of them. Every row and
 the exact run make eight prompts, one seed each; PSNR is of the bytes of all frames against the exact clip of
 the same seed. Seconds are those of denoising; their share of the exact run's of the same prompt is the mean
 over the prompts. --jobs clips are made at a time, --threads each, all alike; each lane of them keeps to
@@ -60,9 +61,10 @@ class Log:
 
 def clip(args, folder, index, row, own):
     """Makes a clip; returns seconds of denoising and the computed share of attention."""
-    steps, stack = (row, EXACT) if row.isdigit() else (str(args.steps), row)
+    steps, row = (row, EXACT) if row.isdigit() else (str(args.steps), row)
+    stack, _, cache = (part.strip() for part in row.partition("|"))
     command = [args.ditgen, PROMPTS[index], "--size", args.size, "--frames", str(args.frames), "--seed", str(100 + index),
-               "--steps", steps, "--attention", stack, "--precision", args.precision, "--threads", str(args.threads), "-v",
+               "--steps", steps, "--attention", stack, "--step-cache", cache or "none", "--precision", args.precision, "--threads", str(args.threads), "-v",
                "--progress", "json", "-y", "-o", folder + "/"] + (["--model", args.model] if args.model else [])
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           preexec_fn=(lambda: os.sched_setaffinity(0, own)) if own else None)
