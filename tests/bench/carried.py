@@ -42,6 +42,7 @@ class Log:
 
     def __init__(self, args):
         self.key = [args.size, args.frames, args.steps, args.precision, args.threads, args.jobs, model(args)]
+        self.key += [] if args.device == "cpu" else [args.device]
         self.known, self.lock, self.path = {}, threading.Lock(), args.log
         if self.path and os.path.exists(self.path):
             for line in open(self.path):
@@ -64,7 +65,8 @@ def clip(args, folder, index, row, own):
     steps, row = (row, EXACT) if row.isdigit() else (str(args.steps), row)
     stack, _, cache = (part.strip() for part in row.partition("|"))
     command = [args.ditgen, PROMPTS[index], "--size", args.size, "--frames", str(args.frames), "--seed", str(100 + index),
-               "--steps", steps, "--attention", stack, "--step-cache", cache or "none", "--precision", args.precision, "--threads", str(args.threads), "-v",
+               "--steps", steps, "--attention", stack, "--step-cache", cache or "none", "--precision", args.precision, "--threads", str(args.threads),
+               "--device", args.device, "-v",
                "--progress", "json", "-y", "-o", folder + "/"] + (["--model", args.model] if args.model else [])
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           preexec_fn=(lambda: os.sched_setaffinity(0, own)) if own else None)
@@ -145,15 +147,16 @@ class Work:
 
 def table(args, log):
     base = {i: log.get(i, EXACT)[1] for i in range(args.prompts) if log.get(i, EXACT)}
-    print("%s, %d frames, %d steps, %s, %d clips at a time with %d threads: exact %.1f s" %
-          (args.size, args.frames, args.steps, args.precision, args.jobs, args.threads, statistics.mean(base.values())))
+    print("%s, %d frames, %d steps, %s, %s, %d clips at a time with %d threads: exact %.3g s" %
+          (args.size, args.frames, args.steps, args.device, args.precision, args.jobs, args.threads,
+           statistics.mean(base.values())))
     print("| row | prompts | computed | seconds | share | mean dB | worst | all |\n|---|---|---|---|---|---|---|---|")
     for row in args.rows:
         made = [(i, log.get(i, row)) for i in range(args.prompts) if log.get(i, row)]
         if not made:
             continue
         db = [m[0] for _, m in made]
-        print("| `%s` | %d | %.2f | %.1f | %.2f | %.1f | %.1f | %s |" %
+        print("| `%s` | %d | %.2f | %.3g | %.2f | %.1f | %.1f | %s |" %
               (row if not row.isdigit() else row + " steps", len(made), statistics.mean(m[2] for _, m in made),
                statistics.mean(m[1] for _, m in made), statistics.mean(m[1] / base[i] for i, m in made),
                statistics.mean(db), min(db), " ".join("%.1f" % d for d in db)))
@@ -169,6 +172,7 @@ def main():
     parser.add_argument("--precision", default="fp32", help="fp32, so that rounding does not decide")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="seconds say something of a GPU with one clip at a time")
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--log", help="JSON lines, one a clip; what is there is not made again")
     parser.add_argument("--table", action="store_true", help="only the table of what the log has")
