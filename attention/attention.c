@@ -137,9 +137,9 @@ static void say_open(const struct attn *a, const struct attn_params *p)
     if (a->declined)
         log_line(
             p->log, 1,
-            "attention: products over codes are not faster on this processor by kernel %s: all "
-            "are as the run (sage:qk=int8,pv=int8 asks for them all the same)",
-            a->kernel->name);
+            "attention: products over codes are not faster here by kernel %s: all are as the run "
+            "(sage:qk=int8,pv=%s asks for them all the same)",
+            room_kernel_name(a), a->device ? "fp8" : "int8");
     if (c.left_out)
         log_line(p->log, 1,
                  "attention: --cache-mem leaves %d of %d layers and branches without a cache: they "

@@ -39,8 +39,6 @@ static int check_stack(const struct attn *a, struct err *e)
         what = "copies outputs";
     else if (r->compensate)
         what = "makes up for what it leaves out";
-    else if (r->precision)
-        what = "changes the precision";
     else if (a->wants || r->score)
         what = "looks at queries and keys";
     else if (!a->plan_fixed)
@@ -57,10 +55,29 @@ static int check_stack(const struct attn *a, struct err *e)
         text, what);
 }
 
-int room_device_open(struct attn *a, const struct attn_params *p, struct err *e)
+/* One that does what is asked for gladly too, where it is the faster for it. */
+static const struct attn_device_kernel *pick_gladly(struct attn *a, const struct attn_params *p,
+                                                    unsigned gladly)
+{
+    struct attn_size more = a->size;
+    struct err none;
+    more.needs |= gladly;
+    if (!gladly) return NULL;
+    const struct attn_device_kernel *k = room_device_pick(a->device, &more, p->kernel, &none);
+    if (k && k->pays && !(gladly & ~k->pays(&more))) {
+        a->size = more;
+        a->granted |= gladly;
+        return k;
+    }
+    a->declined = gladly;
+    return NULL;
+}
+
+int room_device_open(struct attn *a, const struct attn_params *p, unsigned gladly, struct err *e)
 {
     if (check_stack(a, e) < 0) return -1;
-    a->device_kernel = room_device_pick(a->device, &a->size, p->kernel, e);
+    a->device_kernel = pick_gladly(a, p, gladly);
+    if (!a->device_kernel) a->device_kernel = room_device_pick(a->device, &a->size, p->kernel, e);
     if (!a->device_kernel) return -1;
     if (a->sparse && !a->device_kernel->plan_bytes)
         return err_set(e, ERR_DEVICE, "attention kernel %s computes every tile; leave --kernel out",
@@ -81,6 +98,7 @@ int room_device_fixed(struct attn *a, struct err *e)
     struct attn_calls c = {.at = a->launches, .max = a->shape.n_heads + 1};
     if (!a->sparse) return 0;
     if (turn_static(a, &c, e) < 0) return -1;
+    if (c.at[0].plan.all) return 0;
     return a->device_kernel->put(a->device, a->plan_at, &c.at[0].plan, &a->size, e);
 }
 
@@ -92,12 +110,13 @@ int room_device_run(struct attn *a, const struct attn_job *j, bool dense, struct
     job.plan = &plan;
     if (attn_job_check(&job, e) < 0) return -1;
     device_did(a->device, DEVICE_OP_ATTENTION);
-    return a->device_kernel->run(a->device, &job, dense ? NULL : a->plan_at, e);
+    return a->device_kernel->run(a->device, &job, dense || plan.all ? NULL : a->plan_at, e);
 }
 
 int attn_step_kind(const struct attn *a, int step)
 {
     if (!a->device_kernel) return -1;
     struct attn_ctx c = {.step = step, .layer = a->shape.n_layers - 1, .n_steps = a->shape.n_steps};
-    return !a->sparse || attn_is_exact(&a->stack.part[0], &c) ? 0 : 1;
+    bool same = !a->sparse && !a->stack.recipe.precision; /* as an exact one */
+    return same || attn_is_exact(&a->stack.part[0], &c) ? 0 : 1;
 }

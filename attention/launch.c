@@ -31,8 +31,8 @@ int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
         if (!(a->stack.recipe.order && a->stack.recipe.order->blocks))
             a->size.block_q = a->block_q, a->size.block_k = a->block;
     }
-    if (a->device) return room_device_open(a, p, e);
     a->granted = low.must;
+    if (a->device) return room_device_open(a, p, low.gladly, e);
     if (low.gladly) {
         struct attn_size more = a->size;
         struct err none;

@@ -94,6 +94,8 @@ struct attn_limits attn_limits(const struct attn_part *p);
 int attn_exact_layers(const struct attn_part *p);
 /* Bits of ATTN_NEED_LOW that calls of this run may ask for. */
 unsigned attn_granted(const struct attn_part *p);
+/* Whether this run's attention is a device's (attention/device.h). */
+bool attn_on_device(const struct attn_part *p);
 /* A step that is exact whatever the stack: first, last and layers of all its parts. */
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c);
 

@@ -55,6 +55,8 @@ int attn_exact_layers(const struct attn_part *p)
 
 unsigned attn_granted(const struct attn_part *p) { return p->room->granted; }
 
+bool attn_on_device(const struct attn_part *p) { return p->room->device != NULL; }
+
 bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c)
 {
     return c->step < p->first || c->step >= p->last || c->layer < attn_exact_layers(p);

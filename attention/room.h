@@ -119,7 +119,8 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
 
 const struct attn_device_kernel *room_device_pick(struct device *d, const struct attn_size *s,
                                                   const char *only, struct err *e);
-int room_device_open(struct attn *a, const struct attn_params *p, struct err *e);
+/* gladly: of ATTN_NEED_LOW, granted where its kernel is faster by them. */
+int room_device_open(struct attn *a, const struct attn_params *p, unsigned gladly, struct err *e);
 void room_device_carve(struct attn *a, struct arena *arena);
 int room_device_fixed(struct attn *a, struct err *e); /* the plan goes there */
 int room_device_run(struct attn *a, const struct attn_job *j, bool dense, struct err *e);

@@ -4,7 +4,11 @@
  * q and k: a scale a row, keys less their mean over the clip. Values: int8 with a scale a channel, under
  * weights in 255ths of a chunk's largest (1.10 there); or what FP8 leaves of them, which no CPU
  * multiplies faster: for its accuracy alone, as int4 is. `auto` is int8 where the processor gains by
- * it, else the run's own. Says nothing about what is kept: composes with everything that does. */
+ * it, else the run's own. Says nothing about what is kept: composes with everything that does.
+ *
+ * On a GPU a scale is shared by the rows that one lane of the tensor core holds (quant_ref.h): two
+ * queries, 32 keys. `auto` values are FP8's there, which it multiplies as fast and more accurately, and
+ * codes of q and k come with values of 8 bits or not at all. */
 #include "attention/method.h"
 
 #include <stdlib.h>
@@ -63,6 +67,16 @@ static const struct word *word_of(const char *text, const struct word *words, in
     return found;
 }
 
+/* Of pv; `auto` is what the place multiplies fastest. */
+static const struct word *values_of(const struct attn_part *p, int layer)
+{
+    static const struct word there = {"auto", ATTN_PREC_FP8, ATTN_NEED_PV_FP8};
+    const struct sage *o = p->options;
+    const char *bad;
+    const struct word *w = word_of(o->pv, pv_words, layer, &bad);
+    return w == pv_words && attn_on_device(p) ? &there : w;
+}
+
 static int check_words(const char *option, const char *text, const struct word *words,
                        struct err *e)
 {
@@ -103,10 +117,13 @@ static struct attn_needed sage_needs(const struct attn_part *p)
     struct attn_needed n = {0};
     for (int layer = 0; layer < p->shape->n_layers; layer++) {
         const char *bad;
-        const struct word *words[] = {word_of(o->qk, qk_words, layer, &bad),
-                                      word_of(o->pv, pv_words, layer, &bad)};
+        const struct word *words[] = {word_of(o->qk, qk_words, layer, &bad), values_of(p, layer)};
         bool gladly[] = {strcmp(words[0]->name, "auto") == 0, strcmp(words[1]->name, "auto") == 0};
         if (words[1]->need && !gladly[1]) gladly[0] = false; /* values that must be want q and k */
+        if (attn_on_device(p) && words[0]->need) { /* there both or none */
+            if (!gladly[0]) gladly[1] = false;
+            if (!words[1]->need) n.must |= ATTN_NEED_PREC;
+        }
         for (int i = 0; i < 2 && words[0]->need; i++)
             *(gladly[i] ? &n.gladly : &n.must) |= words[i]->need;
     }
@@ -119,7 +136,7 @@ static int by_options(const struct attn_part *p, const struct attn_turn *t, stru
     const struct sage *o = p->options;
     const char *bad;
     const struct word *qk = word_of(o->qk, qk_words, t->at.layer, &bad),
-                      *pv = word_of(o->pv, pv_words, t->at.layer, &bad);
+                      *pv = values_of(p, t->at.layer);
     unsigned granted = attn_granted(p);
     (void)e;
     if (qk->need & ~granted) return 0; /* auto, and it would not pay */
@@ -138,14 +155,15 @@ static const struct axis_precision products_by_options = {
 
 const struct attn_method attn_sage = {
     .name = "sage",
-    .summary = "products over codes of 8 bits, where the processor gains by them",
+    .summary = "products over codes of 8 bits, where processor or GPU gain by them",
     .paper = "2411.10958",
     .recipe = {.precision = &products_by_options},
     .options = OPTIONS(
         OPT_STRING(struct sage, qk, "qk", "auto",
                    "q times k: auto, run, int8 or int4; layers apart as int8/0-1=run/29=int4"),
-        OPT_STRING(struct sage, pv, "pv", "auto",
-                   "weights times v: auto, run, int8 or fp8 (emulated); layers apart as for qk"),
+        OPT_STRING(
+            struct sage, pv, "pv", "auto",
+            "weights times v: auto, run, int8 or fp8 (a CPU emulates it); layers apart as for qk"),
         OPT_BOOL(struct sage, smooth_k, "smooth_k", true, "keys less their mean: exact, and finer"),
         OPT_BOOL(struct sage, rotate, "rotate", false,
                  "a Hadamard turn of q and k, where a few channels dwarf the others"),

@@ -63,7 +63,7 @@ if wanted wan13b && [ ! -f "$wan13b/model_index.json" ]; then
     part make 200 python3 "$root/tests/bench/make_wan13b.py" "$wan13b" &
 fi
 part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF -DDITGEN_ONEDNN=OFF
-part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans test_velocity_dit check_frames check_ends check_text
+part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low test_velocity_dit test_cache_device_dit check_frames check_ends check_text
 wait
 [ "$(cat "$logs/build.end")" = ok ] || { tail -n 20 "$logs/configure" "$logs/build"; exit 1; }
 ditgen=$build/app/ditgen
@@ -78,6 +78,8 @@ clip() { # NAME LIMIT FLAGS...
 if wanted checks; then # nothing is timed, so all run at once
     part ops 60 "$ops" check 1 &
     part plans 120 "$build/tests/bench/kernels/check_plans" 100 1 &
+    part low 90 "$build/tests/bench/kernels/check_low" 40 1 &
+    part caches 90 env DITGEN_TEST_DEVICE=cuda "$build/tests/test_cache_device_dit" &
     for c in check_frames check_ends check_text; do
         part $c 60 "$build/tests/bench/frames/$c" &
     done
@@ -113,7 +115,7 @@ of() { # LOG PATTERN FIELD: a number of the first line that begins with the patt
 }
 summary() {
     line what wanted seen verdict
-    for c in ops plans check_frames check_ends check_text velocity memcheck racecheck synccheck same; do
+    for c in ops plans low caches check_frames check_ends check_text velocity memcheck racecheck synccheck same; do
         [ -f "$logs/$c.end" ] || continue
         line "$c" "nothing failed" "$(tail -n 1 "$logs/$c" | sed 's/^=* *//' | cut -c 1-60)" "$(cat "$logs/$c.end")"
     done

@@ -180,6 +180,7 @@ static int do_run(struct device *d, void *args, struct err *e)
     plan.key_bias = r->plan.key_bias;
     plan.rule = r->plan.rule;
     plan.walk = r->plan.walk;
+    plan.qk = r->plan.qk, plan.pv = r->plan.pv, plan.codes = r->plan.codes;
     if (plan.heads) plan.heads = r->heads;
     r->job.plan = &plan;
     r->job.size = &r->size;

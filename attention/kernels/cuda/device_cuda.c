@@ -3,6 +3,7 @@
 
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "attention/kernels/cuda/every_cuda.h"
+#include "attention/kernels/cuda/sage_cuda.h"
 #include "attention/kernels/cuda/simt_cuda.h"
 #include "model/base/cuda/launch.h"
 #include "model/base/device_table.h"
@@ -129,6 +130,18 @@ static int run_sm90(struct device *d, const struct attn_job *j, const void *at, 
     return attn_sm90(&w, e);
 }
 
+/* Calls without codes are sm90's: exact steps, layers that an option leaves out. */
+static int run_sage(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+{
+    struct attn_cuda w;
+    struct attn_lists l;
+    struct quant_codes c;
+    if (j->plan->qk == ATTN_PREC_RUN) return run_sm90(d, j, at, e);
+    if (bf16_alone("sage", j, e) < 0 || call_of(&w, &l, d, j, at, e) < 0) return -1;
+    if (sage_codes(&c, j, e) < 0) return -1;
+    return quant_qkv(&c, &w, e) < 0 ? -1 : sage_sm90(&c, &w, e);
+}
+
 static int run_sm80(struct device *d, const struct attn_job *j, const void *at, struct err *e)
 {
     struct attn_cuda w;
@@ -147,9 +160,11 @@ static int run_simt(struct device *d, const struct attn_job *j, const void *at, 
 
 /* All but products over codes. */
 #define EVERY (((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_PREC | ATTN_NEED_LOW))
+#define CODES (ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4 | ATTN_NEED_PV_INT8 | ATTN_NEED_PV_FP8)
 #define COMMON (ATTN_NEED_PLANES | ATTN_NEED_DEVICE | ATTN_NEED_BF16)
 
 static bool tiles_sm90(int q, int k) { return q == k && (q == 64 || q == 128); }
+static bool tiles_sage(int q, int k) { return q == 128 && k == 128; }
 static bool tiles_sm80(int q, int k) { return q == 128 && (k == 64 || k == 128); }
 static bool tiles_simt(int q, int k) { return q >= 64 && k >= 32 && q % 64 == 0 && k % 32 == 0; }
 
@@ -161,15 +176,23 @@ static const struct row {
     bool (*tiles)(int q, int k); /* of plans of equal blocks; NULL: any plan */
     const char *which; /* tiles, for messages */
 } rows[] = {
-    {{"sm90", "wgmma kernels of Hopper", COMMON, scratch, plan_bytes, put, run_sm90},
+    {{"sm90", "wgmma kernels of Hopper", COMMON, scratch, plan_bytes, put, run_sm90, NULL},
      90,
      90,
      false,
      0,
      tiles_sm90,
      "128 x 128 or 64 x 64"},
+    {{"sage", "codes of 8 or 4 bits on Hopper, what has none as sm90", COMMON | CODES, sage_scratch,
+      plan_bytes, put, run_sage, sage_pays},
+     90,
+     90,
+     false,
+     0,
+     tiles_sage,
+     "128 x 128"},
     {{"sm80", "mma.sync kernels of every card since Ampere", COMMON | ATTN_NEED_KEY_BIAS, scratch,
-      plan_bytes, put, run_sm80},
+      plan_bytes, put, run_sm80, NULL},
      80,
      1000,
      false,
@@ -177,7 +200,7 @@ static const struct row {
      tiles_sm80,
      "128 x 64 or 128 x 128"},
     {{"simt", "fp32 throughout, any card", COMMON | ATTN_NEED_KEY_BIAS, scratch, plan_bytes, put,
-      run_simt},
+      run_simt, NULL},
      80,
      1000,
      true,
@@ -185,7 +208,7 @@ static const struct row {
      tiles_simt,
      "multiples of 64 x 32"},
     {{"every", "fp32 throughout, any card, any plan", EVERY, every_scratch, every_plan_bytes,
-      every_put, every_run},
+      every_put, every_run, NULL},
      80,
      1000,
      true,
@@ -199,6 +222,11 @@ static int row_takes(const struct row *r, int arch, const struct attn_size *s, s
 {
     const char *name = r->kernel.name;
     char text[200];
+    if (r->kernel.can & ATTN_NEED_LOW && s->needs & ATTN_NEED_PREC)
+        return err_set(e, ERR_DEVICE,
+                       "attention kernel %s multiplies codes of q and k with values of 8 bits "
+                       "alone: name pv=fp8 or pv=int8, or qk=run",
+                       name);
     if (arch < r->least || arch > r->most)
         return err_set(e, ERR_DEVICE, "attention kernel %s is not for this card (sm_%d)", name,
                        arch);
@@ -215,7 +243,7 @@ static int row_takes(const struct row *r, int arch, const struct attn_size *s, s
     if (s->needs & ~r->kernel.can)
         return err_set(e, ERR_DEVICE, "attention kernel %s cannot do %s", name,
                        attn_needs_text(s->needs & ~r->kernel.can, text, sizeof text));
-    if (r->tiles && s->rows > 0 && !r->tiles(s->block_q, s->block_k))
+    if (r->tiles && s->needs & ATTN_NEED_PLANES && !r->tiles(s->block_q, s->block_k))
         return err_set(e, ERR_USAGE, "attention kernel %s takes tiles of %s tokens, not %d x %d",
                        name, r->which, s->block_q, s->block_k);
     return 0;
@@ -224,14 +252,18 @@ static int row_takes(const struct row *r, int arch, const struct attn_size *s, s
 const struct attn_device_kernel *attn_cuda_pick(int arch, const struct attn_size *s,
                                                 const char *only, struct err *e)
 {
-    struct err why = {0}; /* of the last row: the one that takes most */
+    struct err why = {
+        0}; /* of the last row, the one that takes most; where codes are wanted, theirs */
+    bool codes = s->needs & (ATTN_NEED_LOW | ATTN_NEED_PREC);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct err no;
         if (only && strcmp(only, rows[i].kernel.name) != 0) continue;
-        if (row_takes(&rows[i], arch, s, &why) == 0) return &rows[i].kernel;
+        if (row_takes(&rows[i], arch, s, &no) == 0) return &rows[i].kernel;
+        if (only || !codes || rows[i].kernel.can & ATTN_NEED_LOW) why = no;
     }
     if (why.code == ERR_NONE)
         err_set(&why, ERR_USAGE,
-                "there is no attention kernel %s on a GPU; there are sm90, sm80, simt, every",
+                "there is no attention kernel %s on a GPU; there are sm90, sage, sm80, simt, every",
                 only);
     *e = why;
     return NULL;

@@ -4,17 +4,28 @@
  * judge of both. Plans are attn_lists of 128 x 128 tiles, as of attn_cuda.h. Memory, threads and
  * errors as there: launchers enqueue, allocate nothing, do not wait.
  *
- * No card has run these kernels but where tests/bench/NOTES_kernels.md says so; nothing picks them
- * by itself. */
+ * The room reaches them by its row `sage` (device_cuda.c). What a card has run, and how fast, is in
+ * tests/bench/NOTES_kernels.md. */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_SAGE_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_SAGE_CUDA_H
 
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "attention/kernels/quant_ref.h"
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* --- sage_row.c: what the room's row wants of the host; attention/device.h --- */
+
+struct attn_size;
+struct attn_job;
+size_t sage_scratch(const struct attn_size *s); /* attn_cuda_scratch(), then the codes */
+unsigned sage_pays(const struct attn_size *s);
+/* The codes that the job's plan asks for, laid out in its scratch. ERR_DEVICE: other than these kernels do. */
+int sage_codes(struct quant_codes *c, const struct attn_job *j, struct err *e);
 
 /* --- quant_qkv.cu: sm_80 and later --- */
 

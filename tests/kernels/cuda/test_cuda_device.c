@@ -3,6 +3,7 @@
 
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "attention/kernels/cuda/device_cuda.h"
+#include "attention/kernels/cuda/sage_cuda.h"
 
 static const struct attn_size bf16 = {.len_q = 300,
                                       .len_k = 300,
@@ -12,7 +13,8 @@ static const struct attn_size bf16 = {.len_q = 300,
                                       .cols = 3,
                                       .block_q = 128,
                                       .block_k = 128,
-                                      .precision = PRECISION_BF16};
+                                      .precision = PRECISION_BF16,
+                                      .needs = ATTN_NEED_PLANES};
 
 static void picked(int arch, struct attn_size s, const char *only, const char *name)
 {
@@ -31,18 +33,90 @@ static void refused(int arch, struct attn_size s, const char *only, enum err_cod
               e.msg, (int)code, word);
 }
 
+/* 8-bit products: the row that has them, whatever else it is asked for; refused in its own words. */
+static void codes_picked(struct attn_size codes)
+{
+    struct attn_size run = codes, small = codes, other = codes, mean = codes, fp32 = codes,
+                     odd = codes, dense = codes;
+    struct err e = {0};
+    run.needs |= ATTN_NEED_PREC; /* values as the run's under codes of q and k */
+    small.block_q = small.block_k = 64;
+    other.needs |= ATTN_NEED_QK_INT4 | ATTN_NEED_PV_INT8;
+    mean.needs |= ATTN_NEED_MEAN;
+    fp32.precision = PRECISION_FP32;
+    odd.head_dim = 96;
+    picked(90, codes, NULL, "sage");
+    picked(90, other, NULL, "sage");
+    picked(90, bf16, "sage", "sage"); /* does all of sm90's */
+    refused(80, codes, NULL, ERR_DEVICE, "sage is not for this card");
+    refused(120, codes, NULL, ERR_DEVICE, "sage is not for this card");
+    refused(90, fp32, NULL, ERR_DEVICE, "bf16 alone");
+    refused(90, odd, NULL, ERR_USAGE, "64 or 128");
+    refused(90, small, NULL, ERR_USAGE, "128 x 128 tokens, not 64 x 64");
+    refused(90, mean, NULL, ERR_DEVICE, "sage cannot do plan.mean");
+    refused(90, run, NULL, ERR_DEVICE, "pv=fp8");
+    refused(90, codes, "sm90", ERR_DEVICE, "sm90 cannot do plan.qk int8");
+    /* where it pays by itself: long and dense, of 128 channels */
+    const struct attn_device_kernel *k = attn_cuda_pick(90, &codes, NULL, &e);
+    unsigned both = ATTN_NEED_QK_INT8 | ATTN_NEED_PV_FP8;
+    dense.needs &= ~(unsigned)ATTN_NEED_PLANES, dense.block_q = dense.block_k = 64;
+    picked(90, dense, NULL, "sage"); /* blocks are nobody's where every tile is kept */
+    dense.len_q = dense.len_k = 32760, dense.head_dim = 128;
+    CHECK(k && k->pays(&codes) == 0 && k->pays(&dense) == both);
+    dense.head_dim = 64;
+    CHECK(k && k->pays(&dense) == 0);
+    dense.head_dim = 128, dense.len_k = 2304;
+    CHECK(k && k->pays(&dense) == 0);
+}
+
+/* Codes lie in the scratch of a call, behind what every launch has, and fit it whatever is asked. */
+static void codes_in_scratch(void)
+{
+    static const enum attn_prec qks[] = {ATTN_PREC_INT8, ATTN_PREC_INT4, ATTN_PREC_RUN},
+                                pvs[] = {ATTN_PREC_FP8, ATTN_PREC_INT8, ATTN_PREC_RUN};
+    struct attn_size s = {.len_q = 1000, .len_k = 900, .n_heads = 3, .head_dim = 128};
+    size_t bytes = sage_scratch(&s);
+    char *scratch = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    for (int i = 0; i < 18; i++) {
+        struct attn_plan plan = {.all = true, .qk = qks[i % 3], .pv = pvs[i / 3 % 3]};
+        struct attn_job j = {.q = {.len = 1000 - i, .n = 3 - i % 3, .dim = 128},
+                             .k = {.len = i < 9 ? 900 : 1, .n = 3 - i % 3, .dim = 128},
+                             .plan = &plan,
+                             .scratch = scratch};
+        struct quant_codes c;
+        struct err e = {0};
+        plan.codes = (struct attn_codes){.smooth_k = i & 1, .rotate = i & 2};
+        int rc = sage_codes(&c, &j, &e);
+        if (plan.qk == ATTN_PREC_RUN || plan.pv == ATTN_PREC_RUN) {
+            CHECK(rc < 0 && e.code == ERR_DEVICE && strstr(e.msg, "codes of q and k"));
+            continue;
+        }
+        CHECK_OK(rc);
+        CHECK(c.how.bits == (plan.qk == ATTN_PREC_INT4 ? 4 : 8) &&
+              (c.how.values == QUANT_S8) == (plan.pv == ATTN_PREC_INT8) &&
+              c.how.smooth_k == plan.codes.smooth_k && c.how.rotate == plan.codes.rotate);
+        size_t partial = (size_t)c.n_heads * (size_t)quant_chunks(c.len_k) * 2 * 128 * 4;
+        CHECK((char *)c.q >= scratch + attn_cuda_scratch() && (uintptr_t)c.q % 256 == 0 &&
+              (char *)c.partial + partial <= scratch + bytes); /* the last of them */
+        memset(c.partial, 0, partial);
+        plan.codes.smooth_q = true;
+        CHECK(sage_codes(&c, &j, &e) < 0 && e.code == ERR_DEVICE);
+    }
+    free(scratch);
+}
+
 static void picks(void)
 {
     struct attn_size biased = bf16, fp32 = bf16, odd = bf16, wide = bf16, mean = bf16, small = bf16,
                      narrow = bf16, codes = bf16;
-    biased.needs = ATTN_NEED_KEY_BIAS;
+    biased.needs |= ATTN_NEED_KEY_BIAS;
     fp32.precision = PRECISION_FP32;
     odd.head_dim = 48;
     wide.head_dim = 256;
-    mean.needs = ATTN_NEED_MEAN;
+    mean.needs |= ATTN_NEED_MEAN;
     small.block_q = small.block_k = 48;
     narrow.block_k = 64;
-    codes.needs = ATTN_NEED_QK_INT8;
+    codes.needs |= ATTN_NEED_QK_INT8 | ATTN_NEED_PV_FP8;
     picked(90, bf16, NULL, "sm90");
     picked(80, bf16, NULL, "sm80");
     picked(89, bf16, NULL, "sm80");
@@ -61,7 +135,7 @@ static void picks(void)
     picked(90, bf16, "every", "every");
     refused(90, small, "sm90", ERR_USAGE, "48 x 48");
     refused(90, small, "simt", ERR_USAGE, "multiples of 64 x 32");
-    refused(90, codes, NULL, ERR_DEVICE, "qk int8");
+    codes_picked(codes);
     wide.head_dim = 257;
     refused(90, wide, NULL, ERR_USAGE, "257");
     refused(90, fp32, "sm90", ERR_DEVICE, "bf16");
@@ -103,6 +177,7 @@ static void a_plan(void)
 int main(void)
 {
     picks();
+    codes_in_scratch();
     a_plan();
     return TEST_RESULT();
 }
