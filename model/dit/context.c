@@ -33,6 +33,22 @@ static int project(struct dit *d, struct op_linear *key, struct op_linear *value
     return r->ops->rms_rope(r->device, &k, &p, 1, e);
 }
 
+/* What was embedded, as keys and values of one layer. */
+static int project_layer(struct dit *d, int branch, int i, bool image, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    const struct dit_block *b = &d->blocks[i];
+    int n = d->config.n_layers;
+    if (dit_stream_take(d, i, e) < 0 ||
+        project(d, b->xk, b->xv, b->xnorm_k, dit_text_kv(r, n, branch, i, false),
+                dit_text_kv(r, n, branch, i, true), &r->text, e) < 0)
+        return -1;
+    if (image && project(d, b->ik, b->iv, b->inorm_k, dit_image_kv(r, n, branch, i, false),
+                         dit_image_kv(r, n, branch, i, true), &r->image, e) < 0)
+        return -1;
+    return dit_stream_leave(d, i, e);
+}
+
 /* The text_len - n pad rows are one and the same key: it stands for all of them when their number's
  * logarithm is added to its score. Exact: wan.md 1.4. */
 static int set_bias(struct dit_run *r, int branch, int n, struct err *e)
@@ -63,16 +79,10 @@ int dit_set_context_rows(struct dit *d, int branch, const struct rows *text,
                        r->p.image_rows);
     if (dit_embed_text(d, text, e) < 0) return -1;
     if (image && dit_embed_image(d, image, e) < 0) return -1;
-    for (int i = 0; i < n_layers; i++) {
-        const struct dit_block *b = &d->blocks[i];
-        if (project(d, b->xk, b->xv, b->xnorm_k, dit_text_kv(r, n_layers, branch, i, false),
-                    dit_text_kv(r, n_layers, branch, i, true), &r->text, e) < 0)
-            return -1;
-        if (image &&
-            project(d, b->ik, b->iv, b->inorm_k, dit_image_kv(r, n_layers, branch, i, false),
-                    dit_image_kv(r, n_layers, branch, i, true), &r->image, e) < 0)
-            return -1;
-    }
+    int rc = dit_stream_begin(d, 0, n_layers, true, e);
+    for (int i = 0; i < n_layers && rc == 0; i++)
+        rc = project_layer(d, branch, i, image != NULL, e);
+    if (dit_stream_end(d, rc, e) < 0) return -1;
     if (set_bias(r, branch, (int)text->n, e) < 0) return -1;
     r->context[branch].set = true;
     return 0;

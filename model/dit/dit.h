@@ -46,6 +46,20 @@ int dit_open_for(struct dit **d, const char *attention, const char *dir, const c
 int dit_open_on(struct dit **d, struct device *device, const char *attention, const char *dir,
                 const char *lora_file, double strength, enum precision precision,
                 const struct log *log, struct err *e);
+struct dit_params {
+    struct device *device; /* outlives it, holds weights and scratch; NULL: the host */
+    const char *attention; /* NULL: dense */
+    const char *dir;
+    const char *lora_file; /* NULL: none */
+    double lora_strength;
+    enum precision precision;
+    /* Of a device: so many blocks do not stay there but lie in pinned memory of the host, and come a
+     * block ahead of use. Same velocities. */
+    int streamed;
+    const struct log *log;
+};
+int dit_open_with(struct dit **d, const struct dit_params *p, struct err *e);
+int dit_streamed(const struct dit *d);
 /* Refuses what dit_open_for would, by config and headers: no weight is read. */
 int dit_check(const char *dir, const char *lora_file, const char *attention, struct err *e);
 const struct dit_config *dit_config_of(const struct dit *d);
@@ -112,8 +126,13 @@ struct dit_run_params {
 int dit_prepare(struct dit *d, const struct dit_run_params *p, struct err *e);
 /* Gives the run's memory back; weights stay, for another dit_prepare(). */
 void dit_run_end(struct dit *d);
-/* Bytes of the weights alone, which reads none of them. */
-size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision);
+/* Bytes of the weights alone, which reads none of them, with so many blocks streamed; packs: of the
+ * host's memory for those. */
+size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision,
+                      int streamed, size_t *packs);
+/* What dit_prepare takes of the device's memory, or opening before it, whichever is more. */
+int dit_run_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+                  const struct dit_run_params *p, struct err *e);
 /* Most bytes at a time from opening on: packed weights, and with them the memory of dit_prepare or
  * the room that opening converts a weight in. SIZE_MAX: more than can be counted. Reads no weights,
  * refuses what dit_prepare refuses. */

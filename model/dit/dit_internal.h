@@ -65,8 +65,62 @@ int dit_top_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_ROW
 int dit_block_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 int dit_top_vectors(const struct dit_config *c, struct vector_row rows[DIT_MAX_ROWS]);
 struct linear_params dit_linear_params(const struct layer_row *r, enum precision p);
-size_t dit_weight_bytes(const struct dit_config *c, struct device *device, enum precision p);
-size_t dit_opening_bytes(const struct dit_config *c, enum precision p);
+/* Places (or counts, with top and blocks NULL) all vectors. */
+void dit_carve_vectors(struct dit_top *top, struct dit_block *blocks, const struct dit_config *c,
+                       struct arena *a);
+/* Of the device's memory, with so many blocks streamed. */
+size_t dit_weight_bytes(const struct dit_config *c, struct device *device, enum precision p,
+                        int streamed);
+/* The most that opening takes besides for a while: of a weight of a bf16 file on the host its pages in
+ * the map and it as fp32, on a device one of any file as it comes. */
+size_t dit_opening_bytes(const struct dit_config *c, enum precision p, bool host);
+
+/* --- Blocks whose weights do not stay on the device: stream.c --- */
+
+#define DIT_SLOTS 2 /* one is used while the other is filled */
+
+struct dit_slot { /* of the device: one block's weights at a time */
+    char *at;
+    struct dit_block block; /* layers over that memory; no vectors */
+    struct device_mark *empty, *full;
+};
+
+struct dit_pack { /* a block's weights as the device has them, in memory of the host */
+    char *at;
+    bool pinned;
+};
+
+struct dit_stream {
+    int n, n_slots; /* blocks that are streamed; 0: none */
+    int *index; /* [n_layers] which of them a layer is, in their order; -1: it stays */
+    struct dit_pack *pack; /* [n] what steps use, then what only the text's pass does */
+    size_t step, context; /* bytes of those */
+    bool pinned; /* all packs are: a step can be recorded */
+    struct dit_slot slot[DIT_SLOTS];
+    bool text; /* of the pass under way: keys and values of text, else a step */
+    int begun, joined, end; /* copies, in the order of index; those of the pass end before `end` */
+};
+
+/* Of the device for slots, of the host for packs. */
+void dit_stream_bytes(const struct dit_config *c, const struct ops *o, enum precision p,
+                      int streamed, size_t *slots, size_t *packs);
+bool dit_row_is_text(const struct layer_row *r); /* of a block: only the text's pass runs it */
+/* Opening: slots are carved from weights; then of each block its layers are opened over its slot (else
+ * *slot is NULL) at their places, part by part, and each part is kept; last, blocks get the layers of
+ * their slots. */
+int dit_stream_open(struct dit *d, int streamed, struct arena *weights, struct err *e);
+struct dit_block *dit_stream_block(struct dit *d, int layer, struct dit_slot **slot);
+void *dit_stream_place(const struct dit *d, struct dit_slot *slot, const struct layer_row *r);
+int dit_stream_keep(struct dit *d, int layer, bool text, struct err *e);
+void dit_stream_lend(struct dit *d);
+void dit_stream_close(struct dit *d);
+bool dit_is_streamed(const struct dit *d, int layer);
+/* A pass over blocks [from, to) in their order: begin, then each is taken before it runs and left behind it, end
+ * (also where a pass ends early or fails with rc, which it returns: nothing stays under way). Nothing of them waits or does anything where no block is streamed. */
+int dit_stream_begin(struct dit *d, int from, int to, bool text, struct err *e);
+int dit_stream_take(struct dit *d, int layer, struct err *e);
+int dit_stream_leave(struct dit *d, int layer, struct err *e);
+int dit_stream_end(struct dit *d, int rc, struct err *e);
 
 /* Attention tensors that the stack `attention` asks for (NULL: dense), where the file has them: own.c.
  * check: only binds. */
@@ -194,7 +248,8 @@ struct dit {
     struct log log;
     struct dit_top top;
     struct dit_block *blocks; /* [n_layers] */
-    struct arena vectors; /* what float * of top and blocks point into */
+    struct arena weights; /* what float * of top and blocks point into; on a device layers too */
+    struct dit_stream stream;
     struct dit_own *own; /* attention's own tensors */
     struct dit_run run; /* arena.base NULL: not prepared */
 };

@@ -278,8 +278,8 @@ static int place_run(struct dit_run *r, const struct dit_config *c, size_t *byte
     return carve_run(r, c, &r->arena, on_host(r) ? &r->arena : &r->host, e);
 }
 
-int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
-              const struct dit_run_params *p, struct err *e)
+int dit_run_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+                  const struct dit_run_params *p, struct err *e)
 {
     struct layer_row rows[DIT_MAX_ROWS];
     struct arena measure = {0}, host = {0};
@@ -291,10 +291,19 @@ int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precisio
     ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
     if (carve_run(&r, c, &measure, on_host(&r) ? &measure : &host, e) < 0) return -1;
-    size_t opening = on_host(&r) ? dit_opening_bytes(c, precision) : 0;
-    size_t weights = dit_weight_bytes(c, r.device, precision);
-    grow(&measure.used, opening);
-    if (__builtin_add_overflow(weights, measure.used, bytes)) *bytes = SIZE_MAX;
+    grow(&measure.used, dit_opening_bytes(c, precision, on_host(&r)));
+    *bytes = measure.used;
+    return 0;
+}
+
+int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+              const struct dit_run_params *p, struct err *e)
+{
+    size_t run, weights;
+    *bytes = 0;
+    if (dit_run_bytes(&run, c, precision, p, e) < 0) return -1;
+    weights = dit_weight_bytes(c, p->attn ? p->attn->device : NULL, precision, 0);
+    if (__builtin_add_overflow(weights, run, bytes)) *bytes = SIZE_MAX;
     return 0;
 }
 
@@ -310,9 +319,12 @@ void dit_run_close(struct dit_run *r)
 
 void dit_run_end(struct dit *d) { dit_run_close(&d->run); }
 
-size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision)
+size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision,
+                      int streamed, size_t *packs)
 {
-    return dit_weight_bytes(c, device, precision);
+    size_t slots;
+    dit_stream_bytes(c, ops_of(device), precision, streamed, &slots, packs);
+    return dit_weight_bytes(c, device, precision, streamed);
 }
 
 /* n numbers that the host made → the device. */

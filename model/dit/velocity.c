@@ -14,6 +14,19 @@ void dit_stream(struct dit_run *r, int i, int n)
 typedef int step_part(struct dit *d, float *const *velocity, const float *latents,
                       const struct dit_call *c, struct err *e);
 
+/* Blocks [from, to): those that are streamed come while the ones before them run. */
+static int run_blocks(struct dit *d, int from, int to, const struct dit_call *c, struct err *e)
+{
+    int rc = dit_stream_begin(d, from, to, false, e);
+    for (int i = from; i < to && rc == 0; i++) {
+        rc = dit_stream_take(d, i, e);
+        if (rc == 0) rc = dit_block_run(d, i, c, e);
+        if (rc == 0) rc = dit_stream_leave(d, i, e);
+        if (rc < 0) err_wrap(e, "transformer block %d", i);
+    }
+    return dit_stream_end(d, rc, e);
+}
+
 /* All that a step cache decides by. */
 static int front(struct dit *d, float *const *velocity, const float *latents,
                  const struct dit_call *c, struct err *e)
@@ -24,7 +37,7 @@ static int front(struct dit *d, float *const *velocity, const float *latents,
     if (!step_cache_wants_block(r)) return 0;
     if (dit_embed_latents(d, latents, c->n_branches, e) < 0 || step_cache_head(r, 0, e) < 0)
         return -1;
-    if (dit_block_run(d, 0, c, e) < 0) return err_wrap(e, "transformer block 0");
+    if (run_blocks(d, 0, 1, c, e) < 0) return -1;
     return step_cache_head(r, 1, e);
 }
 
@@ -45,8 +58,7 @@ static int computed(struct dit *d, float *const *velocity, const float *latents,
     int done = step_cache_wants_block(r);
     if (!done && dit_embed_latents(d, latents, c->n_branches, e) < 0) return -1;
     if (r->cache.kind && step_cache_split(r, c, e) < 0) return -1;
-    for (int i = done; i < d->config.n_layers; i++)
-        if (dit_block_run(d, i, c, e) < 0) return err_wrap(e, "transformer block %d", i);
+    if (run_blocks(d, done, d->config.n_layers, c, e) < 0) return -1;
     if (heads(d, velocity, c, e) < 0) return -1;
     return r->cache.kind ? step_cache_keep(d, velocity, latents, c, e) : 0;
 }
@@ -72,12 +84,15 @@ static step_part *const step_parts[STEP_PARTS] = {whole, front, computed, left_o
 
 /* --- Recorded steps --- */
 
-/* The place of this part of this call's kind of step; NULL: it is not recorded. */
-static struct dit_recorded *recorded(struct dit_run *r, int part, float *const *velocity,
+/* The place of this part of this call's kind of step; NULL: it is not recorded. Streamed blocks are,
+ * copies and all, where the host's memory that they come from cannot move. */
+static struct dit_recorded *recorded(struct dit *d, int part, float *const *velocity,
                                      const float *latents, const struct dit_call *c)
 {
+    struct dit_run *r = &d->run;
     int kind = attn_step_kind(r->attn, c->step);
     if (!device_can_record(r->device) || kind < 0 || c->n_branches > 2) return NULL;
+    if (d->stream.n && !d->stream.pinned) return NULL;
     struct dit_recorded *s = &r->recorded[STEP_PARTS * (2 * (r->time_rows > 1) + kind) + part];
     struct dit_recorded now = {.branch = c->branch,
                                .n_branches = c->n_branches,
@@ -106,7 +121,7 @@ static int step(struct dit *d, int part, float *const *velocity, const float *la
                 const struct dit_call *c, struct err *e)
 {
     struct dit_run *r = &d->run;
-    struct dit_recorded *s = recorded(r, part, velocity, latents, c);
+    struct dit_recorded *s = recorded(d, part, velocity, latents, c);
     if (!s || !s->ran) {
         int rc = step_parts[part](d, velocity, latents, c, e);
         if (s) s->ran = rc == 0;
@@ -162,8 +177,7 @@ static int trace(struct dit *d, float *const *velocity, const float *latents,
         dit_stream(r, i, 1);
         if (dit_look(r, &r->x, PART_LATENTS, e) < 0) return -1;
     }
-    for (int i = 0; i < d->config.n_layers; i++)
-        if (dit_block_run(d, i, c, e) < 0) return -1;
+    if (run_blocks(d, 0, d->config.n_layers, c, e) < 0) return -1;
     for (int i = 0; i < c->n_branches; i++) {
         if (dit_head(d, velocity, i, 1, e) < 0) return -1;
         struct rows cols = rows_part(&r->out_cols, 0, r->tokens);

@@ -264,6 +264,7 @@ void fake_has(struct device *d, size_t memory, size_t beside_bytes, size_t pinne
 
 void fake_others(struct device *d, size_t bytes) { ((struct fake *)d->own)->others = bytes; }
 size_t fake_pinned(const struct device *d) { return ((const struct fake *)d->own)->pinned; }
+bool fake_under_way(const struct device *d) { return fake_lane_of(d)->first != NULL; }
 long fake_fetches(const struct device *d) { return ((const struct fake *)d->own)->lane.fetches; }
 
 /* --- who computes --- */

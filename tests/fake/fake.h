@@ -30,6 +30,7 @@ void fake_has(struct device *d, size_t memory, size_t beside, size_t pinned);
 void fake_others(struct device *d, size_t bytes);
 size_t fake_pinned(const struct device *d); /* bytes taken now */
 long fake_fetches(const struct device *d);
+bool fake_under_way(const struct device *d); /* a copy beside the work that nobody joined */
 
 /* For the files of this folder: an address of the device as the host's, NULL stays NULL. */
 void *fake_real(const void *at);
