@@ -3,6 +3,7 @@
 #include "model/model.h"
 
 #include "model/ops/ops.h"
+#include "model/store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,10 @@ struct model {
     float *embeds[2]; /* [n, text_dim] of each branch */
     int n_embeds[2];
     struct dit_grid grid;
+    struct model_vram plan; /* limit 0: none was taken */
     struct device_mark *marks[2]; /* ends of this step and the one before, on a device */
     int steps;
 };
-
-void model_store_close(struct model_store *s)
-{
-    dit_close(s->dit);
-    free(s->of);
-    *s = (struct model_store){0};
-}
 
 int model_open(struct model **out, const struct model_info *info, const struct model_params *p,
                struct err *e)
@@ -125,6 +120,32 @@ int model_count_tokens(struct model *m, const char *prompt, int *n, struct err *
     return 0;
 }
 
+/* What an earlier run left on the device and is not to stay beside this one's. */
+static void leave_dit(struct model *m, const char *what)
+{
+    if (!m->p.store || !m->p.store->dit) return;
+    log_line(m->p.log, 1, "the transformer leaves %s, so that %s has room",
+             device_name(m->p.device), what);
+    store_drop_dit(m->p.store);
+}
+
+static void leave_vae(struct model *m, const char *what)
+{
+    if (!m->p.store || !m->p.store->vae) return;
+    log_line(m->p.log, 1, "the decoder leaves %s, so that %s has room", device_name(m->p.device),
+             what);
+    store_drop_vae(m->p.store);
+}
+
+void model_take_plan(struct model *m, const struct model_vram *v)
+{
+    m->plan = *v;
+    m->p.streamed = v->streamed;
+    if (!v->clear_for_text) return;
+    leave_dit(m, "the text encoder");
+    leave_vae(m, "the text encoder");
+}
+
 int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
                       model_progress progress, void *ctx, struct err *e)
 {
@@ -138,43 +159,24 @@ int model_encode_text(struct model *m, int branch, const char *prompt, struct mo
     return umt5_encode(m->text, m->embeds[branch], ids, info->n_tokens, progress, ctx, e);
 }
 
-static int open_dit(struct model *m, const char *path, struct err *e)
+static int open_dit(struct model *m, struct err *e)
 {
-    struct model_store *s = m->p.store;
-    char *of = NULL;
-    const struct model_params *p = &m->p;
-    if (!s)
-        return dit_open_on(&m->dit, p->device, p->attn.method, path, p->lora, p->lora_strength,
-                           p->precision, p->log, e);
-    if (asprintf(&of, "%s|%s|%g|%d|%s", path, p->lora ? p->lora : "", p->lora_strength,
-                 (int)p->precision, p->attn.method ? p->attn.method : "") < 0)
-        return err_set(e, ERR_RESOURCE, "no memory for a path");
-    if (s->dit && strcmp(s->of, of) == 0) {
-        free(of);
-    } else {
-        model_store_close(s);
-        if (dit_open_on(&s->dit, p->device, p->attn.method, path, p->lora, p->lora_strength,
-                        p->precision, p->log, e) < 0) {
-            free(of);
-            return -1;
-        }
-        s->of = of;
-    }
-    m->dit = s->dit;
-    return 0;
+    char path[4352];
+    struct dit_params dp;
+    store_dit_params(&dp, path, sizeof path, &m->info, &m->p);
+    if (!m->p.store) return dit_open_with(&m->dit, &dp, e);
+    if (m->plan.limit && !m->plan.vae_stays) leave_vae(m, "the transformer");
+    return store_dit(&m->dit, m->p.store, &dp, e);
 }
 
 int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e)
 {
-    char path[4352];
     close_text(m); /* the phases never overlap in memory */
-    snprintf(path, sizeof path, "%s/%s", m->info.dir,
-             m->p.turbo ? "transformer_turbo" : "transformer");
     int rows = m->n_embeds[0];
     if (c->guided && m->n_embeds[1] > rows) rows = m->n_embeds[1];
     if (!m->embeds[0] || (c->guided && !m->embeds[1]))
         return err_set(e, ERR_BUG, "the text was not encoded");
-    if (open_dit(m, path, e) < 0) return -1;
+    if (open_dit(m, e) < 0) return -1;
     for (int i = 0; i < 2 && device_place(m->p.device) != PLACE_HOST; i++)
         if (device_mark_open(m->p.device, &m->marks[i], e) < 0) return -1;
     struct dit_run_params r = model_run_params(&m->info, &m->p, c, rows);
@@ -285,18 +287,15 @@ void model_denoise_end(struct model *m, struct attn_stats *stats)
 /* Weights that stay on a device for the next run make room for frames where both do not fit. */
 static int make_room(struct model *m, const struct model_clip *c, struct err *e)
 {
-    struct device_info info;
     struct dit_grid g = model_grid(&m->info, c);
     size_t bytes;
     if (!m->p.store || !m->p.store->dit) return 0;
     if (vae_decode_bytes(&bytes, &m->info.vae, m->p.device, m->p.precision, g.frames, g.height,
                          g.width, e) < 0)
         return -1;
-    device_about(m->p.device, &info);
-    if (info.free >= bytes) return 0;
-    log_line(m->p.log, 1, "the transformer leaves %s, so that frames have room",
-             device_name(m->p.device));
-    model_store_close(m->p.store);
+    if (m->p.store->vae) bytes -= vae_held_bytes(m->p.store->vae);
+    bool stays = !m->plan.limit || m->plan.dit_stays;
+    if (!stays || device_room(m->p.device) < bytes) leave_dit(m, "decoding");
     return 0;
 }
 
@@ -304,7 +303,14 @@ static int open_vae(struct model *m, struct vae **v, int part, struct err *e)
 {
     char path[4352];
     snprintf(path, sizeof path, "%s/vae", m->info.dir);
+    if (m->p.store && part == VAE_DECODER) return store_vae(v, m->p.store, path, &m->p, e);
     return vae_open(v, m->p.device, path, part, m->p.precision, m->p.log, e);
+}
+
+/* Kept for the next run where there is a store. */
+static void close_vae(struct model *m, struct vae *v)
+{
+    if (!m->p.store || v != m->p.store->vae) vae_close(v);
 }
 
 int model_decode(struct model *m, const float *latents, const struct model_clip *c, vae_sink sink,
@@ -314,7 +320,7 @@ int model_decode(struct model *m, const float *latents, const struct model_clip 
     struct dit_grid g = model_grid(&m->info, c);
     if (make_room(m, c, e) < 0 || open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
     int r = vae_decode(v, latents, g.frames, g.height, g.width, sink, ctx, e);
-    vae_close(v);
+    close_vae(m, v);
     return r;
 }
 
@@ -325,7 +331,7 @@ int model_decode_pictures(struct model *m, const float *latents, const struct mo
     struct dit_grid g = model_grid(&m->info, c);
     if (make_room(m, c, e) < 0 || open_vae(m, &v, VAE_DECODER, e) < 0) return -1;
     int r = vae_decode_pictures(v, latents, g.frames, g.height, g.width, truncate, sink, ctx, e);
-    vae_close(v);
+    close_vae(m, v);
     return r;
 }
 

@@ -50,7 +50,8 @@ void model_frames_near(const struct model_info *m, int v, int *below, int *above
  * first; model_store_close() before the device is closed. */
 struct model_store {
     struct dit *dit;
-    char *of; /* what it was opened from, heap */
+    struct vae *vae; /* its decoder */
+    char *of, *vae_of; /* what they were opened from, heap */
 };
 void model_store_close(struct model_store *s);
 
@@ -66,6 +67,10 @@ struct model_params {
     bool fix_text; /* ftfy's cleaning of prompts */
     bool
         turbo; /* the transformer of transformer_turbo/ (info's turbo_whole) in the other's place */
+    /* Of the device: blocks of the transformer that do not stay there (model_take_plan() sets it), and
+     * bytes that the caller takes of it while denoising (latents, solver). */
+    int streamed;
+    size_t beside;
     const char *lora; /* adapter merged into the transformer's weights, or NULL */
     double lora_strength;
     const struct log *log;
@@ -97,6 +102,24 @@ int model_time_planning(double *seconds, const struct attn_forecast *f, const st
  * what no process can address. */
 int model_plan_bytes(const struct model_info *m, const struct model_params *p,
                      const struct model_clip *c, int text_rows, size_t bytes[3], struct err *e);
+/* Of a run on a device: what it holds of the card's memory in each phase at most, device_beside() counted
+ * in, and what stays there. */
+struct model_vram {
+    size_t limit; /* what it may take; SIZE_MAX: not known */
+    size_t bytes[3]; /* of text, denoise, decode, as chosen; the least possible where over */
+    bool over; /* some phase takes more than the limit */
+    size_t least; /* the smallest limit that would do */
+    int least_phase; /* which wants it */
+    int n_blocks,
+        streamed; /* of the transformer; streamed: come from pinned memory a block ahead of use */
+    size_t pinned; /* bytes of that */
+    bool clear_for_text; /* what an earlier run left there goes first */
+    bool vae_stays, dit_stays; /* while denoising, if it is there; while decoding */
+};
+/* As many blocks stay as it takes; the text encoder's matrices
+ * do if they find room. Counts what p->store holds. */
+int model_plan_vram(struct model_vram *v, const struct model_info *m, const struct model_params *p,
+                    const struct model_clip *c, int text_rows, struct err *e);
 struct model_work { /* floating-point operations */
     int tokens; /* of the transformer */
     double text; /* one branch */
@@ -114,6 +137,9 @@ int model_open(struct model **m, const struct model_info *info, const struct mod
                struct err *e);
 void model_close(struct model *m);
 
+/* Does as planned from here on, and what an earlier run left makes room for the text; without, all blocks
+ * stay, and parts make room when they must. */
+void model_take_plan(struct model *m, const struct model_vram *v);
 /* Every part by its config and headers, every tensor's name and shape, and the tokenizer, before any
  * of them computes: a missing, cut or wrong part is found here and not when its turn comes. Reads no
  * weights. */

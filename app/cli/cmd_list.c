@@ -77,8 +77,8 @@ static void list_gpus(void)
         if (d.why_not[0])
             printf("  %-12s cannot be used: %s\n", d.name, d.why_not);
         else
-            printf("  %-12s %s: sm_%d, %.1f GiB of memory; %s\n", d.name, d.what, d.arch,
-                   (double)d.memory / (1 << 30), model_on_device());
+            printf("  %-12s %s: sm_%d, %.1f GiB of memory (--max-vram takes less); %s\n", d.name,
+                   d.what, d.arch, (double)d.memory / (1 << 30), model_on_device());
     device_no_gpu(why, sizeof why);
     if (*why) printf("  %-12s not here: %s\n", "cuda", why);
 }

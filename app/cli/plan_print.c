@@ -45,8 +45,10 @@ static void print_json(FILE *to, const struct ditgen_plan *p, const struct ditge
         fprintf(to, ",\"computed_steps\":[%.0f,%.0f],\"step_cache_bytes\":%.0f",
                 p->computed_steps[0], p->computed_steps[1], p->step_cache_bytes);
     if (p->device_bytes > 0)
-        fprintf(to, ",\"device_bytes\":%.0f,\"device_free_bytes\":%.0f", p->device_bytes,
-                p->device_free);
+        fprintf(to,
+                ",\"device_bytes\":%.0f,\"device_free_bytes\":%.0f,\"blocks\":%.0f,"
+                "\"streamed_blocks\":%.0f,\"pinned_bytes\":%.0f",
+                p->device_bytes, p->device_free, p->blocks, p->streamed_blocks, p->pinned_bytes);
     fprintf(to, ",\"peak_bytes\":%zu,\"available_bytes\":%zu,\"seconds\":%.3f,\"fits\":%s}\n",
             p->peak_bytes, p->available_bytes, p->seconds, p->fits ? "true" : "false");
 }
@@ -86,6 +88,18 @@ static void put_spread(FILE *to, const struct ditgen_plan *p)
     seconds_text(b, sizeof b, p->denoise_seconds[1]);
     fprintf(to, "           denoising takes %s to %s: what is computed is found at run time\n", a,
             b);
+}
+
+/* Where a GPU has the transformer's weights. */
+static void put_blocks(FILE *to, const struct ditgen_plan *p)
+{
+    char a[40];
+    bytes_text(a, sizeof a, p->pinned_bytes);
+    if (p->streamed_blocks > 0)
+        fprintf(to, "           %.0f of %.0f blocks streamed from %s of pinned memory\n",
+                p->streamed_blocks, p->blocks, a);
+    else
+        fprintf(to, "           all %.0f blocks stay there\n", p->blocks);
 }
 
 /* Whole steps that are left out. */
@@ -139,7 +153,9 @@ void plan_print(FILE *to, bool json, const struct ditgen_plan *p, const struct d
     if (gpu) {
         bytes_text(a, sizeof a, p->device_bytes);
         bytes_text(b, sizeof b, p->device_free);
-        fprintf(to, "%-10s %s at most, %s free\n", settings_text(s, SET_DEVICE), a, b);
+        fprintf(to, "%-10s %s at most, %s %s\n", settings_text(s, SET_DEVICE), a, b,
+                settings_text(s, SET_MAX_VRAM) ? "may be taken" : "free");
+        put_blocks(to, p);
     }
     seconds_text(a, sizeof a, p->seconds);
     bytes_text(b, sizeof b, (double)p->peak_bytes);

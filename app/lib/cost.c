@@ -160,47 +160,6 @@ static int phase_bytes(size_t bytes[DITGEN_PHASES], const struct ditgen *d, cons
     return 0;
 }
 
-/* Of a device's memory, of each phase, with what a run has on it beside the model's parts. */
-static int device_bytes(size_t bytes[DITGEN_PHASES], const struct ditgen *d, const struct run *r,
-                        const struct cost_text *t, struct err *e)
-{
-    struct own o;
-    own_bytes(&o, d, r, t);
-    if (model_plan_bytes(&d->info, &r->params, &r->clip, t->most, bytes, e) < 0) return -1;
-    bytes[DITGEN_DENOISE] += o.latents + o.solver;
-    return 0;
-}
-
-static size_t most_of(const size_t bytes[DITGEN_PHASES])
-{
-    size_t most = 0;
-    for (int i = 0; i < DITGEN_PHASES; i++)
-        if (bytes[i] > most) most = bytes[i];
-    return most;
-}
-
-/* Nobody's, and what this handle holds: its weights stay. 0: not known. */
-static size_t room_on_device(const struct run *r)
-{
-    struct device_info info;
-    device_about(r->params.device, &info);
-    return info.free ? info.free + device_held(r->params.device) : 0;
-}
-
-int cost_check_device(const struct ditgen *d, const struct run *r, const struct cost_text *t,
-                      struct err *e)
-{
-    size_t bytes[DITGEN_PHASES];
-    if (device_place(r->params.device) == PLACE_HOST) return 0;
-    if (device_bytes(bytes, d, r, t, e) < 0) return -1;
-    size_t want = most_of(bytes), room = room_on_device(r);
-    if (!room || want <= room) return 0;
-    return err_set(e, ERR_RESOURCE,
-                   "this clip takes %.0f MiB of %s, and %.0f are free; try a smaller size, fewer "
-                   "frames, or --device cpu",
-                   (double)want / 1048576, device_name(r->params.device), (double)room / 1048576);
-}
-
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
               const struct cost_text *t, struct err *e)
 {
@@ -229,22 +188,28 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     }
     if (phase_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
     bool there = device_place(r->params.device) != PLACE_HOST;
+    struct model_vram v = {0};
+    if (there && cost_device(&v, d, r, t, e) < 0) return -1;
+    p->phase_bytes[DITGEN_DENOISE] += v.pinned;
     size_t before = limit_resident();
     p->process_bytes = (double)before;
     for (int i = 0; i < DITGEN_PHASES; i++) {
         p->phase_bytes[i] += resident_of(i);
         if (before + p->phase_bytes[i] > p->peak_bytes) p->peak_bytes = before + p->phase_bytes[i];
     }
-    if (there) { /* what is told of phases is the device's */
-        if (device_bytes(p->phase_bytes, d, r, t, e) < 0) return -1;
-        p->device_bytes = (double)most_of(p->phase_bytes);
-        p->device_free = (double)room_on_device(r);
+    for (int i = 0; there && i < DITGEN_PHASES; i++) { /* what is told of phases is the device's */
+        p->phase_bytes[i] = v.bytes[i];
+        if ((double)v.bytes[i] > p->device_bytes) p->device_bytes = (double)v.bytes[i];
     }
+    p->device_free = v.limit == SIZE_MAX ? 0 : (double)v.limit;
+    p->blocks = v.n_blocks;
+    p->streamed_blocks = v.streamed;
+    p->pinned_bytes = (double)v.pinned;
     p->available_bytes = limit_memory();
     struct err limit;
     p->fits = (!p->available_bytes || p->peak_bytes - before <= p->available_bytes) &&
               cost_check_limits(d, r, t, &limit) == 0;
-    p->fits = p->fits && cost_check_device(d, r, t, &limit) == 0;
+    p->fits = p->fits && cost_check_device(&v, d, r, t, &limit) == 0;
     return there ? 0 : plan_seconds(p, d, r, t->most, e);
 }
 

@@ -24,9 +24,15 @@ int cost_text(struct cost_text *t, struct model *m, const struct run *r, struct 
 
 int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
               const struct cost_text *t, struct err *e);
-/* ERR_RESOURCE where the run's device has not so much memory: before a weight is read. */
-int cost_check_device(const struct ditgen *d, const struct run *r, const struct cost_text *t,
-                      struct err *e);
+/* Of the run's device, where that is not the host: what each phase holds of it, and what is streamed. */
+int cost_device(struct model_vram *v, const struct ditgen *d, const struct run *r,
+                const struct cost_text *t, struct err *e);
+/* ERR_RESOURCE where that does not fit it or --max-vram, or the host has no memory to stream from; with
+ * the smallest that would do. Before a weight is read. v gets the plan (n_blocks 0: on the host). */
+int cost_check_device(struct model_vram *v, const struct ditgen *d, const struct run *r,
+                      const struct cost_text *t, struct err *e);
+/* Bytes of latents and the solver's memory, where they are denoised. */
+size_t cost_beside(const struct ditgen *d, const struct run *r);
 /* ERR_RESOURCE where resource limits of this process (ulimit -v, -d) would end the run midway. Makes
  * the pool's threads where there are limits. */
 int cost_check_limits(const struct ditgen *d, const struct run *r, const struct cost_text *t,

@@ -128,7 +128,7 @@ struct ditgen_plan {
     /* of any length, for people; they live until the next plan of the same model, or its close */
     const char *linear; /* what runs linear layers and convolutions */
     const char *attention; /* method and kernel; says so when the method is approximate */
-    /* Memory that each phase adds to process_bytes at most (or, with device_bytes, holds of a GPU); mapped weights do not count, whose pages
+    /* Memory that each phase adds to process_bytes at most (or, with device_bytes, has of a GPU, context and code counted in); mapped weights do not count, whose pages
      * are given back when they were read. */
     size_t phase_bytes[DITGEN_PHASES];
     size_t peak_bytes; /* of the process */
@@ -147,7 +147,10 @@ struct ditgen_plan {
     double step_cache_bytes; /* that it keeps */
     double
         device_bytes; /* of a GPU's memory at most; 0: none is used. Seconds are 0 then: not known */
-    double device_free; /* what this process may have of it */
+    double device_free; /* what this process may have of it; 0: not known */
+    double blocks,
+        streamed_blocks; /* of the transformer, on a GPU: of those, what does not stay there */
+    double pinned_bytes; /* of the host, that they come from */
     double planning_seconds; /* of denoise_seconds[1]: finding out what attention leaves out */
 };
 /* Checks every setting and every part of the folder (names and shapes of all tensors) and predicts;

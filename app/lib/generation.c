@@ -22,8 +22,25 @@ static void give_back(void)
 #endif
 }
 
+static const char *const phase_words[DITGEN_PHASES] = {"text", "denoise", "decode"};
+
+/* The peak on the card of a phase beside what was predicted: both with all that its use takes. */
+static void log_vram(struct job *j, enum ditgen_phase phase, struct device *d)
+{
+    const double mib = 1048576;
+    device_taken(d);
+    size_t held = device_peak(d), taken = device_taken_peak(d), beside = device_beside(d);
+    log_line(j->run.params.log, 1,
+             "%s: peak on %s %.1f MiB%s, %.1f predicted: %.1f allocated, %.1f beside (context, "
+             "code, graphs; %.1f predicted)",
+             phase_words[phase], device_name(d), (double)(taken ? taken : held + beside) / mib,
+             taken ? "" : " as far as is known", (double)j->vram.bytes[phase] / mib,
+             (double)held / mib, taken > held ? (double)(taken - held) / mib : (double)beside / mib,
+             (double)beside / mib);
+}
+
 /* What computed since the last time, one line a phase: operations of each kind. */
-static void log_device(struct job *j, const char *phase)
+static void log_device(struct job *j, enum ditgen_phase phase)
 {
     struct device *d = j->run.params.device;
     long counts[DEVICE_OPS];
@@ -36,10 +53,9 @@ static void log_device(struct job *j, const char *phase)
             n += snprintf(line + n, sizeof line - (size_t)n, ", %s %ld", model_op_name(i),
                           counts[i]);
     if (n)
-        log_line(j->run.params.log, 1, "%s: operations on %s: %s", phase, device_name(d), line + 2);
-    if (device_place(d) != PLACE_HOST)
-        log_line(j->run.params.log, 1, "%s: at most %.1f MiB of %s", phase,
-                 (double)device_peak(d) / 1048576, device_name(d));
+        log_line(j->run.params.log, 1, "%s: operations on %s: %s", phase_words[phase],
+                 device_name(d), line + 2);
+    if (device_place(d) != PLACE_HOST) log_vram(j, phase, d);
     device_peak_reset(d);
 }
 
@@ -329,11 +345,12 @@ static int make_latents(struct job *j, struct err *e)
     if (model_check(j->model, e) < 0) return -1;
     if (cost_text(&text, j->model, &j->run, e) < 0) return -1;
     if (cost_check_limits(j->d, &j->run, &text, e) < 0) return -1;
-    if (cost_check_device(j->d, &j->run, &text, e) < 0) return -1;
+    if (cost_check_device(&j->vram, j->d, &j->run, &text, e) < 0) return -1;
+    model_take_plan(j->model, &j->vram);
     device_counts_reset(j->run.params.device);
     device_peak_reset(j->run.params.device);
     if (encode_texts(j, e) < 0) return -1;
-    log_device(j, "text");
+    log_device(j, DITGEN_TEXT);
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
     if (j->calls->resume && job_take_kept(j, j->calls->resume, e) < 0) return -1;
     int rc = denoise_clip(j, settings_seed(j->run.settings), e);
@@ -341,7 +358,7 @@ static int make_latents(struct job *j, struct err *e)
     if (rc < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
-    log_device(j, "denoise");
+    log_device(j, DITGEN_DENOISE);
     log_attention(j, &stats);
     return 0;
 }
@@ -383,7 +400,7 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (model_decode_pictures(j->model, j->latents, clip, j->run.truncate_frames, take_frames, j,
                               e) < 0)
         return -1;
-    log_device(j, "decode");
+    log_device(j, DITGEN_DECODE);
     warn_if_flat(j);
     struct ditgen_preview_map map = {.vae = ditgen_vae_mark(d)};
     if (j->calls->fitted && preview_fit_end(&j->preview, &map))

@@ -19,6 +19,7 @@ struct job { /* what the callbacks of the rooms below need */
     uint8_t least[3], most[3]; /* of each channel over the clip so far */
     float *latents; /* [n] of the host; on a device as of the last job_bring_back() */
     void *scratch; /* likewise */
+    struct model_vram vram; /* of the run's device; all zero on the host */
     struct device *device; /* that denoises; NULL: the host */
     float *latents_there;
     void *scratch_there;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/lib/cost.h"
 #include "model/base/threads.h"
 
 static int check_near(const struct ditgen *d, const char *flag, int v,
@@ -133,6 +134,19 @@ static int choose_threads(struct ditgen *d, int wanted)
     return d->probed_threads;
 }
 
+/* Of a GPU's memory; the processor's is the system's to limit. */
+static int limit_device(const struct run *r, struct ditgen *d, const struct log *log, struct err *e)
+{
+    const char *text = settings_text(r->settings, SET_MAX_VRAM);
+    size_t bytes = 0;
+    if (text && setting_parse_bytes(text, &bytes, e) < 0) return err_wrap(e, "--max-vram");
+    if (device_place(d->device) != PLACE_HOST)
+        device_limit(d->device, bytes);
+    else if (text)
+        log_line(log, 0, "--max-vram is of a GPU's memory; this runs on the processor");
+    return 0;
+}
+
 int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
              const struct log *log, struct err *e)
 {
@@ -141,6 +155,7 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
     if (choose_clip(r, d, e) < 0) goto fail;
     if (choose_solver(r, e) < 0) goto fail;
     if (run_device(d, settings_text(r->settings, SET_DEVICE), e) < 0) goto fail;
+    if (limit_device(r, d, log, e) < 0) goto fail;
     r->params.device = d->device;
     r->params.store = device_place(d->device) == PLACE_HOST ? NULL : &d->store;
     r->params.precision = choose_precision(settings_int(r->settings, SET_PRECISION), d->device);
@@ -158,6 +173,7 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
     }
     if (choose_attention(r, d, e) < 0) goto fail;
     if (choose_cache(r, d, e) < 0) goto fail;
+    r->params.beside = cost_beside(d, r);
     warn_turbo(r);
     return 0;
 fail:

@@ -30,6 +30,30 @@ static int setting_is_size(const char *value, struct err *e)
     return setting_parse_size(value, &w, &h, e);
 }
 
+int setting_parse_bytes(const char *text, size_t *bytes, struct err *e)
+{
+    static const char units[] = "KMG";
+    char *end = NULL;
+    /* no sign, blank, name or hexadecimal, which strtod() would take */
+    size_t n = strspn(text, "0123456789.");
+    double value = n && n < 32 ? strtod(text, &end) : 0;
+    bool number = n && n < 32 && end == text + n;
+    const char *unit = number && *end ? strchr(units, *end & ~0x20) : NULL;
+    if (unit) value *= (double)((size_t)1024 << (10 * (unit - units))), end++;
+    if (!number || *end || value < 1 || value > 1e15)
+        return err_set(e, ERR_USAGE,
+                       "'%.60s' is no size of memory, wanted bytes such as 16G, 900M or 524288K",
+                       text);
+    *bytes = (size_t)value;
+    return 0;
+}
+
+static int setting_is_bytes(const char *value, struct err *e)
+{
+    size_t bytes;
+    return setting_parse_bytes(value, &bytes, e);
+}
+
 static int setting_is_device(const char *value, struct err *e)
 {
     char all[160] = "auto, cpu, cuda, cuda:N";

@@ -182,17 +182,31 @@ size_t device_taken_peak(const struct device *d) { return d->taken_peak; }
 
 void device_limit(struct device *d, size_t bytes) { d->limit = bytes; }
 
-size_t device_room(const struct device *d)
+/* What others leave to device_alloc(). */
+static size_t within_card(const struct device *d)
 {
     struct device_info info = {0};
-    if (!d) return SIZE_MAX;
-    device_about(d, &info);
-    size_t within = within_limit(d);
-    if (!info.memory || info.free >= within) return within;
+    if (!d->table->about) return SIZE_MAX;
+    d->table->about(d, &info);
+    if (!info.memory) return SIZE_MAX;
     size_t taken = d->table->taken ? d->table->taken(d) : 0, beside = device_beside(d);
     size_t so_far = taken > d->held ? taken - d->held : beside; /* not known: all of it is there */
     size_t later = beside > so_far ? beside - so_far : 0;
     return info.free > later ? info.free - later : 0;
+}
+
+size_t device_room(const struct device *d)
+{
+    if (!d) return SIZE_MAX;
+    size_t card = within_card(d), limit = within_limit(d);
+    return card < limit ? card : limit;
+}
+
+size_t device_ceiling(const struct device *d)
+{
+    size_t card = d ? within_card(d) : SIZE_MAX;
+    if (card < SIZE_MAX) card += d->held + device_beside(d);
+    return d && d->limit && d->limit < card ? d->limit : card;
 }
 
 /* --- copies --- */

@@ -79,6 +79,9 @@ size_t device_taken_peak(const struct device *d);
 void device_limit(struct device *d, size_t bytes);
 /* Bytes that device_alloc() may still give, by what is free and by the limit; SIZE_MAX: not known. */
 size_t device_room(const struct device *d);
+/* Of the card in all, device_beside() counted in: what this process has and may still have; SIZE_MAX: not
+ * known. */
+size_t device_ceiling(const struct device *d);
 
 /* --- copies -------------------------------------------------------------------------------- */
 

@@ -60,6 +60,7 @@ struct dit_params {
 };
 int dit_open_with(struct dit **d, const struct dit_params *p, struct err *e);
 int dit_streamed(const struct dit *d);
+size_t dit_held_bytes(const struct dit *d); /* of weights, in the device's memory */
 /* Refuses what dit_open_for would, by config and headers: no weight is read. */
 int dit_check(const char *dir, const char *lora_file, const char *attention, struct err *e);
 const struct dit_config *dit_config_of(const struct dit *d);

@@ -322,3 +322,5 @@ void dit_close(struct dit *d)
 const struct dit_config *dit_config_of(const struct dit *d) { return &d->config; }
 
 int dit_streamed(const struct dit *d) { return d->stream.n; }
+
+size_t dit_held_bytes(const struct dit *d) { return d->weights.size; }

@@ -57,5 +57,8 @@ int umt5_encode(struct umt5 *u, float *embeds, const int *ids, int n,
  * it cannot run there. */
 size_t umt5_bytes(const struct umt5_config *c, struct device *device, enum precision precision,
                   int n);
+/* The same where its device has so much room: 0: no matrix stays there. */
+size_t umt5_bytes_within(const struct umt5_config *c, struct device *device,
+                         enum precision precision, int n, size_t room);
 
 #endif

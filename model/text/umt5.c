@@ -98,8 +98,16 @@ static size_t work_bytes(const struct umt5 *u, int n)
     return count.used;
 }
 
-/* Where it computes, and whether its matrices stay up: if they find room beside a full prompt. */
-static int place(struct umt5 *u, struct device *device, enum precision precision, struct err *e)
+/* Whether matrices stay up: if they find room beside a full prompt. */
+static void choose_held(struct umt5 *u, size_t room)
+{
+    u->held = true;
+    u->held = matrix_bytes(u) + work_bytes(u, 512) <= room;
+}
+
+/* Where it computes. */
+static int place(struct umt5 *u, struct device *device, enum precision precision, size_t room,
+                 struct err *e)
 {
     u->device = device;
     u->precision = precision;
@@ -111,17 +119,22 @@ static int place(struct umt5 *u, struct device *device, enum precision precision
     u->type = DTYPE_F32;
     if (!u->away) return 0;
     if (u->ops->type(device, precision, &u->type, e) < 0) return -1;
-    u->held = true;
-    u->held = matrix_bytes(u) + work_bytes(u, 512) <= device_room(device);
+    choose_held(u, room);
     return 0;
 }
 
 size_t umt5_bytes(const struct umt5_config *c, struct device *device, enum precision precision,
                   int n)
 {
+    return umt5_bytes_within(c, device, precision, n, device_room(device));
+}
+
+size_t umt5_bytes_within(const struct umt5_config *c, struct device *device,
+                         enum precision precision, int n, size_t room)
+{
     struct umt5 u = {.c = *c};
     struct err ignored = {0};
-    if (place(&u, device, precision, &ignored) < 0) return 0;
+    if (place(&u, device, precision, room, &ignored) < 0) return 0;
     /* files hold bf16: on the host fp32 arithmetic keeps one converted matrix a shape, bf16 none */
     bool keeps = u.away || precision != PRECISION_BF16;
     return work_bytes(&u, n) + (keeps ? matrix_bytes(&u) : 0);
@@ -198,6 +211,12 @@ static int open_matrix(struct umt5 *u, struct op_linear **at, int shape, struct 
 int umt5_open_matrices(struct umt5 *u, struct err *e)
 {
     struct linear_stage stage = {0};
+    if (u->away) { /* there may be more room than when it was opened, or less */
+        choose_held(u, device_room(u->device));
+        log_line(u->log, 1, "text encoder on %s, %s, %.0f MiB of matrices %s",
+                 device_name(u->device), precision_name(u->precision),
+                 (double)matrix_bytes(u) / 1048576, u->held ? "stay there" : "at a time, streamed");
+    }
     int rc = u->away ? arena_open_on(&u->matrices, u->device, matrix_bytes(u), e) : 0;
     for (int i = 0; i < SHAPE_COUNT && !u->held && rc == 0; i++)
         rc = open_matrix(u, &u->shape[i], i, NULL, NULL, e);
@@ -223,13 +242,11 @@ int umt5_open(struct umt5 **out, struct device *device, const char *dir, enum pr
         err_set(e, ERR_INPUT, "%.200s...: the path is too long", dir);
         goto fail;
     }
-    if (umt5_config_read(&u->c, path, e) < 0 || place(u, device, precision, e) < 0) goto fail;
+    if (umt5_config_read(&u->c, path, e) < 0 ||
+        place(u, device, precision, device_room(device), e) < 0)
+        goto fail;
     if (weights_open(&u->file, dir, "model", e) < 0) goto fail;
     if (bind(u, e) < 0 || (!u->away && umt5_open_matrices(u, e) < 0)) goto fail;
-    if (u->away)
-        log_line(log, 1, "text encoder on %s, %s, %.0f MiB of matrices %s", device_name(device),
-                 precision_name(precision), (double)matrix_bytes(u) / 1048576,
-                 u->held ? "stay there" : "at a time, streamed");
     *out = u;
     return 0;
 fail:

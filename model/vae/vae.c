@@ -153,3 +153,5 @@ void vae_close(struct vae *v)
 }
 
 const struct vae_config *vae_config_of(const struct vae *v) { return &v->config; }
+
+size_t vae_held_bytes(const struct vae *v) { return v->weights.size; }

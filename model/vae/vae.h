@@ -40,6 +40,8 @@ enum { VAE_DECODER = 1, VAE_ENCODER = 2 };
 int vae_open(struct vae **v, struct device *device, const char *dir, int parts,
              enum precision precision, const struct log *log, struct err *e);
 void vae_close(struct vae *v);
+/* Of packed weights, in the memory where it computes. */
+size_t vae_held_bytes(const struct vae *v);
 /* Refuses what vae_open would, by config and headers: no weight is read. */
 int vae_check(const char *dir, int parts, struct err *e);
 const struct vae_config *vae_config_of(const struct vae *v);

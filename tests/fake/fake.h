@@ -24,7 +24,7 @@ int fake_open(struct device **d, bool together, struct err *e);
 void fake_guard(bool on);
 long fake_replays(const struct device *d);
 /* What it has: bytes of memory; of those, what its use takes beside device_alloc(), all of it from
- * opening on but for a recording's share (a quarter); bytes of pinned memory. 0: plenty, nothing, plenty. */
+ * opening on but for a recording's share (a sixteenth); bytes of pinned memory. 0: plenty, nothing, plenty. */
 void fake_has(struct device *d, size_t memory, size_t beside, size_t pinned);
 /* Somebody else takes (or gives back) so many bytes of it. */
 void fake_others(struct device *d, size_t bytes);

@@ -251,7 +251,7 @@ static void predicted(struct ditgen *d)
     struct ditgen_settings *s = settings(d, "cuda", "dense");
     CHECK_MSG(ditgen_plan(d, s, &p, &e) == 0, "%s", e.message);
     CHECK(p.device_bytes > 0 && p.device_free == (double)((size_t)1 << 30) && p.fits);
-    device_limit(dev, (size_t)8 << 20);
+    CHECK(ditgen_set(s, "max-vram", "8M", &e) == 0);
     CHECK_MSG(ditgen_plan(d, s, &p, &e) == 0 && !p.fits, "%s", e.message);
     CHECK(ditgen_generate(d, s, NULL, &e) != 0 && e.code == DITGEN_RESOURCE &&
           strstr(e.message, "fake:0") && strstr(e.message, "--device cpu"));
