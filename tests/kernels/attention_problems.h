@@ -10,6 +10,9 @@
 #define MAX_THREADS 3
 #define MAX_LEN 320
 
+/* Tokens of equal blocks of queries and keys in every problem; 0: any blocks. */
+static int problem_cut[2];
+
 enum logits { LOGITS_NORMAL, LOGITS_TINY, LOGITS_HUGE, LOGITS_EQUAL, LOGITS_PEAKY, LOGITS_COUNT };
 enum bias { BIAS_NONE, BIAS_SOME, BIAS_HIDES_SOME, BIAS_HIDES_ALL, BIAS_COUNT };
 
@@ -154,8 +157,14 @@ static void random_tiles(struct problem *x, struct test_rng *r)
         p->q_order.token = x->q_order;
         p->q_order.stride = rng_int(r, 0, 1) ? len_q : 0;
     }
-    random_blocks(r, &p->q, &x->q_at, plans, len_q);
-    random_blocks(r, &p->k, &x->k_at, plans, keys);
+    if (problem_cut[0]) {
+        struct err e = {0};
+        CHECK_OK(attn_blocks_equal(&p->q, len_q, problem_cut[0], &e));
+        CHECK_OK(attn_blocks_equal(&p->k, keys, problem_cut[1], &e));
+    } else {
+        random_blocks(r, &p->q, &x->q_at, plans, len_q);
+        random_blocks(r, &p->k, &x->k_at, plans, keys);
+    }
     x->density = densities[rng_int(r, 0, 5)];
     p->kept = x->kept = random_plane(r, p, x->density);
     if (x->density > 1) return; /* all: held against dense */

@@ -34,9 +34,9 @@ struct every_args {
 int every_attend(const struct every_args *a, int pieces, void *stream, struct err *e);
 /* mass of every tile under a->lse; rows, cols: of the plan. */
 int every_mass(const struct every_args *a, int rows, int cols, void *stream, struct err *e);
-/* Zeroes `plane` of the plan's heads: by their number, or by their index in the plan. */
-int every_clear(const struct every_args *a, uint32_t *plane, int by_index, int rows, int words,
-                void *stream, struct err *e);
+/* Words of `plane` of the plan's heads: by their number, or by their index in the plan. */
+int every_set(const struct every_args *a, uint32_t *plane, int by_index, int rows, int words,
+              uint32_t value, void *stream, struct err *e);
 /* Fills a->picked by sol_tau. */
 int every_choose_sol(const struct every_args *a, int rows, void *stream, struct err *e);
 /* o = 0, or the residual. */

@@ -96,13 +96,14 @@ template <int D, int BQ> int start_mass(const Args &a, int rows, int cols, cudaS
     return cuda_launched(e, "mass of %d x %d tiles, %d heads", rows, cols, a.n_heads);
 }
 
-__global__ void clear(uint32_t *plane, const __grid_constant__ Args a, int by_index, size_t words)
+__global__ void set(uint32_t *plane, const __grid_constant__ Args a, int by_index, size_t words,
+                    uint32_t value)
 {
     const Plan x = plan_of(a, blockIdx.y);
     uint32_t *mine = plane + (by_index ? x.index : x.head) * words;
     for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < words;
          i += static_cast<size_t>(gridDim.x) * blockDim.x)
-        mine[i] = 0;
+        mine[i] = value;
 }
 
 // sol_tau (kernels/ref_sol.c): a tile is computed where its mean key scores above mu + tau * sqrt(var + 1e-6)
@@ -195,12 +196,12 @@ int every_mass(const every_args *a, int rows, int cols, void *stream, err *e)
     return start_mass<256, 16>(*a, rows, cols, s, e);
 }
 
-int every_clear(const every_args *a, uint32_t *plane, int by_index, int rows, int words,
-                void *stream, err *e)
+int every_set(const every_args *a, uint32_t *plane, int by_index, int rows, int words,
+              uint32_t value, void *stream, err *e)
 {
     const size_t n = static_cast<size_t>(rows) * words;
-    clear<<<dim3(blocks_of(n), a->n_heads), 256, 0, static_cast<cudaStream_t>(stream)>>>(
-        plane, *a, by_index, n);
+    set<<<dim3(blocks_of(n), a->n_heads), 256, 0, static_cast<cudaStream_t>(stream)>>>(
+        plane, *a, by_index, n, value);
     return cuda_launched(e, "planes of %d rows of %d words, %d heads", rows, words, a->n_heads);
 }
 

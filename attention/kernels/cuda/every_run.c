@@ -78,7 +78,7 @@ static int choose(struct every_args *a, const struct attn_job *j, int pieces, vo
     }
     if (!(p->skip_log2 < 0)) return 0;
     a->chosen = at;
-    if (every_clear(a, a->chosen, 1, p->q.n, words, stream, e) < 0) return -1;
+    if (every_set(a, a->chosen, 1, p->q.n, words, 0, stream, e) < 0) return -1;
     a->choosing = 1;
     int rc = every_attend(a, pieces, stream, e);
     a->choosing = 0;
@@ -98,7 +98,7 @@ int every_run(struct device *d, const struct attn_job *j, const void *at, struct
         return err_set(e, ERR_USAGE, "attention heads of %d channels, wanted 1 to %d", a.dim,
                        EVERY_MOST_DIM);
     int pieces = every_pieces(p, s ? s->rows : p->q.n, a.dim);
-    if (a.alive && every_clear(&a, a.alive, 0, p->q.n, attn_words(p->k.n), stream, e) < 0)
+    if (a.alive && every_set(&a, a.alive, 0, p->q.n, attn_words(p->k.n), 0, stream, e) < 0)
         return -1;
     if (j->o.at && choose(&a, j, pieces, stream, e) < 0) return -1;
     if (j->o.at && every_attend(&a, pieces, stream, e) < 0) return -1;

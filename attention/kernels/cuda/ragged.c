@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#define RAGGED_CAN (ATTN_NEED_PLANES | ATTN_NEED_BLOCKS)
+#define RAGGED_CAN (ATTN_NEED_PLANES | ATTN_NEED_BLOCKS | ATTN_NEED_COLUMNS)
 
 static int check(const struct attn_plan *p, int block_q, struct err *e)
 {

@@ -6,8 +6,8 @@
  * outputs and the difference add up. Memory, threads and errors as attn_cuda.h. resid: bf16,
  * [len_q, N, D] in any strides that o may have.
  *
- * No card has run these kernels but where tests/bench/NOTES_kernels.md says so; nothing picks them
- * by itself. */
+ * Row sm90 of device_cuda.c runs it for lists that it takes; what has run on a card is in
+ * tests/bench/NOTES_kernels.md. */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_RESID_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_RESID_CUDA_H
 

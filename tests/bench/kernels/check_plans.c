@@ -1,6 +1,8 @@
 /* Attention of the room on this machine's GPU, by its own table: pick, put, run, against sums in double.
  *
- *   check_plans [PROBLEMS [SEED [KERNEL]]]     (60, 1, all of them)
+ *   check_plans [PROBLEMS [SEED [WHICH]]]     (60, 1, all)
+ *
+ * WHICH: every; best, which is whatever matrix units take; a kernel's name (sm90, sm80); or all, every and best.
  *
  * The problems, the answers and the tolerances are those of the host's kernels (tests/kernels): every field
  * of a plan and a job, ragged sizes, blocks of one token and of none, outputs poisoned. Each run is done twice
@@ -225,17 +227,44 @@ static bool pick(struct problem *x)
     return false;
 }
 
-/* What tensor cores take: heads of 64 or 128, tiles of 128 or 64, residuals of bf16. */
+/* What matrix units take: heads of 64 or 128, tiles of 128 or 64 or what goes by runs, residuals of bf16, nothing
+ * that `every` alone does. */
 static struct problem regular(struct test_rng *r)
 {
-    struct problem x;
+    static const int cuts[][2] = {{128, 128}, {128, 128}, {64, 64}, {128, 64}, {0, 0}};
     for (;;) {
-        x = problem_random(r, PRECISION_BF16);
+        memcpy(problem_cut, cuts[rng_int(r, 0, (int)ARRAY_LEN(cuts) - 1)], sizeof problem_cut);
+        struct problem x = problem_random(r, PRECISION_BF16);
+        memset(problem_cut, 0, sizeof problem_cut);
         bool dim = x.size.head_dim == 64 || x.size.head_dim == 128;
         bool residual = x.plan.rule == ATTN_COMPUTE || x.residual.type == DTYPE_BF16;
-        if (dim && residual) return x;
+        bool columns = x.plan.column_ptr && (x.plan.mean || rng_int(r, 0, 2));
+        x.accumulate = x.mass = false;
+        if (rng_int(r, 0, 1)) x.alive = false;
+        if (x.density > 1) x.density = 1; /* every tile by a list: not the bytes of dense kernels */
+        if (dim && residual && !columns) return x;
         problem_free(&x);
     }
+}
+
+static bool units(const char *kernel)
+{
+    return strcmp(kernel, "every") != 0 && strcmp(kernel, "simt") != 0;
+}
+
+static struct {
+    const char *name;
+    int times;
+} counted[8];
+static int n_counted;
+
+static void count(const char *name)
+{
+    int i = 0;
+    while (i < n_counted && strcmp(counted[i].name, name) != 0)
+        i++;
+    if (i == n_counted) counted[n_counted++].name = name, counted[i].times = 0;
+    counted[i].times++;
 }
 
 static void all_of(struct test_rng *r, enum precision precision, int problems, const char *name,
@@ -245,9 +274,9 @@ static void all_of(struct test_rng *r, enum precision precision, int problems, c
     problem_worst = 0;
     while (n < problems && left_out < 200 * problems) {
         struct problem x = fast ? regular(r) : problem_random(r, precision);
-        if (pick(&x)) {
-            bool narrow = strcmp(picked->name, "every") != 0 && strcmp(picked->name, "simt") != 0;
-            struct attn_kernel k = as_kernel(picked->name, narrow);
+        if (pick(&x) && (only || units(picked->name))) {
+            count(picked->name);
+            struct attn_kernel k = as_kernel(picked->name, units(picked->name));
             problem_check(&x, &k);
             n++;
         } else {
@@ -256,6 +285,9 @@ static void all_of(struct test_rng *r, enum precision precision, int problems, c
         problem_free(&x);
     }
     CHECK_MSG(n == problems, "%s: %d of %d problems: %s", name, n, problems, said);
+    for (int i = 0; i < n_counted; i++)
+        printf("%s %d, ", counted[i].name, counted[i].times);
+    n_counted = 0;
     printf("%s, %s: %d cases, %d checks, worst difference %.2f of the tolerance\n", name,
            precision_name(precision), n, checks_done - before, problem_worst);
     fflush(stdout);
@@ -394,22 +426,23 @@ int main(int argc, char **argv)
     struct err e = {0};
     int problems = argc > 1 ? atoi(argv[1]) : 60;
     struct test_rng r = {argc > 2 ? (uint64_t)atoi(argv[2]) : 1};
-    const char *name = argc > 3 ? argv[3] : "any";
+    const char *name = argc > 3 ? argv[3] : "all";
     const char *on = getenv("DITGEN_TEST_DEVICE");
     if (device_open(&device, on ? on : "cuda", &e) < 0) {
         fprintf(stderr, "%s\n", e.msg);
         return (int)e.code;
     }
     static const enum precision precisions[] = {PRECISION_FP32, PRECISION_BF16};
-    for (int i = 0; i < 2; i++) {
-        only = argc > 3 ? argv[3] : "every";
-        all_of(&r, precisions[i], problems, only, false);
+    bool every = strcmp(name, "every") == 0, all = strcmp(name, "all") == 0;
+    only = "every";
+    for (int i = 0; (every || all) && i < 2; i++)
+        all_of(&r, precisions[i], problems, "every", false);
+    if (every || all) {
+        chosen(&r, problems);
+        filled(&r);
     }
-    only = argc > 3 ? argv[3] : NULL;
-    all_of(&r, PRECISION_BF16, problems, name, true); /* whichever is best for each */
-    only = argc > 3 ? argv[3] : "every";
-    chosen(&r, problems);
-    filled(&r);
+    only = all || strcmp(name, "best") == 0 ? NULL : name;
+    if (!every) all_of(&r, PRECISION_BF16, 2 * problems, name, true);
     device_close(device);
     printf("%ld launches, %d checks, %d failed\n", launches, checks_done, checks_failed);
     return checks_failed ? 1 : 0;

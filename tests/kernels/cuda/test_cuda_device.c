@@ -108,7 +108,7 @@ static void codes_in_scratch(void)
 static void picks(void)
 {
     struct attn_size biased = bf16, fp32 = bf16, odd = bf16, wide = bf16, mean = bf16, small = bf16,
-                     narrow = bf16, codes = bf16;
+                     narrow = bf16, codes = bf16, moved = bf16, ragged = bf16, chosen = bf16;
     biased.needs |= ATTN_NEED_KEY_BIAS;
     fp32.precision = PRECISION_FP32;
     odd.head_dim = 48;
@@ -117,6 +117,12 @@ static void picks(void)
     small.block_q = small.block_k = 48;
     narrow.block_k = 64;
     codes.needs |= ATTN_NEED_QK_INT8 | ATTN_NEED_PV_FP8;
+    moved.needs |= ATTN_NEED_Q_ORDER | ATTN_NEED_K_ORDER | ATTN_NEED_HEADS |
+                   ATTN_NEED_MAKE_RESIDUAL | ATTN_NEED_ADD_RESIDUAL | ATTN_NEED_LSE |
+                   ATTN_NEED_ALIVE | ATTN_NEED_WALK;
+    ragged.needs |= ATTN_NEED_BLOCKS | ATTN_NEED_COLUMNS;
+    ragged.block_q = ragged.block_k = 0;
+    chosen.needs |= ATTN_NEED_SOL;
     picked(90, bf16, NULL, "sm90");
     picked(80, bf16, NULL, "sm80");
     picked(89, bf16, NULL, "sm80");
@@ -128,13 +134,25 @@ static void picks(void)
     picked(90, bf16, "simt", "simt");
     refused(80, bf16, "sm90", ERR_DEVICE, "sm_80");
     refused(90, bf16, "avx512", ERR_USAGE, "no attention kernel avx512");
-    picked(90, mean, NULL, "every");
+    picked(90, mean, NULL, "sm90");
+    picked(80, mean, NULL, "sm80");
     picked(90, wide, NULL, "every");
-    picked(90, small, NULL, "every"); /* tiles that no faster one has */
+    picked(90, small, NULL, "sm90"); /* by runs of keys */
+    picked(80, small, NULL, "every"); /* tiles that no faster one has */
+    picked(90, moved, NULL, "sm90");
+    picked(80, moved, NULL, "sm80");
+    picked(90, ragged, NULL, "sm90");
+    picked(80, ragged, NULL, "every");
+    ragged.needs |= ATTN_NEED_MEAN;
+    picked(90, ragged, NULL, "every");
+    refused(90, ragged, "sm90", ERR_USAGE, "count by their mean");
+    refused(90, chosen, "sm90", ERR_DEVICE, "sol_tau");
+    picked(90, chosen, NULL, "every");
+    refused(90, moved, "simt", ERR_DEVICE, "q_order");
     picked(90, narrow, NULL, "sm80");
     picked(90, bf16, "every", "every");
-    refused(90, small, "sm90", ERR_USAGE, "48 x 48");
-    refused(90, small, "simt", ERR_USAGE, "multiples of 64 x 32");
+    refused(90, small, "sm80", ERR_USAGE, "48 x 48");
+    refused(90, small, "simt", ERR_USAGE, "128 x 64");
     codes_picked(codes);
     wide.head_dim = 257;
     refused(90, wide, NULL, ERR_USAGE, "257");
