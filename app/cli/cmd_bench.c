@@ -60,6 +60,7 @@ struct bench {
     /* of the run under way */
     struct progress *progress;
     int run;
+    size_t vram[DITGEN_PHASES]; /* of a GPU, in the first run; 0: not known */
     bool marks; /* the system starts the memory mark anew on request */
     enum ditgen_phase phase;
     int done;
@@ -148,12 +149,14 @@ static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settin
     b->phase = DITGEN_TEXT;
     b->marks = b->run == 0 && mark_memory();
     b->begin = b->last = clock_seconds();
+    memset(d->device_peak, 0, sizeof d->device_peak);
     if (ditgen_generate(d, s, &calls, &de) < 0)
         return err_set(e, (enum err_code)de.code, "%s", de.message);
     double end = clock_seconds();
     end_memory(b, DITGEN_DECODE);
     /* second best: it outlives exec, so that it may be the largest size of whoever started us */
     struct rusage usage;
+    if (b->run == 0) memcpy(b->vram, d->device_peak, sizeof b->vram);
     if (b->run == 0 && !b->marks && getrusage(RUSAGE_SELF, &usage) == 0)
         b->most = (size_t)usage.ru_maxrss * 1024;
     sample(b, ROW_TEXT, b->text);
@@ -228,13 +231,15 @@ static void print_tables(const struct report *r)
     }
     print_rate(r, ROW_STEP, r->step_flops);
     print_rate(r, ROW_DECODE, r->decode_flops);
-    if (p->device_bytes > 0) { /* what was measured is the host's */
-        printf("\nmemory of the device, predicted\n");
-        for (int i = 0; i < DITGEN_PHASES; i++)
-            printf("%-12s %8.0f MiB\n", phase_names[i], (double)p->phase_bytes[i] / (1 << 20));
+    bool there = p->device_bytes > 0;
+    printf("\n%-12s %12s %12s %9s\n", there ? "of the GPU" : "memory", "predicted", "measured",
+           "off by");
+    for (int i = 0; there && i < DITGEN_PHASES; i++)
+        print_memory(phase_names[i], p->phase_bytes[i], r->b->vram[i]);
+    if (there) {
+        printf("%.0f of %.0f blocks streamed\n", p->streamed_blocks, p->blocks);
         return;
     }
-    printf("\n%-12s %12s %12s %9s\n", "memory", "predicted", "measured", "off by");
     for (int i = 0; i < DITGEN_PHASES; i++)
         print_memory(phase_names[i], r->before + p->phase_bytes[i], r->b->bytes[i]);
     print_memory("peak", p->peak_bytes, r->b->most);
@@ -262,6 +267,16 @@ static void print_json(const struct report *r)
         const struct samples *s = &r->b->rows[i];
         printf("%s\"%s\": {\"median\": %.6f, \"fastest\": %.6f, \"slowest\": %.6f, \"n\": %d}",
                i ? ", " : "", row_names[i].json, median(s), s->v[0], s->v[s->n - 1], s->n);
+    }
+    if (p->device_bytes > 0) {
+        printf("}, \"streamed_blocks\": %.0f, \"device_predicted_bytes\": {", p->streamed_blocks);
+        for (int i = 0; i < DITGEN_PHASES; i++)
+            printf("%s\"%s\": %zu", i ? ", " : "", phase_names[i], p->phase_bytes[i]);
+        printf("}, \"device_measured_bytes\": {");
+        for (int i = 0; i < DITGEN_PHASES; i++)
+            printf("%s\"%s\": %zu", i ? ", " : "", phase_names[i], r->b->vram[i]);
+        puts("}}");
+        return;
     }
     printf("}, \"predicted_bytes\": {");
     for (int i = 0; i < DITGEN_PHASES; i++)

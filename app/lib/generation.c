@@ -29,6 +29,7 @@ static void log_vram(struct job *j, enum ditgen_phase phase, struct device *d)
 {
     const double mib = 1048576;
     device_taken(d);
+    j->d->device_peak[phase] = device_taken_peak(d);
     size_t held = device_peak(d), taken = device_taken_peak(d), beside = device_beside(d);
     log_line(j->run.params.log, 1,
              "%s: peak on %s %.1f MiB%s, %.1f predicted: %.1f allocated, %.1f beside (context, "

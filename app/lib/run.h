@@ -20,6 +20,8 @@ struct ditgen { /* the public handle */
     struct device *device; /* of the last run; NULL: none yet */
     char device_name[16]; /* what it was asked for by */
     struct model_store store; /* what stays on it */
+    size_t device_peak
+        [DITGEN_PHASES]; /* of the card in the last run, all that it took; 0: not known */
     int probed_threads; /* 0: not probed yet */
     double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
     int probed_flops_threads;

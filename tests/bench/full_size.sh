@@ -22,7 +22,7 @@ if [ -z "${PRECISIONS:-}" ]; then
 fi
 prompt="a rocket flies up in outer space"
 
-python3 "$here/make_wan13b.py" "$dir" ${sd:+--original}
+python3 "$here/make_wan.py" "$dir" ${sd:+--original}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 

@@ -4,7 +4,8 @@
 # Usage: gpu.sh [OUT_FOLDER [SECONDS]]   (SECONDS: for everything, 480 unless given)
 #   BUILD=FOLDER   the build folder, kept from one call to the next (/tmp/ditgen-gpu-build)
 #   WAN13B=FOLDER  a folder of random weights in Wan2.1 1.3B's shape (/tmp/ditgen-wan13b); made when it is not there
-#   PARTS="..."    only these of: checks goldens clips sanitize embedded wan13b peers
+#   WAN14B=FOLDER  the same in 14B's shape (/dev/shm/ditgen-wan14b, 28.8 GB; its text encoder is the other's)
+#   PARTS="..."    only these of: checks goldens clips sanitize embedded wan13b peers; by name alone: vram
 # Needs a CUDA toolkit and CMake; PyTorch and numpy for wan13b, with diffusers and transformers for peers. cuBLASLt and
 # cuDNN are found in the loader's path or in the python3 that holds PyTorch. Without libav clips are y4m.
 # OUT_FOLDER: summary.txt clocks.csv logs.tar.gz
@@ -14,6 +15,7 @@ out=${1:-/tmp/ditgen-gpu}
 total=${2:-480}
 build=${BUILD:-/tmp/ditgen-gpu-build}
 wan13b=${WAN13B:-/tmp/ditgen-wan13b}
+wan14b=${WAN14B:-/dev/shm/ditgen-wan14b}
 parts=${PARTS:-checks goldens clips sanitize embedded wan13b peers}
 began=$(date +%s)
 mkdir -p "$out"
@@ -60,7 +62,11 @@ done
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit,temperature.gpu --format=csv,noheader
 
 if wanted wan13b && [ ! -f "$wan13b/model_index.json" ]; then
-    part make 200 python3 "$root/tests/bench/make_wan13b.py" "$wan13b" &
+    part make 200 python3 "$root/tests/bench/make_wan.py" "$wan13b" &
+fi
+if wanted vram && [ ! -f "$wan14b/vae/diffusion_pytorch_model.safetensors" ]; then
+    part make14 200 sh -c "python3 $root/tests/bench/make_wan.py $wan13b; python3 $root/tests/bench/make_wan.py $wan14b --size 14b \
+        --text $wan13b/text_encoder" &
 fi
 part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF -DDITGEN_ONEDNN=OFF
 part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low test_velocity_dit test_cache_device_dit check_frames check_ends check_text
@@ -106,6 +112,35 @@ nvidia-smi --query-gpu=timestamp,clocks.sm,power.draw,temperature.gpu --format=c
 clocks=$!
 wanted embedded && part embedded 60 "$ditgen" bench "$prompt" --device cuda --runs 5
 wanted wan13b && part wan13b 150 "$ditgen" bench "$prompt" -m "$wan13b" --device cuda --precision bf16 --size 832x480 --frames 81 --steps 6 --runs 2
+# 14B's weights, all of them there and 16 GiB of the card: by the flag, and by somebody who leaves no more free
+vram14b() { # NAME FLAGS...
+    name=$1
+    shift
+    part "$name" 120 "$ditgen" bench "$prompt" -m "$wan14b" --device cuda --precision bf16 --size 832x480 --frames 81 --steps 4 --runs 1 "$@"
+}
+if wanted vram; then
+    for m in 8G 16G; do
+        part "plan$m" 30 "$ditgen" generate "$prompt" -m "$wan14b" --device cuda --size 832x480 --frames 81 --plan --max-vram $m
+    done
+    clip small 60 --device cuda -v # the log's peaks beside what was predicted, of the embedded model
+    for m in 40G 2500M; do # 1.3B: all blocks there, and most of them streamed, to the same bytes
+        clip vram$m 60 -m "$wan13b" --device cuda --precision bf16 --size 256x256 --frames 17 --steps 5 -v --max-vram $m
+    done
+    cmp "$logs/vram40G.y4m" "$logs/vram2500M.y4m" >"$logs/samevram" 2>&1 && echo ok >"$logs/samevram.end" || echo failed >"$logs/samevram.end"
+    vram14b resident
+    vram14b streamed --max-vram 16G
+    python3 - <<'PY' >"$logs/ballast" 2>&1 &
+import time, torch
+free = torch.cuda.mem_get_info()[0]
+x = torch.empty(free - (16 << 30), dtype=torch.uint8, device="cuda")
+print("left free:", torch.cuda.mem_get_info()[0] >> 20, "MiB", flush=True)
+time.sleep(300)
+PY
+    ballast=$!
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do grep -q "left free" "$logs/ballast" || sleep 1; done
+    vram14b ballasted
+    kill $ballast
+fi
 wanted peers && part peers 150 python3 "$root/tests/bench/compare_gpu.py" --rounds 3
 kill $clocks
 
@@ -129,6 +164,16 @@ summary() {
             line "$c $phase" "seconds" "$(of $c "$phase" 2)" "$(cat "$logs/$c.end")"
         done
     done
+    if [ -f "$logs/streamed" ]; then
+        line "1.3B, 2500M as 40G" "same bytes" "$(grep -o '[0-9]* of [0-9]* blocks stay' "$logs/vram2500M" | head -n 1)" "$(cat "$logs/samevram.end")"
+        for c in small vram40G vram2500M; do
+            grep -h 'peak on cuda' "$logs/$c" | sed "s/^/$c: /"
+        done
+        for c in resident streamed ballasted; do
+            line "14B $c, a step" "1.25 x resident" "$(of $c "one step " 3) s; text $(of $c text 2), open $(of $c "open model" 3), decode $(of $c decode 2)" "$(cat "$logs/$c.end")"
+            awk '/^of the GPU/ { go = 1 } go' "$logs/$c"
+        done
+    fi
     [ ! -f "$logs/peers" ] || grep -E ' s \(' "$logs/peers" | sed 's/^/PyTorch: /' || true
     echo "SM clock above 500 W, MHz: $(awk -F, '$3 + 0 > 500 { print $2 + 0 }' "$out/clocks.csv" | sort -n |
         awk '{ a[NR] = $1 } END { print "median " a[int((NR + 1) / 2)] ", least " a[1] ", most " a[NR] }')"

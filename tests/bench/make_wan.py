@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes a folder shaped like Wan2.1-T2V-1.3B, its 11 GB umt5-xxl text encoder included, filled with
-random bf16 weights: for timing and memory, not for looking at. 14.5 GB; needs no package.
+"""Writes a folder shaped like Wan2.1-T2V-1.3B or 14B, the 11 GB umt5-xxl text encoder included, filled
+with random bf16 weights: for timing and memory, not for looking at. 14.5 or 40.2 GB; needs no package.
 
-    tests/bench/make_wan13b.py DIR             the pipeline in diffusers' layout
-    tests/bench/make_wan13b.py DIR --original  also DIR/original/: transformer and VAE under the names
-                                               that the original project and stable-diffusion.cpp use
-    tests/bench/make_wan13b.py DIR --names     only checks the names and prints their count
+    tests/bench/make_wan.py DIR [--size 1.3b|14b]  the pipeline in diffusers' layout
+    tests/bench/make_wan.py DIR --text FOLDER      its text encoder is a link to that one
+    tests/bench/make_wan.py DIR --original         also DIR/original/: transformer and VAE under the names
+                                                   that the original project and stable-diffusion.cpp use
+    tests/bench/make_wan.py DIR --names            only checks the names and prints their count
 
 The tokenizer is the embedded model's (its ids are below umt5-xxl's 256384). Weights repeat a pool of a
 prime number of random values, scaled by fan-in, so that activations stay of order one.
@@ -19,11 +20,13 @@ import os
 import random
 import shutil
 import struct
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EMBEDDED = os.path.join(HERE, "..", "..", "assets", "emoji")
 
-D, FFN, LAYERS = 1536, 8960, 30
+SIZES = {"1.3b": (1536, 8960, 30), "14b": (5120, 13824, 40)}
+D, FFN, LAYERS = SIZES["1.3b"]  # main() sets them
 TEXT, TEXT_FF, TEXT_LAYERS, TEXT_HEADS, VOCAB = 4096, 10240, 24, 64, 256384
 BASE, Z = 96, 16
 MEAN = [-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
@@ -31,13 +34,17 @@ MEAN = [-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4
 STD = [2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
        1.6382, 1.1253, 2.8251, 1.9160]  # fmt: skip
 
-TRANSFORMER = {
-    "_class_name": "WanTransformer3DModel", "_diffusers_version": "0.33.0", "added_kv_proj_dim": None,
-    "attention_head_dim": 128, "cross_attn_norm": True, "eps": 1e-06, "ffn_dim": FFN, "freq_dim": 256,
-    "image_dim": None, "in_channels": Z, "num_attention_heads": D // 128, "num_layers": LAYERS,
-    "out_channels": Z, "patch_size": [1, 2, 2], "qk_norm": "rms_norm_across_heads",
-    "rope_max_seq_len": 1024, "text_dim": TEXT,
-}  # fmt: skip
+
+def transformer_config():
+    return {
+        "_class_name": "WanTransformer3DModel", "_diffusers_version": "0.33.0", "added_kv_proj_dim": None,
+        "attention_head_dim": 128, "cross_attn_norm": True, "eps": 1e-06, "ffn_dim": FFN, "freq_dim": 256,
+        "image_dim": None, "in_channels": Z, "num_attention_heads": D // 128, "num_layers": LAYERS,
+        "out_channels": Z, "patch_size": [1, 2, 2], "qk_norm": "rms_norm_across_heads",
+        "rope_max_seq_len": 1024, "text_dim": TEXT,
+    }  # fmt: skip
+
+
 VAE = {
     "_class_name": "AutoencoderKLWan", "_diffusers_version": "0.33.0", "attn_scales": [],
     "base_dim": BASE, "dim_mult": [1, 2, 4, 4], "dropout": 0.0, "latents_mean": MEAN, "latents_std": STD,
@@ -198,8 +205,24 @@ def scale(name, shape):
     return 0.1, 0.0
 
 
+def fill(path, begin, tensors, worker, workers):
+    """Every workers-th tensor, to its place behind `begin`."""
+    with open(path, "r+b", buffering=0) as f:
+        at = begin
+        for k, (_, scaled_as, shape) in enumerate(tensors):
+            size = 2 * math.prod(shape)
+            if k % workers == worker:
+                values = pool(*scale(scaled_as, shape))
+                left, start = size, 2 * (k * 7919 % POOL)
+                f.seek(at)
+                while left:
+                    left -= f.write(values[start : start + left])
+                    start = 0
+            at += size
+
+
 def write(path, tensors):
-    """tensors: (name, name that scales it, shape). bf16 safetensors, streamed."""
+    """tensors: (name, name that scales it, shape). bf16 safetensors, by as many processes as pay."""
     head, at = {}, 0
     for name, _, shape in tensors:
         size = 2 * math.prod(shape)
@@ -207,15 +230,25 @@ def write(path, tensors):
         at += size
     text = json.dumps(head, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    for _, scaled_as, shape in tensors:  # drawn once, in the order of the tensors
+        pool(*scale(scaled_as, shape))
     with open(path + ".part", "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
-        for k, (_, scaled_as, shape) in enumerate(tensors):
-            values = pool(*scale(scaled_as, shape))
-            left, start = 2 * math.prod(shape), 2 * (k * 7919 % POOL)
-            while left:
-                f.write(values[start : start + left])
-                left -= min(left, len(values) - start)
-                start = 0
+        f.truncate(8 + len(text) + at)
+    workers = min(8, os.cpu_count() or 1) if at > 1 << 30 else 1
+    children = []
+    for worker in range(workers):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                fill(path + ".part", 8 + len(text), tensors, worker, workers)
+            except BaseException as e:
+                print(f"{path}: {e}", file=sys.stderr, flush=True)
+                os._exit(1)
+            os._exit(0)
+        children.append(pid)
+    if any([os.waitpid(pid, 0)[1] for pid in children]):  # all are waited for
+        sys.exit(f"{path} could not be written")
     os.replace(path + ".part", path)
     print(f"{path}: {at / 1e9:.2f} GB, {len(tensors)} tensors", flush=True)
 
@@ -230,11 +263,15 @@ def config(folder, name, value):
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("dir")
+    args.add_argument("--size", choices=SIZES, default="1.3b")
+    args.add_argument("--text", metavar="FOLDER")
     args.add_argument("--original", action="store_true")
     args.add_argument("--names", action="store_true")
     a = args.parse_args()
+    global D, FFN, LAYERS
+    D, FFN, LAYERS = SIZES[a.size]
     parts = {
-        "transformer": (TRANSFORMER, "diffusion_pytorch_model.safetensors", transformer_names()),
+        "transformer": (transformer_config(), "diffusion_pytorch_model.safetensors", transformer_names()),
         "vae": (VAE, "diffusion_pytorch_model.safetensors", vae_names()),
         "text_encoder": (TEXT_ENCODER, "model.safetensors", text_names()),
     }
@@ -248,6 +285,8 @@ def main():
     shutil.copytree(os.path.join(EMBEDDED, "tokenizer"), os.path.join(a.dir, "tokenizer"), dirs_exist_ok=True)
     for part, (values, file, names) in parts.items():
         folder = os.path.join(a.dir, part)
+        if part == "text_encoder" and a.text and not os.path.exists(folder):
+            os.symlink(os.path.abspath(a.text), folder)
         config(folder, "config.json", values)
         if not os.path.exists(os.path.join(folder, file)):
             write(os.path.join(folder, file), [(n, n, shape) for n, _, shape in names])
