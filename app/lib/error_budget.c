@@ -270,6 +270,23 @@ int error_budget_find(struct error_budget *b, const struct model_info *m,
                    db > b->table.most ? "; without it the clip is exact" : "");
 }
 
+uint64_t error_budget_stamp(const struct model_info *m, const struct ditgen_settings *resolved)
+{
+    struct budget_key key;
+    struct err ignored;
+    char path[CALIBRATION_PATH], *text = NULL;
+    size_t len;
+    uint64_t h = 14695981039346656037u;
+    if (!settings_budget(resolved)) return 0;
+    budget_key_of(&key, resolved);
+    error_budget_path(path, m, &key);
+    if (!path_exists(path) || text_read(&text, &len, path, MOST, &ignored) < 0) return 0;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)text[i]) * 1099511628211u;
+    free(text);
+    return h;
+}
+
 /* --- writing ------------------------------------------------------------------------------------ */
 
 static void put_list(FILE *f, const char *key, const float *v, size_t n, const char *form)

@@ -46,6 +46,8 @@ int error_budget_parse(struct error_budget *b, const char *text, size_t len, con
                        struct err *e);
 /* As it is read back; how: a line for people. Heap; NULL: no memory. */
 char *error_budget_text(const struct error_budget *b, const char *how);
+/* Of the file's bytes, for these resolved settings; 0: they have no error budget, or there is no file. */
+uint64_t error_budget_stamp(const struct model_info *m, const struct ditgen_settings *resolved);
 /* Where it is looked for, and written by default. */
 void error_budget_path(char path[CALIBRATION_PATH], const struct model_info *m,
                        const struct budget_key *key);

@@ -78,7 +78,7 @@ static enum precision choose_precision(int asked, const struct device *device)
 /* What the clip may lose: refused where nothing can be carried, or nobody knows what it costs. */
 static int choose_budget(struct run *r, const struct ditgen *d, struct err *e)
 {
-    const char *text = settings_text(r->settings, SET_ERROR_BUDGET);
+    const char *text = settings_budget(r->settings);
     const char *cache = settings_text(r->settings, SET_STEP_CACHE);
     if (!text) return 0;
     if (settings_switch(r->settings, SET_TURBO))
@@ -100,7 +100,7 @@ static int choose_budget(struct run *r, const struct ditgen *d, struct err *e)
 /* Its calibration: after the stack was found to be one. */
 static int find_budget(struct run *r, const struct ditgen *d, struct err *e)
 {
-    const char *text = settings_text(r->settings, SET_ERROR_BUDGET);
+    const char *text = settings_budget(r->settings);
     struct budget_key key;
     if (!text || d->budget) return 0;
     r->budget.mode = BUDGET_HOLD;

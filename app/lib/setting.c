@@ -60,7 +60,7 @@ int setting_parse_budget(const char *text, double *db, struct err *e)
     static const struct {
         const char *name;
         double db;
-    } levels[] = {{"near", 45}, {"good", 40}, {"rough", 33}};
+    } levels[] = {{"none", 0}, {"near", 45}, {"good", 40}, {"rough", 33}};
     char number[16];
     for (size_t i = 0; i < ARRAY_LEN(levels); i++)
         if (strcmp(text, levels[i].name) == 0) {
@@ -74,9 +74,10 @@ int setting_parse_budget(const char *text, double *db, struct err *e)
         number[n] = 0;
         if (parse_double(number, 10, 90, db) == 0) return 0;
     }
-    return err_set(e, ERR_USAGE,
-                   "error-budget is '%.40s', wanted dB from 10 to 90 as 40dB, or near, good, rough",
-                   text);
+    return err_set(
+        e, ERR_USAGE,
+        "error-budget is '%.40s', wanted dB from 10 to 90 as 40dB, or near, good, rough, none",
+        text);
 }
 
 static int setting_is_budget(const char *value, struct err *e)

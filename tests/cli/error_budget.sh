@@ -40,6 +40,9 @@ run 0 x -m "$M" $CLIP --error-budget $low --plan
 printed "attention  computes 0."
 run 0 rerun high.y4m -m "$M" -y -o again.y4m -t 2
 same high.y4m again.y4m
+echo "error-budget = $low" >low.ini
+run 0 tune -m "$M" $SIZE -q --check low.ini --verify 1 --log t.jsonl
+printed "error budget $low dB: held by"
 refuse 2 "is outside of what was calibrated here" x -m "$M" $CLIP --error-budget 89
 refuse 2 "the calibration is of --guidance-scale 4, this is 3" x -m "$M" $CLIP --error-budget $low --guidance-scale 3
 refuse 2 "the calibration is of another --attention" x -m "$M" $CLIP --error-budget $low --attention resid:density=.2
