@@ -95,6 +95,7 @@ static int clip(struct work *w, const struct budget *b, int prompt, bool frames,
     if (rc == 0) rc = settings_set(s, LAYER_CALL, "seed", seed, e);
     if (rc == 0 && !b) rc = settings_unset(s, "error-budget", e);
     if (rc == 0 && !b) rc = settings_set(s, LAYER_CALL, "attention", "dense", e);
+    if (rc == 0 && !b) rc = settings_set(s, LAYER_CALL, "step-cache", "none", e);
     w->frames = frames;
     w->whole = w->no_memory = false;
     c->d->budget = b;
@@ -119,15 +120,32 @@ static int clip(struct work *w, const struct budget *b, int prompt, bool frames,
 
 /* --- steps and layers --- */
 
+/* Layers and heads that are carried on their own: whole steps are one of one. */
+static int layers_of(const struct calibrate_budget *c)
+{
+    return settings_budget_steps(c->settings) ? 1 : c->d->info.dit.n_layers;
+}
+
+static int heads_of(const struct calibrate_budget *c)
+{
+    return settings_budget_steps(c->settings) ? 1 : c->d->info.dit.n_heads;
+}
+
+/* Of one unit there is nothing to tell apart. */
+static int groups_of(const struct calibrate_budget *c)
+{
+    int layers = layers_of(c);
+    return layers < GROUPS ? layers : GROUPS;
+}
+
 /* Which steps carry is seen in the first clip that renews. */
 static int open_fit(struct work *w, struct err *e)
 {
-    const struct dit_config *m = &w->c->d->info.dit;
     struct budget_fit_shape s = {.steps = settings_int(w->c->settings, SET_STEPS),
-                                 .layers = m->n_layers,
-                                 .heads = m->n_heads,
+                                 .layers = layers_of(w->c),
+                                 .heads = heads_of(w->c),
                                  .first = -1,
-                                 .groups = m->n_layers < GROUPS ? m->n_layers : GROUPS};
+                                 .groups = groups_of(w->c)};
     for (int step = 0; step < s.steps; step++)
         for (int u = 0; u < w->units; u++) {
             if (!(w->moved[(size_t)step * (size_t)w->units + (size_t)u] >= 0)) continue;
@@ -142,7 +160,7 @@ static int open_fit(struct work *w, struct err *e)
     if (budget_fit_open(&w->fit, &s, e) < 0) return -1;
     while (budget_fit_probe_at(w->fit, probes) >= 0)
         probes++;
-    w->total = w->c->prompts * (2 + probes + s.groups + SHARES);
+    w->total = w->c->prompts * (2 + probes + (s.groups > 1 ? s.groups : 0) + SHARES);
     return 0;
 }
 
@@ -174,9 +192,8 @@ static int probe(struct work *w, int prompt, const float *whole, int step, int f
 
 static int probes(struct work *w, int prompt, const float *whole, struct err *e)
 {
-    int from, to, groups = w->c->d->info.dit.n_layers;
+    int from, to, groups = groups_of(w->c);
     double loss;
-    if (groups > GROUPS) groups = GROUPS;
     for (int i = 0; budget_fit_probe_at(w->fit, i) >= 0; i++) {
         if (probe(w, prompt, whole, budget_fit_probe_at(w->fit, i), 0, w->units, &loss, e) < 0)
             return -1;
@@ -187,7 +204,7 @@ static int probes(struct work *w, int prompt, const float *whole, struct err *e)
         for (int u = 0; u < w->units; u++)
             budget_fit_twice(w->fit, i, u, moved[u]);
     }
-    for (int g = 0; g < groups; g++) {
+    for (int g = 0; groups > 1 && g < groups; g++) {
         budget_fit_group(w->fit, g, &from, &to);
         if (probe(w, prompt, whole, budget_fit_group_at(w->fit), from, to, &loss, e) < 0) return -1;
         budget_fit_layers(w->fit, g, loss);
@@ -246,11 +263,10 @@ static int whole_clips(struct work *w, const struct error_budget *b, struct err 
 
 static int run(struct error_budget *to, struct work *w, struct err *e)
 {
-    const struct dit_config *m = &w->c->d->info.dit;
     int steps = settings_int(w->c->settings, SET_STEPS);
     for (int p = 0; p < w->c->prompts; p++)
         if (first_clips(w, p, e) < 0) return -1;
-    if (error_budget_alloc(to, steps, m->n_layers, m->n_heads, e) < 0) return -1;
+    if (error_budget_alloc(to, steps, layers_of(w->c), heads_of(w->c), e) < 0) return -1;
     budget_fit_costs(to, w->fit);
     if (whole_clips(w, to, e) < 0 || budget_fit_line(to, w->fit, e) < 0) return -1;
     budget_key_of(&to->of, w->c->settings);
@@ -259,11 +275,9 @@ static int run(struct error_budget *to, struct work *w, struct err *e)
 
 int calibrate_budget(struct error_budget *to, const struct calibrate_budget *c, struct err *e)
 {
-    const struct dit_config *m = &c->d->info.dit;
-    int groups = m->n_layers < GROUPS ? m->n_layers : GROUPS;
     struct work w = {.c = c,
-                     .units = m->n_layers * m->n_heads,
-                     .total = c->prompts * (2 + 6 + groups + SHARES),
+                     .units = layers_of(c) * heads_of(c),
+                     .total = c->prompts * (2 + 6 + groups_of(c) + SHARES),
                      .begin = clock_seconds()};
     size_t n = (size_t)settings_int(c->settings, SET_STEPS) * (size_t)w.units;
     w.exact = calloc((size_t)c->prompts, sizeof *w.exact);

@@ -33,7 +33,8 @@ static const char USAGE[] =
     "whole\n"
     "                clips come to; into error-budgets/SIZE.ini in the model's folder "
     "(profiles/error-budgets/\n"
-    "                NAME/...). For one size, solver, number of steps, guidance and --attention\n"
+    "                NAME/...). For one size, solver, number of steps, guidance and --attention;\n"
+    "                with --step-cache budget of whole steps instead of attention\n"
     "Without, measures what --step-cache teacache and magcache want to know of a model's weights: "
     "how far "
     "its\n"
@@ -250,7 +251,8 @@ int cmd_calibrate(int argc, char **argv, struct err *e)
     if (rc == 0 && settings_switch(c.settings, SET_TURBO))
         rc = err_set(e, ERR_USAGE, "calibrate takes no --turbo: a few steps have nothing to carry");
     if (rc == 0 && c.output) rc = output_check(c.output, c.yes, e);
-    if (rc == 0) rc = settings_set(c.settings, LAYER_CALL, "step-cache", "none", e);
+    if (rc == 0 && !(t.budget && settings_budget_steps(c.settings)))
+        rc = settings_set(c.settings, LAYER_CALL, "step-cache", "none", e);
     if (rc == 0 && t.budget) rc = settings_set(c.settings, LAYER_CALL, "error-budget", "40dB", e);
     if (rc == 0) rc = run(&t, &c, e);
     cli_fini(&c);

@@ -211,6 +211,13 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const 
 static void say_budget(struct progress *p, const struct ditgen_ran *r)
 {
     double sure = r->budget_estimate - r->budget_margin;
+    char took[96];
+    if (r->reused_steps > 0)
+        snprintf(took, sizeof took, "left out %.0f of %.0f steps", r->reused_steps, r->steps);
+    else
+        snprintf(took, sizeof took,
+                 "renewed %.0f %% of what might be carried, computed %.2f of attention's pairs",
+                 100 * r->budget_renewed, r->density);
     if (p->form == PROGRESS_JSON) {
         fprintf(p->to,
                 "{\"event\":\"error_budget\",\"budget_db\":%.2f,\"estimate_db\":%.2f,"
@@ -219,14 +226,12 @@ static void say_budget(struct progress *p, const struct ditgen_ran *r)
                 r->budget_scale, r->density);
         return;
     }
-    progress_say(
-        p,
-        "error budget %.1f dB: about %.1f dB kept, %.1f when calibration's worst clip is "
-        "counted%s; renewed %.0f %% of what might be carried, computed %.2f of attention's "
-        "pairs; this clip moves %.2f times as much as those calibrated",
-        r->error_budget, r->budget_estimate, sure,
-        sure < r->error_budget - 0.3 ? " (less than asked for)" : "", 100 * r->budget_renewed,
-        r->density, r->budget_scale);
+    progress_say(p,
+                 "error budget %.1f dB: about %.1f dB kept, %.1f when calibration's worst clip is "
+                 "counted%s; %s; this clip moves %.2f times as much as those calibrated",
+                 r->error_budget, r->budget_estimate, sure,
+                 sure < r->error_budget - 0.3 ? " (less than asked for)" : "", took,
+                 r->budget_scale);
 }
 
 void plan_print_ran(struct progress *p, const struct ditgen_ran *r)

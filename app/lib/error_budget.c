@@ -27,6 +27,13 @@ void budget_key_of(struct budget_key *k, const struct ditgen_settings *s)
                              .flow_shift = settings_real(s, SET_FLOW_SHIFT)};
     snprintf(k->solver, sizeof k->solver, "%s", settings_text(s, SET_SOLVER));
     snprintf(k->attention, sizeof k->attention, "%s", settings_text(s, SET_ATTENTION));
+    snprintf(k->step_cache, sizeof k->step_cache, "%s",
+             settings_budget_steps(s) ? settings_text(s, SET_STEP_CACHE) : "none");
+}
+
+static bool of_steps(const struct budget_key *k)
+{
+    return k->step_cache[0] && strcmp(k->step_cache, "none") != 0;
 }
 
 void error_budget_path(char path[CALIBRATION_PATH], const struct model_info *m,
@@ -41,8 +48,8 @@ void error_budget_path(char path[CALIBRATION_PATH], const struct model_info *m,
         stat(m->dir, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev &&
         assets_find(profiles, "profiles", &ignored) == 0)
         snprintf(folder, sizeof folder, "%.4000s/error-budgets/%.255s", profiles, name);
-    snprintf(path, CALIBRATION_PATH, "%s/%dx%dx%d-%s-%d.ini", folder, k->width, k->height,
-             k->frames, k->solver, k->steps);
+    snprintf(path, CALIBRATION_PATH, "%s/%dx%dx%d-%s-%d%s.ini", folder, k->width, k->height,
+             k->frames, k->solver, k->steps, of_steps(k) ? "-steps" : "");
 }
 
 /* --- memory ------------------------------------------------------------------------------------- */
@@ -178,6 +185,8 @@ static int take(void *ctx, const char *section, const char *key, const char *val
                    : err_set(e, ERR_INPUT, "mark is '%.40s', wanted a whole number", value);
     if (strcmp(section, "of") == 0 && strcmp(key, "solver") == 0)
         return take_text(k->solver, sizeof k->solver, key, value, e);
+    if (strcmp(section, "of") == 0 && strcmp(key, "step-cache") == 0)
+        return take_text(k->step_cache, sizeof k->step_cache, key, value, e);
     if (strcmp(section, "of") == 0 && strcmp(key, "attention") == 0)
         return take_text(k->attention, sizeof k->attention, key, value, e);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
@@ -193,6 +202,7 @@ int error_budget_parse(struct error_budget *b, const char *text, size_t len, con
                        struct err *e)
 {
     memset(b, 0, sizeof *b);
+    memcpy(b->of.step_cache, "none", sizeof "none");
     int rc = ini_parse(text, len, name, take, b, e);
     if (rc == 0 &&
         (!b->units || !(b->table.slope > 0) || !(b->table.usual > 0) || !(b->table.power >= 1)))
@@ -222,9 +232,9 @@ static int missing(const struct model_info *m, const struct budget_key *k, const
         e, ERR_USAGE,
         "--error-budget wants to know what carrying costs at %dx%d, %d frames, %s %d "
         "steps, and %.160s; make it with 'ditgen calibrate --error-budget%s --size %dx%d "
-        "--frames %d --steps %d' and what else this run says",
+        "--frames %d --steps %d%s' and what else this run says",
         k->width, k->height, k->frames, k->solver, k->steps, why, model, k->width, k->height,
-        k->frames, k->steps);
+        k->frames, k->steps, of_steps(k) ? " --step-cache budget" : "");
 }
 
 /* What differs from what the file is of; false: nothing. */
@@ -232,6 +242,8 @@ static bool differs(char *why, size_t n, const struct budget_key *is, const stru
 {
     if (strcmp(is->attention, key->attention) != 0)
         snprintf(why, n, "the calibration is of another --attention: %.100s", is->attention);
+    else if (strcmp(is->step_cache, key->step_cache) != 0)
+        snprintf(why, n, "the calibration is of another --step-cache: %.100s", is->step_cache);
     else if (is->guidance_scale != key->guidance_scale)
         snprintf(why, n, "the calibration is of --guidance-scale %g, this is %g",
                  is->guidance_scale, key->guidance_scale);
@@ -310,13 +322,13 @@ char *error_budget_text(const struct error_budget *b, const char *how)
     char *text = NULL;
     FILE *f = open_memstream(&text, &n);
     if (!f) return NULL;
-    fprintf(
-        f,
-        "# %s\n[of]\nmark = %llu\nwidth = %d\nheight = %d\nframes = %d\nsolver = %s\nsteps = "
-        "%d\nguidance-scale = %.9g\nflow-shift = %.9g\nattention = \"%s\"\nlayers = %d\nheads = "
-        "%d\n",
-        how, (unsigned long long)b->mark, k->width, k->height, k->frames, k->solver, k->steps,
-        k->guidance_scale, k->flow_shift, k->attention, b->layers, b->heads);
+    fprintf(f,
+            "# %s\n[of]\nmark = %llu\nwidth = %d\nheight = %d\nframes = %d\nsolver = %s\nsteps = "
+            "%d\nguidance-scale = %.9g\nflow-shift = %.9g\nattention = \"%s\"\nstep-cache = "
+            "\"%s\"\nlayers = %d\nheads = "
+            "%d\n",
+            how, (unsigned long long)b->mark, k->width, k->height, k->frames, k->solver, k->steps,
+            k->guidance_scale, k->flow_shift, k->attention, k->step_cache, b->layers, b->heads);
     fprintf(f,
             "[clip]\npower = %.6g\nat = %.9g\nslope = %.9g\nmargin = %.6g\nusual = %.9g\nleast = "
             "%.6g\nmost = "

@@ -1,8 +1,8 @@
-/* What `ditgen calibrate --error-budget` found of a model at one size: what carrying attention costs a
- * clip (model/base/budget.h has the formula, and why it is one).
+/* What `ditgen calibrate --error-budget` found of a model at one size: what carrying attention, or with
+ * --step-cache budget whole steps, costs a clip (model/base/budget.h has the formula, and why it is one).
  *
  * An .ini file each size, solver and number of steps: in the model's folder
- * (error-budgets/256x256x33-unipc-30.ini) or, for models that come with ditgen, beside the profiles
+ * (error-budgets/256x256x33-unipc-30.ini, of whole steps ...-30-steps.ini) or, for models that come with ditgen, beside the profiles
  * (profiles/error-budgets/NAME/...). It names what it is of: the weights by a mark of their bytes, and
  * all settings that change what carrying costs. Another run is refused in one line with the command that
  * makes its own. Numbers are few: gain a step, weight a layer, drift a step and layer, and how a
@@ -21,6 +21,7 @@ struct budget_key { /* what a calibration is of, beside the weights */
     double guidance_scale, flow_shift;
     char solver[32];
     char attention[2048]; /* the stack, written out */
+    char step_cache[160]; /* likewise; "none": attention is steered */
 };
 void budget_key_of(struct budget_key *k, const struct ditgen_settings *resolved);
 
@@ -37,7 +38,7 @@ int error_budget_find(struct error_budget *b, const struct model_info *m,
                       const struct budget_key *key, double db, struct err *e);
 void error_budget_fini(struct error_budget *b); /* takes zeroes */
 
-/* Memory for steps, layers and heads, all numbers 0; then error_budget_spread() makes the table of what
+/* Of whole steps one layer of one head, which stands for them. Memory for steps, layers and heads, all numbers 0; then error_budget_spread() makes the table of what
  * was filled in. */
 int error_budget_alloc(struct error_budget *b, int steps, int layers, int heads, struct err *e);
 void error_budget_spread(struct error_budget *b);

@@ -165,8 +165,8 @@ static void tell_ran(struct job *j)
                              .planning = s.planning,
                              .steps = j->meter.n,
                              .exact_steps = step_meter_bought(&j->meter)};
-    if (s.budgeted) {
-        const struct budget_spent *b = &s.spent;
+    if (s.budgeted || cache.budgeted) {
+        const struct budget_spent *b = s.budgeted ? &s.spent : &cache.spent;
         long all = b->renewed + b->carried;
         ran.error_budget = j->run.budget.db;
         ran.budget_estimate = b->db;

@@ -87,13 +87,15 @@ static int choose_budget(struct run *r, const struct ditgen *d, struct err *e)
             "--error-budget and --turbo: between %d steps there is nothing to carry that "
             "a budget could steer; leave one of them out",
             r->clip.num_steps);
-    if (cache && strcmp(cache, "none") != 0)
-        return err_set(e, ERR_USAGE,
-                       "--error-budget and --step-cache %.60s both decide what a step carries, and "
-                       "what both lose is not calibrated; leave one of them out",
-                       cache);
+    bool steps = settings_budget_steps(r->settings);
+    if (cache && strcmp(cache, "none") != 0 && !steps)
+        return err_set(
+            e, ERR_USAGE,
+            "--error-budget and --step-cache %.60s both decide what a step carries; leave one "
+            "of them out, or take --step-cache budget",
+            cache);
     r->budget = d->budget ? *d->budget : (struct budget){.mode = BUDGET_RENEW};
-    r->params.attn.budget = &r->budget;
+    *(steps ? &r->params.cache.budget : &r->params.attn.budget) = &r->budget;
     return 0;
 }
 
@@ -108,6 +110,8 @@ static int find_budget(struct run *r, const struct ditgen *d, struct err *e)
     budget_key_of(&key, r->settings);
     if (error_budget_find(&r->calibrated, &d->info, &key, r->budget.db, e) < 0) return -1;
     r->budget.table = &r->calibrated.table;
+    if (settings_budget_steps(r->settings))
+        return model_check_cache(&r->cache, &d->info, &r->params, &r->clip, e);
     return model_check_attention(&r->forecast, &d->info, &r->params, &r->clip, e);
 }
 
@@ -209,8 +213,8 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
     }
     if (choose_budget(r, d, e) < 0) goto fail;
     if (choose_attention(r, d, e) < 0) goto fail;
-    if (find_budget(r, d, e) < 0) goto fail;
     if (choose_cache(r, d, e) < 0) goto fail;
+    if (find_budget(r, d, e) < 0) goto fail;
     r->params.beside = cost_beside(d, r);
     warn_turbo(r);
     return 0;

@@ -185,7 +185,7 @@ static int fill_attention(struct ditgen_settings *s, struct err *e)
     if (!v->is.text && !(v->is.text = strdup(attn_method_info(0).name)))
         return err_set(e, ERR_RESOURCE, "no memory for the settings");
     if (merge_methods(s, e) < 0) return -1;
-    if (settings_budget(s) && add_budget(v, e) < 0) return -1;
+    if (settings_budget(s) && !settings_budget_steps(s) && add_budget(v, e) < 0) return -1;
     return write_out(v, attn_stack_check, e);
 }
 

@@ -37,12 +37,52 @@ static struct parts parts_of(const struct budget_state *s, int n_units)
     return (struct parts){at, at + n, at + 2 * n, bytes, bytes + n};
 }
 
+/* --- of one unit ------------------------------------------------------------------------------- */
+
+struct budget_state *budget_one(struct budget_one *s)
+{
+    return (struct budget_state *)(void *)s->at;
+}
+
+/* What a file says may be no whole number. */
+static long whole(double v) { return v >= 0 && v < 1e9 ? (long)v : 0; }
+
+void budget_take(struct budget_one *to, const double n[BUDGET_NUMBERS])
+{
+    struct budget_state *s = budget_one(to);
+    memset(to, 0, sizeof *to);
+    struct parts p = parts_of(s, 1);
+    s->steps = (int)whole(n[0]);
+    s->raw = n[1], s->measured = n[2], s->expected = n[3];
+    s->renewed = whole(n[4]), s->carried = whole(n[5]);
+    p.path[0] = (float)n[6];
+    p.before[0] = (float)n[7];
+    p.held[0] = n[8] > 0;
+    p.renews[0] = n[9] > 0;
+}
+
+void budget_give(double n[BUDGET_NUMBERS], const struct budget_one *from)
+{
+    const struct budget_state *s = (const struct budget_state *)(const void *)from->at;
+    struct parts p = parts_of(s, 1);
+    const double all[BUDGET_NUMBERS] = {s->steps,           s->raw,
+                                        s->measured,        s->expected,
+                                        (double)s->renewed, (double)s->carried,
+                                        (double)p.path[0],  (double)p.before[0],
+                                        p.held[0],          p.renews[0]};
+    memcpy(n, all, sizeof all);
+}
+
 int budget_last_step(const struct budget_state *s) { return s->steps - 1; }
 
 const uint8_t *budget_renews(const struct budget_state *s, const struct budget_run *r)
 {
     return parts_of(s, r->n_units).renews;
 }
+
+/* sizes: budget_one */
+_Static_assert(sizeof(struct budget_state) + 3 * sizeof(float) + 2 <= sizeof(struct budget_one),
+               "a state of one unit has room");
 
 static double price_at(int i) { return i < 0 ? 0 : pow(10, -16 + i / 20.0); }
 

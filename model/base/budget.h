@@ -67,6 +67,15 @@ struct budget { /* what one run is told; lives as long as it */
 struct budget_state; /* see budget_state_bytes */
 size_t budget_state_bytes(int n_units);
 
+/* A state of one unit as numbers, for who keeps nothing else; zeroes are a run's beginning. */
+#define BUDGET_NUMBERS 10
+struct budget_one {
+    double at[10]; /* a budget_state of one unit */
+};
+struct budget_state *budget_one(struct budget_one *s);
+void budget_take(struct budget_one *s, const double numbers[BUDGET_NUMBERS]);
+void budget_give(double numbers[BUDGET_NUMBERS], const struct budget_one *s);
+
 struct budget_run { /* what decides beside the budget itself */
     const struct budget *of;
     int n_units;

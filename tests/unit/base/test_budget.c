@@ -157,6 +157,40 @@ static void modes(void)
 }
 
 /* A state from a file may hold anything: nothing is read or written outside, and it goes on. */
+/* A state that goes through numbers, as of a file, and goes on. */
+static void numbers(void)
+{
+    struct budget_table one = table;
+    static float own[STEPS];
+    for (int s = 0; s < STEPS; s++)
+        own[s] = drift[s][0];
+    one.n_units = 1, one.drift = own;
+    struct budget b = {.table = &one, .mode = BUDGET_HOLD, .db = 30};
+    struct budget_run r = {.of = &b, .n_units = 1, .group = 1, .end = STEPS};
+    struct budget_one a = {{0}}, c = {{0}};
+    double at[BUDGET_NUMBERS] = {0};
+    int carried = 0;
+    CHECK(budget_state_bytes(1) <= sizeof a);
+    for (int k = FIRST; k < STEPS; k++) {
+        budget_take(&c, at);
+        budget_step(budget_one(&a), &r, k);
+        budget_step(budget_one(&c), &r, k);
+        uint8_t renews = budget_renews(budget_one(&a), &r)[0];
+        CHECK(renews == budget_renews(budget_one(&c), &r)[0]);
+        if (renews && k > FIRST) {
+            budget_moved(budget_one(&a), &r, 0, .05 * k, 1);
+            budget_moved(budget_one(&c), &r, 0, .05 * k, 1);
+        }
+        carried += !renews;
+        budget_give(at, &c);
+    }
+    CHECK(carried > 3 && carried < STEPS - FIRST);
+    for (int i = 0; i < BUDGET_NUMBERS; i++)
+        at[i] = i % 3 ? (double)NAN : -1e300;
+    budget_take(&c, at);
+    budget_step(budget_one(&c), &r, 3);
+}
+
 static void garbage(void)
 {
     struct budget b = {.table = &table, .mode = BUDGET_HOLD, .db = 38};
@@ -182,6 +216,7 @@ int main(void)
     follows();
     spreads();
     modes();
+    numbers();
     garbage();
     return TEST_RESULT();
 }

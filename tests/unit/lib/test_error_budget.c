@@ -114,7 +114,8 @@ static void through_a_file(struct error_budget *b)
 {
     struct error_budget back;
     struct err e = {0};
-    b->of = (struct budget_key){64, 32, 9, STEPS, 4, 3, "unipc", "resid:every=budget,density=.03"};
+    b->of = (struct budget_key){
+        64, 32, 9, STEPS, 4, 3, "unipc", "resid:every=budget,density=.03", "none"};
     b->mark = 12345678901234567890u;
     char *text = error_budget_text(b, "by a test");
     CHECK(text != NULL);
