@@ -55,7 +55,6 @@ void turn_sizes(struct attn *a)
     a->plan_fixed = a->order_fixed && (!r->select || r->select->fixed);
     a->wants = r->compensate ? r->compensate->wants : 0;
     a->sparse = r->order || r->select || r->compensate || r->precision;
-    a->by_head = r->compensate && r->compensate->residual && r->reuse->heads && renew_by_head(a);
     for (int i = 0; i < a->stack.n; i++) {
         a->wants |= a->stack.part[i].method->wants;
         a->sparse = a->sparse || a->stack.part[i].method->plan;
@@ -305,8 +304,7 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
     t->exact = !a->sparse || attn_is_exact(&a->stack.part[0], &t->at) ||
                (residual && at >= a->residual_slots);
     if (t->exact) return turn_dense(a, c, e);
-    t->first = !pair->planned;
-    t->anew = t->first || !r->reuse || anew(a, t, pair->last);
+    t->anew = !pair->planned || !r->reuse || anew(a, t, pair->last);
     c->n = 1;
     if (make_plan(a, t, &c->at[0], e) < 0) return -1;
     if (t->anew && r->reuse && r->reuse->made) r->reuse->made(by(a, ATTN_AXIS_REUSE), t);
@@ -314,9 +312,7 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
         c->at[0].residual = cache_residual(a, at);
         c->at[0].plan.rule = t->anew ? ATTN_MAKE_RESIDUAL : ATTN_ADD_RESIDUAL;
     }
-    if (hooks(a, t, c, e) < 0) return -1;
-    if (residual) renew_split(a, t, c);
-    if (check(a, c, e) < 0) return -1;
+    if (hooks(a, t, c, e) < 0 || check(a, c, e) < 0) return -1;
     pair->planned = true;
     return 0;
 }

@@ -15,6 +15,8 @@ struct model {
     struct tokenizer *tokenizer;
     struct umt5 *text;
     struct dit *dit;
+    struct dit *begun; /* whose weights go up while the text is read */
+    char dit_path[4352];
     float *embeds[2]; /* [n, text_dim] of each branch */
     int n_embeds[2];
     struct dit_grid grid;
@@ -67,6 +69,7 @@ void model_close(struct model *m)
     if (!m) return;
     close_text(m);
     close_dit(m);
+    dit_close(m->begun);
     free(m->embeds[0]);
     free(m->embeds[1]);
     free(m);
@@ -146,11 +149,20 @@ void model_take_plan(struct model *m, const struct model_vram *v)
     leave_vae(m, "the text encoder");
 }
 
+/* The transformer's weights begin to go up, once: the text's are behind them on the bus, or beside. */
+static int begin_dit(struct model *m, struct err *e)
+{
+    struct dit_params dp;
+    if (!m->plan.early || m->begun) return 0;
+    store_dit_params(&dp, m->dit_path, sizeof m->dit_path, &m->info, &m->p);
+    return dit_open_begin(&m->begun, &dp, true, e);
+}
+
 int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
                       model_progress progress, void *ctx, struct err *e)
 {
     int ids[MODEL_TEXT_LEN];
-    if (tokens_of(m, prompt, ids, info, e) < 0) return -1;
+    if (tokens_of(m, prompt, ids, info, e) < 0 || begin_dit(m, e) < 0) return -1;
     size_t n = (size_t)info->n_tokens * (size_t)m->info.text.d_model;
     free(m->embeds[branch]);
     m->embeds[branch] = malloc((n ? n : 1) * sizeof(float));
@@ -161,12 +173,11 @@ int model_encode_text(struct model *m, int branch, const char *prompt, struct mo
 
 static int open_dit(struct model *m, struct err *e)
 {
-    char path[4352];
     struct dit_params dp;
-    store_dit_params(&dp, path, sizeof path, &m->info, &m->p);
+    store_dit_params(&dp, m->dit_path, sizeof m->dit_path, &m->info, &m->p);
     if (!m->p.store) return dit_open_with(&m->dit, &dp, e);
     if (m->plan.limit && !m->plan.vae_stays) leave_vae(m, "the transformer");
-    return store_dit(&m->dit, m->p.store, &dp, e);
+    return store_dit(&m->dit, m->p.store, &dp, &m->begun, e);
 }
 
 int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e)

@@ -113,6 +113,7 @@ struct model_vram {
     int n_blocks,
         streamed; /* of the transformer; streamed: come from pinned memory a block ahead of use */
     size_t pinned; /* bytes of that */
+    bool early; /* all weights of the transformer go up while the text is read */
     bool clear_for_text; /* what an earlier run left there goes first */
     bool vae_stays, dit_stays; /* while denoising, if it is there; while decoding */
 };

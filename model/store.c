@@ -58,17 +58,22 @@ struct dit *store_has_dit(const struct model_store *s, const struct dit_params *
     return same ? s->dit : NULL;
 }
 
-int store_dit(struct dit **dit, struct model_store *s, const struct dit_params *p, struct err *e)
+int store_dit(struct dit **dit, struct model_store *s, const struct dit_params *p,
+              struct dit **begun, struct err *e)
 {
     *dit = store_has_dit(s, p);
     if (*dit) return 0;
     char *of = name_of(p);
     if (!of) return err_set(e, ERR_RESOURCE, "no memory for a path");
     store_drop_dit(s);
-    if (dit_open_with(&s->dit, p, e) < 0) {
+    struct dit *d = *begun;
+    *begun = NULL;
+    if ((!d && dit_open_begin(&d, p, false, e) < 0) || dit_open_end(d, e) < 0) {
+        dit_close(d);
         free(of);
         return -1;
     }
+    s->dit = d;
     s->of = of;
     *dit = s->dit;
     return 0;

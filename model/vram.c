@@ -62,6 +62,18 @@ static void plan_text(struct model_vram *v, const struct parts *a, const struct 
                                                         text_rows, minus(room, kept)));
 }
 
+/* The transformer's weights beside all of the text's, when there is room for both and none is there. */
+static void plan_early(struct model_vram *v, const struct parts *a, const struct model_info *m,
+                       const struct model_params *p, const struct dit *there, size_t vae,
+                       size_t weights)
+{
+    size_t most = umt5_bytes_within(&m->text, p->device, p->precision, MODEL_TEXT_LEN, SIZE_MAX);
+    size_t other = p->store && !there ? a->kept_dit : 0; /* of other settings: goes only then */
+    v->early = p->store && !there && !other && !v->streamed && !p->lora && !v->clear_for_text &&
+               plus(plus(a->use + vae, weights), most) <= v->limit;
+    if (v->early) v->bytes[0] = plus(v->bytes[0], weights);
+}
+
 int model_plan_vram(struct model_vram *v, const struct model_info *m, const struct model_params *p,
                     const struct model_clip *c, int text_rows, struct err *e)
 {
@@ -83,6 +95,7 @@ int model_plan_vram(struct model_vram *v, const struct model_info *m, const stru
     if (!v->vae_stays) vae = 0;
     size_t weights = choose(v, m, p, there ? dit_streamed(there) : 0, minus(room, vae));
     if (there && plus(weights, vae) > room) weights = choose(v, m, p, 0, room);
+    plan_early(v, &a, m, p, there, vae, all);
     v->bytes[1] = larger(plus(plus(a.use + vae, weights), a.run), before);
     v->dit_stays = p->store && plus(plus(a.use, weights), a.decode) <= v->limit;
     v->bytes[2] = plus(a.use + (v->dit_stays ? weights : 0), a.decode);

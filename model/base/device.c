@@ -306,6 +306,15 @@ int device_join(struct device *d, struct device_mark *done, struct err *e)
     return noted(d, d->table->join(d, done, e), e);
 }
 
+/* Of another thread, which neither reads nor writes what this file keeps: a device that is lost says so
+ * by the call, and the next of the other thread's notes it. */
+int device_send(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    return d->table->send(d, to, from, bytes, e);
+}
+
+int device_sent(struct device *d, struct err *e) { return d->table->sent(d, e); }
+
 /* --- recorded steps --- */
 
 bool device_can_record(const struct device *d) { return d && d->table->record; }

@@ -124,6 +124,11 @@ int device_fetch(struct device *d, void *to, const void *from, size_t bytes,
 /* Work behind this sees what was fetched under this mark. */
 int device_join(struct device *d, struct device_mark *done, struct err *e);
 
+/* The copies of one further thread, which calls these two alone while others call everything else; no
+ * other call waits for them. Memory of the device that nobody uses meanwhile, from any of the host. */
+int device_send(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+int device_sent(struct device *d, struct err *e); /* all of them are there */
+
 /* --- recorded steps ------------------------------------------------------------------------ */
 
 /* Between record and recorded, work is written down and not done: addresses, sizes and scalars are

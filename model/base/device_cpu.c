@@ -61,6 +61,13 @@ static int fetch(struct device *d, void *to, const void *from, size_t bytes,
     return 0;
 }
 
+static int give(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    (void)d, (void)e;
+    memcpy(to, from, bytes);
+    return 0;
+}
+
 static void close_cpu(struct device *d) { (void)d; }
 
 const struct device_table device_table_cpu = {
@@ -80,5 +87,7 @@ const struct device_table device_table_cpu = {
     .pass = mark_set,
     .fetch = fetch,
     .join = mark_set,
+    .send = give,
+    .sent = wait,
     .close = close_cpu,
 };

@@ -28,6 +28,8 @@ struct device_table {
     int (*fetch)(struct device *d, void *to, const void *from, size_t bytes,
                  struct device_mark *after, struct device_mark *done, struct err *e);
     int (*join)(struct device *d, struct device_mark *done, struct err *e);
+    int (*send)(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+    int (*sent)(struct device *d, struct err *e); /* both by a thread of their own */
     /* NULL, all four: cannot record */
     int (*record)(struct device *d, struct err *e);
     int (*recorded)(struct device *d, void **steps, struct err *e); /* called after a failure too */

@@ -132,6 +132,23 @@ void dit_own_close(struct dit_own *own); /* takes NULL */
 const struct tensor *dit_own_tensor(void *own, int layer,
                                     const char *name); /* attn_params.tensor */
 
+/* --- Weights that go up beside other work: sender.c --- */
+
+struct dit_sent { /* one weight, as the file has it */
+    void *to;
+    struct tensor from;
+};
+struct dit_sender;
+/* A thread that sends items (heap, taken over) and lets go of their pages of the file, which nobody else
+ * uses until it was joined. */
+int dit_sender_start(struct dit_sender **s, struct device *d, struct weights *file,
+                     struct dit_sent *items, int n, struct err *e);
+int dit_sender_join(struct dit_sender *s, struct err *e); /* all are there; NULL: there are none */
+/* Whether the weight that belongs here is; asked in the order of items. */
+bool dit_sender_has(struct dit_sender *s, const void *at);
+int dit_sender_count(const struct dit_sender *s); /* how many it had */
+void dit_sender_close(struct dit_sender *s); /* stops; takes NULL */
+
 /* --- Step caches: cache_words.c, step_cache.c --- */
 
 struct step_cache { /* of a run */
@@ -250,6 +267,7 @@ struct dit {
     struct dit_block *blocks; /* [n_layers] */
     struct arena weights; /* what float * of top and blocks point into; on a device layers too */
     struct dit_stream stream;
+    struct dit_opening *opening; /* open.c: begun and not ended */
     struct dit_own *own; /* attention's own tensors */
     struct dit_run run; /* arena.base NULL: not prepared */
 };

@@ -18,6 +18,13 @@ struct source {
     struct dit *d; /* whose weights' memory is carved, and blocks streamed */
     const char *attention; /* a stack, whose own tensors are read */
     bool check; /* binds only: target is not used */
+    struct dit_sender *sender; /* weights that go up meanwhile, or NULL */
+};
+
+struct dit_opening {
+    struct source s;
+    struct linear_stage stage;
+    struct dit_params p;
 };
 
 struct pair {
@@ -35,20 +42,16 @@ static int open_weights(const struct source *s, void *target, const struct layer
         lp.at = dit_stream_place(s->d, slot, r);
     else if (device_place(s->device) != PLACE_HOST)
         lp.at = arena_take(&s->d->weights, s->ops->linear_bytes(&lp));
+    lp.sent = dit_sender_has(s->sender, lp.at);
     return s->ops->linear_open(at, s->device, &lp, &p->weight, &p->bias, s->stage, e);
 }
 
-static int open_layer(const struct source *s, void *target, const struct layer_row *r, int layer,
-                      struct dit_slot *slot, struct err *e)
+static int bind_layer(const struct source *s, struct pair *p, const struct layer_row *r, int layer,
+                      struct err *e)
 {
-    char weight[128], bias[128], module[128];
+    char weight[128], bias[128];
     snprintf(weight, sizeof weight, "%s.weight", r->name);
     snprintf(bias, sizeof bias, "%s.bias", r->name);
-    const char *d = strstr(r->name, "%d");
-    if (d)
-        snprintf(module, sizeof module, "%.*s%d%s", (int)(d - r->name), r->name, layer, d + 2);
-    else
-        snprintf(module, sizeof module, "%s", r->name);
     struct bind_row rows[2] = {
         {weight, offsetof(struct pair, weight), 2, {r->out, r->in}, false},
         {bias, offsetof(struct pair, bias), 1, {r->out}, false},
@@ -60,12 +63,25 @@ static int open_layer(const struct source *s, void *target, const struct layer_r
                                     5,
                                     {r->out, c->in_channels, c->patch_t, c->patch_h, c->patch_w},
                                     false};
-    struct pair p;
-    if (weights_bind(s->file, &p, rows, 2, layer, e) < 0) return -1;
+    if (weights_bind(s->file, p, rows, 2, layer, e) < 0) return -1;
     if (r->patch) { /* its columns are already in patchify()'s order */
-        p.weight.n_dims = 2;
-        p.weight.shape[1] = r->in;
+        p->weight.n_dims = 2;
+        p->weight.shape[1] = r->in;
     }
+    return 0;
+}
+
+static int open_layer(const struct source *s, void *target, const struct layer_row *r, int layer,
+                      struct dit_slot *slot, struct err *e)
+{
+    char module[128];
+    const char *d = strstr(r->name, "%d");
+    if (d)
+        snprintf(module, sizeof module, "%.*s%d%s", (int)(d - r->name), r->name, layer, d + 2);
+    else
+        snprintf(module, sizeof module, "%s", r->name);
+    struct pair p;
+    if (bind_layer(s, &p, r, layer, e) < 0) return -1;
     struct pair plain = p;
     if (lora_merge(s->lora, module, &p.weight, &p.bias, e) < 0) return -1;
     if (s->check) return 0;
@@ -201,8 +217,12 @@ static int place_weights(struct dit *d, int streamed, struct err *e)
     return dit_stream_open(d, streamed, &d->weights, e);
 }
 
-static void say_opened(const struct dit *d, const struct dit_params *p, const struct lora *lora)
+static void say_opened(const struct dit *d, const struct dit_params *p, const struct lora *lora,
+                       int sent)
 {
+    if (sent)
+        log_line(p->log, 1, "transformer: %d weights went to %s beside other work", sent,
+                 device_name(d->device));
     if (lora)
         log_line(p->log, 1, "%s merged into %d layers, strength %g", p->lora_file,
                  lora_modules(lora), p->lora_strength);
@@ -217,46 +237,114 @@ static void say_opened(const struct dit *d, const struct dit_params *p, const st
                  (double)d->stream.step / 1048576);
 }
 
-int dit_open_with(struct dit **out, const struct dit_params *p, struct err *e)
+/* Weights of these layers that may go up as they are, from the place on where opening will take it. */
+static int list_layers(const struct source *s, const struct layer_row *rows, int n, int layer,
+                       struct arena *at, struct dit_sent *items, int *n_items, struct err *e)
 {
-    struct linear_stage stage = {0};
-    struct source s = {.precision = p->precision, .attention = p->attention, .stage = &stage};
+    for (int i = 0; i < n; i++) {
+        struct linear_params lp = dit_linear_params(&rows[i], s->precision);
+        struct pair p;
+        lp.at = arena_take(at, s->ops->linear_bytes(&lp));
+        if (bind_layer(s, &p, &rows[i], layer, e) < 0) return -1;
+        if (s->ops->linear_as_is && s->ops->linear_as_is(&lp, p.weight.dtype))
+            items[(*n_items)++] = (struct dit_sent){lp.at, p.weight};
+    }
+    return 0;
+}
+
+static int begin_sending(struct dit *d, struct source *s, struct err *e)
+{
+    struct layer_row rows[DIT_MAX_ROWS];
+    struct arena at = d->weights; /* behind the vectors; opening takes from the arena itself */
+    int n = 0, rc;
+    struct dit_sent *items = calloc((size_t)(d->config.n_layers + 1) * DIT_MAX_ROWS, sizeof *items);
+    if (!items) return err_set(e, ERR_RESOURCE, "no memory to list weights");
+    rc = list_layers(s, rows, dit_top_layers(&d->config, rows), 0, &at, items, &n, e);
+    int n_rows = dit_block_layers(&d->config, rows);
+    for (int i = 0; i < d->config.n_layers && rc == 0; i++)
+        rc = list_layers(s, rows, n_rows, i, &at, items, &n, e);
+    if (rc == 0 && n) return dit_sender_start(&s->sender, d->device, s->file, items, n, e);
+    free(items);
+    return rc;
+}
+
+static void close_opening(struct dit *d)
+{
+    struct dit_opening *o = d->opening;
+    if (!o) return;
+    dit_sender_close(o->s.sender);
+    free(o->stage.data);
+    lora_close(o->s.lora);
+    weights_close(o->s.file);
+    free(o);
+    d->opening = NULL;
+}
+
+int dit_open_begin(struct dit **out, const struct dit_params *p, bool send, struct err *e)
+{
     char path[4200];
     *out = NULL;
     struct dit *d = calloc(1, sizeof *d);
-    if (!d) return err_set(e, ERR_RESOURCE, "no memory for the transformer (%zu bytes)", sizeof *d);
+    struct dit_opening *o = calloc(1, sizeof *o);
+    if (!d || !o) {
+        free(d), free(o);
+        return err_set(e, ERR_RESOURCE, "no memory for the transformer (%zu bytes)", sizeof *d);
+    }
+    d->opening = o;
     d->precision = p->precision;
     if (p->log) d->log = *p->log;
     if (take_device(d, p->device, e) < 0) goto fail;
-    s.d = d;
-    s.device = d->device;
-    s.ops = d->ops;
-    s.config = &d->config;
+    o->p = *p;
+    o->s = (struct source){.precision = p->precision,
+                           .attention = p->attention,
+                           .stage = &o->stage,
+                           .d = d,
+                           .device = d->device,
+                           .ops = d->ops,
+                           .config = &d->config};
     snprintf(path, sizeof path, "%s/config.json", p->dir);
     if (dit_config_read(&d->config, path, e) < 0) goto fail;
-    if (weights_open(&s.file, p->dir, "diffusion_pytorch_model", e) < 0) goto fail;
-    if (p->lora_file && lora_open(&s.lora, p->lora_file, p->lora_strength, e) < 0) goto fail;
+    if (weights_open(&o->s.file, p->dir, "diffusion_pytorch_model", e) < 0) goto fail;
+    if (p->lora_file && lora_open(&o->s.lora, p->lora_file, p->lora_strength, e) < 0) goto fail;
     d->blocks = calloc((size_t)d->config.n_layers, sizeof *d->blocks);
     if (!d->blocks) {
         err_set(e, ERR_RESOURCE, "no memory for %d layers", d->config.n_layers);
         goto fail;
     }
-    if (place_weights(d, p->streamed, e) < 0 || open_all(d, &s, e) < 0) goto fail;
-    dit_stream_lend(d);
-    /* packs are on their way down */
-    if (d->stream.n && device_wait(d->device, e) < 0) goto fail;
-    say_opened(d, p, s.lora);
-    free(stage.data);
-    lora_close(s.lora);
-    weights_close(s.file);
+    if (place_weights(d, p->streamed, e) < 0) goto fail;
+    bool there = device_place(d->device) != PLACE_HOST;
+    if (send && there && !p->streamed && !o->s.lora && begin_sending(d, &o->s, e) < 0) goto fail;
     *out = d;
     return 0;
 fail:
-    free(stage.data);
-    lora_close(s.lora);
-    weights_close(s.file);
     dit_close(d);
     return -1;
+}
+
+int dit_open_end(struct dit *d, struct err *e)
+{
+    struct dit_opening *o = d->opening;
+    if (!o) return err_set(e, ERR_BUG, "a transformer is opened twice");
+    if (dit_sender_join(o->s.sender, e) < 0 || open_all(d, &o->s, e) < 0) return -1;
+    dit_stream_lend(d);
+    /* packs are on their way down */
+    if (d->stream.n && device_wait(d->device, e) < 0) return -1;
+    say_opened(d, &o->p, o->s.lora, dit_sender_count(o->s.sender));
+    close_opening(d);
+    return 0;
+}
+
+int dit_open_with(struct dit **out, const struct dit_params *p, struct err *e)
+{
+    *out = NULL;
+    struct dit *d;
+    if (dit_open_begin(&d, p, false, e) < 0) return -1;
+    if (dit_open_end(d, e) < 0) {
+        dit_close(d);
+        return -1;
+    }
+    *out = d;
+    return 0;
 }
 
 int dit_open_on(struct dit **d, struct device *device, const char *attention, const char *dir,
@@ -304,6 +392,7 @@ void dit_close(struct dit *d)
 {
     struct layer_row rows[DIT_MAX_ROWS];
     if (!d) return;
+    close_opening(d);
     if (d->device) dit_run_close(&d->run);
     dit_own_close(d->own);
     close_layers(d->ops, &d->top, rows, dit_top_layers(&d->config, rows));

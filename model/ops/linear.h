@@ -25,6 +25,7 @@ struct linear_params {
      * 256-byte aligned; NULL: the layer's own. Nothing else of a weight is kept, so that these bytes,
      * copied here from another layer of the same shape, are that layer's weight. The host packs its own. */
     void *at;
+    bool sent; /* the weight lies there already, as ops->linear_as_is() says that it may */
 };
 
 /* weight [out, in], bias [out] or NULL; F32, BF16, F16 or F64. With borrow, weight may be NULL and

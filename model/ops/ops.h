@@ -79,6 +79,9 @@ struct ops {
     /* borrow, or p->at: another weight of the same shape. On a GPU: goes up while earlier work runs. */
     int (*linear_rebind)(struct op_linear *l, const struct tensor *weight,
                          const struct tensor *bias, struct err *e);
+    /* Whether a weight of this type, copied to p->at as it is, is what opening makes of it there; its bias
+     * is opening's. NULL: none is. */
+    bool (*linear_as_is)(const struct linear_params *p, enum dtype weight);
     /* Of the device, for weight and bias; asks nothing. */
     size_t (*linear_bytes)(const struct linear_params *p);
     /* Makes it ready for calls with this many rows and says what scratch (of the device, 256-byte

@@ -61,13 +61,16 @@ for l in $libraries; do
 done
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit,temperature.gpu --format=csv,noheader
 
-if wanted wan13b && [ ! -f "$wan13b/model_index.json" ]; then
-    part make 200 python3 "$root/tests/bench/make_wan.py" "$wan13b" &
-fi
-if wanted vram && [ ! -f "$wan14b/vae/diffusion_pytorch_model.safetensors" ]; then
-    part make14 200 sh -c "python3 $root/tests/bench/make_wan.py $wan13b; python3 $root/tests/bench/make_wan.py $wan14b --size 14b \
-        --text $wan13b/text_encoder" &
-fi
+make_weights() { # one after the other: the second folder's text encoder is the first's
+    if wanted wan13b || wanted vram; then
+        [ -f "$wan13b/vae/diffusion_pytorch_model.safetensors" ] && [ -f "$wan13b/text_encoder/model.safetensors" ] ||
+            part make 200 python3 "$root/tests/bench/make_wan.py" "$wan13b"
+    fi
+    if wanted vram && [ ! -f "$wan14b/vae/diffusion_pytorch_model.safetensors" ]; then
+        part make14 200 python3 "$root/tests/bench/make_wan.py" "$wan14b" --size 14b --text "$wan13b/text_encoder"
+    fi
+}
+make_weights &
 part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF -DDITGEN_ONEDNN=OFF
 part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low test_velocity_dit test_cache_device_dit check_frames check_ends check_text
 wait

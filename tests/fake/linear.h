@@ -10,6 +10,7 @@ int fake_linear_open(struct op_linear **l, struct device *d, const struct linear
 void fake_linear_close(struct op_linear *l);
 int fake_linear_rebind(struct op_linear *l, const struct tensor *weight, const struct tensor *bias,
                        struct err *e);
+bool fake_linear_as_is(const struct linear_params *p, enum dtype weight);
 size_t fake_linear_bytes(const struct linear_params *p);
 int fake_linear_prepare(struct op_linear *l, int rows, size_t *scratch, struct err *e);
 size_t fake_linear_scratch(const struct linear_params *p, int rows);

@@ -255,13 +255,14 @@ static int distance(struct device *d, double *room, const struct rows *x, const 
     {                                                                                              \
         .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = fake_linear_open,    \
         .linear_close = fake_linear_close, .linear_rebind = fake_linear_rebind,                    \
-        .linear_bytes = fake_linear_bytes, .linear_prepare = fake_linear_prepare,                  \
-        .linear_scratch = fake_linear_scratch, .linear = fake_linear,                              \
-        .linear_several = fake_linear_several, .ffn_prepare = fake_ffn_prepare,                    \
-        .ffn_scratch = fake_ffn_scratch, .ffn = fake_ffn, .norm = norm, .rms_rope = rms_rope,      \
-        .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast, .patchify = patchify,      \
-        .unpatchify = unpatchify, .sinusoid = sinusoid, .add_table = add_table,                    \
-        .lincomb = lincomb, .finite = check_finite, .finite_seen = finite_seen,                    \
-        .distance = distance, .text = &fake_text, .frames = &fake_frames                           \
+        .linear_as_is = fake_linear_as_is, .linear_bytes = fake_linear_bytes,                      \
+        .linear_prepare = fake_linear_prepare, .linear_scratch = fake_linear_scratch,              \
+        .linear = fake_linear, .linear_several = fake_linear_several,                              \
+        .ffn_prepare = fake_ffn_prepare, .ffn_scratch = fake_ffn_scratch, .ffn = fake_ffn,         \
+        .norm = norm, .rms_rope = rms_rope, .gate = gate, .gate_norm = gate_norm, .act = act,      \
+        .cast = cast, .patchify = patchify, .unpatchify = unpatchify, .sinusoid = sinusoid,        \
+        .add_table = add_table, .lincomb = lincomb, .finite = check_finite,                        \
+        .finite_seen = finite_seen, .distance = distance, .text = &fake_text,                      \
+        .frames = &fake_frames                                                                     \
     }
 const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);

@@ -15,7 +15,7 @@
 
 struct gpu {
     int index;
-    cudaStream_t stream, lane; /* lane: copies up beside the work */
+    cudaStream_t stream, lane, sender; /* copies up beside the work; of a thread of its own */
     size_t before; /* bytes that were free before this process came; 0: not known */
     size_t context; /* what coming took */
 };
@@ -160,6 +160,19 @@ static int join(struct device *d, struct device_mark *done, struct err *e)
 {
     if (here(d, e) < 0) return -1;
     return said(d, cudaStreamWaitEvent(gpu_of(d)->stream, event_of(done), 0), "a mark", e);
+}
+
+static int give(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    cudaStream_t sender = gpu_of(d)->sender;
+    if (here(d, e) < 0) return -1;
+    return said(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, sender), "copying", e);
+}
+
+static int sent(struct device *d, struct err *e)
+{
+    if (here(d, e) < 0) return -1;
+    return said(d, cudaStreamSynchronize(gpu_of(d)->sender), "copying", e);
 }
 
 /* --- recorded steps: graphs --- */
@@ -309,6 +322,7 @@ static void drop_stream(const struct gpu *g, cudaStream_t stream)
 static void close_gpu(struct device *d)
 {
     struct gpu *g = gpu_of(d);
+    drop_stream(g, g->sender);
     drop_stream(g, g->lane);
     drop_stream(g, g->stream);
     free(g);
@@ -336,6 +350,8 @@ static const struct device_table table = {
     .pass = pass,
     .fetch = fetch,
     .join = join,
+    .send = give,
+    .sent = sent,
     .record = record,
     .recorded = recorded,
     .replay = replay,
@@ -373,7 +389,8 @@ int device_open_cuda(struct device **out, int index, struct err *e)
     size_t before = cuda_free_before(index);
     if (here(d, e) < 0 ||
         said(d, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "a stream", e) < 0 ||
-        said(d, cudaStreamCreateWithFlags(&g->lane, cudaStreamNonBlocking), "a stream", e) < 0) {
+        said(d, cudaStreamCreateWithFlags(&g->lane, cudaStreamNonBlocking), "a stream", e) < 0 ||
+        said(d, cudaStreamCreateWithFlags(&g->sender, cudaStreamNonBlocking), "a stream", e) < 0) {
         device_close(d);
         return -1;
     }

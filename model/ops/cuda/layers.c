@@ -40,6 +40,11 @@ static size_t weight_bytes(const struct linear_params *p)
     return ALIGN((size_t)p->in * (size_t)p->out * dtype_size(type_of(p)));
 }
 
+bool cuda_linear_as_is(const struct linear_params *p, enum dtype weight)
+{
+    return weight == type_of(p);
+}
+
 size_t cuda_linear_bytes(const struct linear_params *p)
 {
     return weight_bytes(p) + ALIGN((size_t)p->out * 4) + ALIGN((size_t)p->out * 2);
@@ -83,7 +88,8 @@ static int fill(struct cuda_layer *l, const struct tensor *weight, const struct 
     if (weight->dtype != l->type) room = n * dtype_size(weight->dtype);
     if (bias && out * 8 > room) room = out * 8;
     if (room && device_alloc(l->d, &between, room, e) < 0) return -1;
-    if (up(l->d, l->weight, l->type, weight, n, between, e) < 0) goto done;
+    if (!l->p.sent && up(l->d, l->weight, l->type, weight, n, between, e) < 0) goto done;
+    l->p.sent = false; /* of the first weight alone */
     if (bias) {
         struct cuda_map m = {.from = DTYPE_F32, .n = out, .times = 1, .x = l->bias};
         if (up(l->d, l->bias, DTYPE_F32, bias, out, between, e) < 0) goto done;

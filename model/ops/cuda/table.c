@@ -372,6 +372,7 @@ const struct ops ops_cuda = {
     .linear_open = cuda_linear_open,
     .linear_close = cuda_linear_close,
     .linear_rebind = cuda_linear_rebind,
+    .linear_as_is = cuda_linear_as_is,
     .linear_bytes = cuda_linear_bytes,
     .linear_prepare = cuda_linear_prepare,
     .linear_scratch = cuda_linear_scratch,

@@ -13,6 +13,7 @@ struct setting {
     enum precision precision;
     bool together;
     const char *cache; /* whose first block is a pass of its own */
+    bool send; /* weights, beside other work */
 };
 
 /* A tiny model of more blocks: those of the list again, under further numbers. */
@@ -65,6 +66,13 @@ static void hear(void *ctx, int level, const char *line)
     snprintf(s->last, sizeof s->last, "%s", line);
 }
 
+static void hear_all(void *ctx, int level, const char *line)
+{
+    struct said *s = ctx;
+    (void)level;
+    snprintf(s->last, sizeof s->last, "%s", line);
+}
+
 static int open_tall(struct dit **d, const struct setting *s, struct device *dev, int streamed,
                      struct said *said, struct err *e)
 {
@@ -77,7 +85,12 @@ static int open_tall(struct dit **d, const struct setting *s, struct device *dev
                            .log = said ? &log : NULL};
     tiny_temp(dir);
     write_tall(dir, s->config);
-    int rc = dit_open_with(d, &p, e);
+    *d = NULL;
+    int rc = dit_open_begin(d, &p, s->send, e);
+    if (rc == 0 && (rc = dit_open_end(*d, e)) < 0) {
+        dit_close(*d);
+        *d = NULL;
+    }
     tiny_remove(dir);
     return rc;
 }
@@ -266,6 +279,42 @@ static void no_memory(const struct setting *s)
     free(out);
 }
 
+/* In two, weights going up in between: the same; or given up at any time. */
+static void sent(const struct setting *s)
+{
+    char dir[256];
+    struct device *dev;
+    struct dit *d;
+    struct said said = {0};
+    struct log log = {.level = 1, .write = hear_all, .ctx = &said};
+    struct err e = {0};
+    tiny_temp(dir);
+    write_tall(dir, s->config);
+    struct dit_params p = {.dir = dir, .precision = s->precision, .log = &log};
+    CHECK_OK(fake_open(&dev, true, &e));
+    p.device = dev;
+    for (int i = 0; i < 3; i++) { /* ended; given up; streamed, where nothing is sent */
+        p.streamed = i == 2 ? 3 : 0;
+        said = (struct said){0};
+        CHECK_OK(dit_open_begin(&d, &p, true, &e));
+        CHECK(device_held(dev) ==
+              dit_kept_bytes(dit_config_of(d), dev, s->precision, p.streamed, &(size_t){0}));
+        if (i != 1) CHECK_OK(dit_open_end(d, &e));
+        if (i == 0) CHECK_MSG(strstr(said.last, "weights went to fake:0"), "%s", said.last);
+        if (i == 2) CHECK_MSG(!strstr(said.last, "weights went"), "%s", said.last);
+        if (i != 1) CHECK(dit_open_end(d, &(struct err){0}) == -1);
+        dit_close(d);
+        CHECK(device_held(dev) == 0);
+    }
+    device_close(dev);
+    p.device = NULL; /* the host packs its own */
+    p.streamed = 0;
+    CHECK_OK(dit_open_begin(&d, &p, true, &e));
+    CHECK_OK(dit_open_end(d, &e));
+    dit_close(d);
+    tiny_remove(dir);
+}
+
 static void refused(const struct setting *s)
 {
     struct device *dev;
@@ -282,10 +331,10 @@ int main(void)
 {
     const struct clip clip = {1, 4, 4, 3, 500, 0, NULL, false, 0};
     const struct setting settings[] = {
-        {"t2v", clip, PRECISION_FP32, true, NULL},
-        {"t2v", clip, PRECISION_BF16_EMULATED, false, NULL},
-        {"t2v", clip, PRECISION_FP32, true, "firstblock:threshold=0,first=1,last=1"},
-        {"i2v", {2, 4, 4, 7, 850, 17, NULL, false, 0}, PRECISION_FP32, true, NULL},
+        {"t2v", clip, PRECISION_FP32, true, NULL, true},
+        {"t2v", clip, PRECISION_BF16_EMULATED, false, NULL, false},
+        {"t2v", clip, PRECISION_FP32, true, "firstblock:threshold=0,first=1,last=1", true},
+        {"i2v", {2, 4, 4, 7, 850, 17, NULL, false, 0}, PRECISION_FP32, true, NULL, false},
     };
     threads_set(2);
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
@@ -294,6 +343,7 @@ int main(void)
     }
     not_pinned(&settings[0]);
     broken_off(&settings[0]);
+    sent(&settings[0]);
     no_memory(&settings[0]);
     refused(&settings[0]);
     return TEST_RESULT();

@@ -146,6 +146,7 @@ static void any_limit(struct ditgen *d)
     CHECK(p.streamed_blocks == 0 && p.pinned_bytes == 0 && p.fits);
     CHECK_MSG(clip(d, 0, &whole, &e) == 0, "%s", e.message);
     within(&whole, (size_t)1 << 30);
+    CHECK_MSG(strstr(whole.log, "weights went to fake:0 beside other work"), "%s", whole.log);
     give_fake(d, 0, 0);
     size_t from = least(d, true), most = whole.peak[0];
     for (int i = 1; i < 3; i++)
@@ -162,6 +163,8 @@ static void any_limit(struct ditgen *d)
         CHECK_MSG(s.streamed == (int)p.streamed_blocks, "%d streamed, %g planned", s.streamed,
                   p.streamed_blocks);
         within(&s, vram);
+        /* beside the text where both find room */
+        CHECK(!s.streamed || !strstr(s.log, "beside other work"));
         kinds[p.streamed_blocks > 0 ? 0 : 1]++;
     }
     CHECK_MSG(kinds[0] > 1 && kinds[1], "%d %d", kinds[0], kinds[1]);
