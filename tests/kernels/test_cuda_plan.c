@@ -251,7 +251,12 @@ static void test_shapes(void)
     CHECK_OK(attn_tile_pick(&t, ATTN_SM90, &w, &e));
     CHECK_STR(t.kernel, "sparse64_sm90");
     CHECK((size_t)t.blocks_per_sm * (t.shared + 2048) <= 233472);
-    refused(&w, ATTN_SM80, "128 x 64");
+    CHECK_OK(attn_tile_pick(&t, ATTN_SM80, &w, &e));
+    CHECK_STR(t.kernel, "sparse64_sm80");
+    CHECK(t.block_q == 64 && (size_t)t.blocks_per_sm * (t.shared + 1024) <= 167936);
+    l.block_q = 32;
+    l.rows = 1024;
+    refused(&w, ATTN_SM80, "128 or 64 x 128 or 64");
 }
 
 int main(int argc, char **argv)

@@ -1,10 +1,11 @@
 // flash_sm80 and sparse_sm80: mma.sync and cp.async, for every card since Ampere; second judge of
 // the Hopper kernels, and the one to debug with.
 //
-// FlashAttention-2, arXiv 2307.08691: a block owns 128 queries of one head, 4 warps of 32; keys and
-// values pass through two stages of 64. A step of a plan with 128-key tiles is two such passes.
+// FlashAttention-2, arXiv 2307.08691: a block owns 128 queries of one head, or 64 where a plan's rows
+// are 64, 4 warps of 32 or 16; keys and values pass through two stages of 64. A step of a plan with
+// 128-key tiles is two such passes.
 //
-//   shared      queries [128][D], then STAGES x keys [64][D], STAGES x values [64][D], bf16;
+//   shared      queries [128 or 64][D], then STAGES x keys [64][D], STAGES x values [64][D], bf16;
 //               16-byte chunk c of row r lies at chunk c ^ (r % 8), so that the 8 rows of an
 //               ldmatrix meet 8 different banks groups
 #include "attention/kernels/cuda/attn_cuda.h"
@@ -15,7 +16,7 @@ namespace
 {
 
 constexpr int BQ = 128, BK = 64, WARPS = 4, STAGES = 2, THREADS = 32 * WARPS;
-constexpr int MT = BQ / WARPS / 16; // 16-row pieces a warp owns
+constexpr int MT = BQ / WARPS / 16; // 16-row pieces a warp owns, of 128 queries
 
 struct Args {
     const bf16 *q, *k, *v, *k_mean, *v_mean;
@@ -95,10 +96,11 @@ __device__ __forceinline__ float column_bias(const Args &a, const Pass &p, int c
     return a.key_bias ? a.key_bias[key] * 1.4426950408889634f / a.scale_log2 : 0;
 }
 
-template <int D, bool LIST>
-__global__ void __launch_bounds__(THREADS, D == 64 ? 2 : 1)
+template <int D, bool LIST, int MT>
+__global__ void __launch_bounds__(THREADS, D == 64 || MT == 1 ? 2 : 1)
     attention(const __grid_constant__ Args a)
 {
+    constexpr int BQ = MT * WARPS * 16;
     extern __shared__ unsigned char raw[];
     const uint32_t q_at = smem_address(raw), k_at = q_at + BQ * D * 2;
     const uint32_t v_at = k_at + STAGES * BK * D * 2;
@@ -356,7 +358,7 @@ Args arguments(const attn_cuda *w, const attn_lists *l)
     a.lse = w->lse;
     a.len_q = w->len_q;
     a.len_k = w->len_k;
-    a.rows = (w->len_q + BQ - 1) / BQ;
+    a.rows = l ? l->rows : (w->len_q + BQ - 1) / BQ;
     const double scale = 1.4426950408889634 / sqrt(static_cast<double>(w->head_dim));
     a.scale_log2 = static_cast<float>(scale);
     if (!l) return a;
@@ -382,12 +384,12 @@ Args arguments(const attn_cuda *w, const attn_lists *l)
     return a;
 }
 
-template <int D, bool LIST> int launch(const attn_cuda *w, err *e)
+template <int D, bool LIST, int PIECES = MT> int launch(const attn_cuda *w, err *e)
 {
-    constexpr int SHARED = (BQ + 2 * STAGES * BK) * D * 2;
+    constexpr int SHARED = (PIECES * WARPS * 16 + 2 * STAGES * BK) * D * 2;
     const Args a = arguments(w, LIST ? w->lists : nullptr);
     cudaStream_t stream = static_cast<cudaStream_t>(w->stream);
-    const auto kernel = attention<D, LIST>;
+    const auto kernel = attention<D, LIST, PIECES>;
     cudaError_t r =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
     if (r == cudaSuccess && LIST && a.alive)
@@ -426,6 +428,8 @@ int attn_sm80(const attn_cuda *w, err *e)
 {
     attn_tile t;
     if (attn_tile_pick(&t, ATTN_SM80, w, e) < 0) return -1;
+    if (w->lists && t.block_q == 64)
+        return w->head_dim == 128 ? launch<128, true, 1>(w, e) : launch<64, true, 1>(w, e);
     if (w->head_dim == 128) return w->lists ? launch<128, true>(w, e) : launch<128, false>(w, e);
     return w->lists ? launch<64, true>(w, e) : launch<64, false>(w, e);
 }

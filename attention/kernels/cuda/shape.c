@@ -31,6 +31,8 @@ static const struct {
     {ATTN_SM80, DENSE, {"flash_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
     {ATTN_SM80, LISTS, {"sparse_sm80", 128, 128, 64, 2, 128, 1, 128 * 256 + 4 * 64 * 256}},
     {ATTN_SM80, LISTS, {"sparse_sm80", 64, 128, 64, 2, 128, 2, 128 * 128 + 4 * 64 * 128}},
+    {ATTN_SM80, LISTS, {"sparse64_sm80", 128, 64, 64, 2, 128, 2, 64 * 256 + 4 * 64 * 256}},
+    {ATTN_SM80, LISTS, {"sparse64_sm80", 64, 64, 64, 2, 128, 2, 64 * 128 + 4 * 64 * 128}},
     {ATTN_CUDNN, DENSE, {"cudnn", 128, 0, 0, 0, 0, 0, 0}},
     {ATTN_CUDNN, DENSE, {"cudnn", 64, 0, 0, 0, 0, 0, 0}},
 };
@@ -115,7 +117,7 @@ int attn_tile_pick(struct attn_tile *t, enum attn_cuda_row row, const struct att
     }
     if (dim)
         return err_set(e, ERR_USAGE, "%s takes tiles of %s, this plan has %d x %d", name,
-                       row == ATTN_SM80 ? "128 x 64 or 128 x 128" : "128 x 128 or 64 x 64",
+                       row == ATTN_SM80 ? "128 or 64 x 128 or 64" : "128 x 128 or 64 x 64",
                        l->block_q, l->block_k);
     return err_set(e, ERR_USAGE, "%s takes heads of 64 or 128 channels, these have %d", name,
                    w->head_dim);

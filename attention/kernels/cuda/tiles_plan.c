@@ -8,12 +8,12 @@ static size_t align(size_t words) { return (words + 63) / 64 * 64; } /* 256 byte
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 static bool cut_sm90(int q, int k) { return q == k && (q == 64 || q == 128); }
-static bool cut_sm80(int q, int k) { return q == 128 && (k == 64 || k == 128); }
+static bool cut_sm80(int q, int k) { return (q == 64 || q == 128) && (k == 64 || k == 128); }
 
 bool tiles_by_runs(const struct attn_size *s)
 {
     if (s->needs & (ATTN_NEED_BLOCKS | ATTN_NEED_COLUMNS)) return true;
-    return !cut_sm90(s->block_q, s->block_k) && !cut_sm80(s->block_q, s->block_k);
+    return !cut_sm80(s->block_q, s->block_k);
 }
 
 /* Some call has a plan whose tiles a kernel must walk: every tile in some order is every tile. */
@@ -39,13 +39,13 @@ bool tiles_take_sage(const struct attn_size *s, const char **why)
 
 bool tiles_take_sm80(const struct attn_size *s, const char **why)
 {
-    *why = "tiles of 128 x 64 or 128 x 128 tokens";
+    *why = "tiles of 128 or 64 x 128 or 64 tokens";
     return !cut(s) || (!tiles_by_runs(s) && cut_sm80(s->block_q, s->block_k));
 }
 
 bool tiles_take_simt(const struct attn_size *s, const char **why)
 {
-    *why = "tiles of 128 x 128, 128 x 64 or 64 x 64 tokens";
+    *why = "tiles of 128 or 64 x 128 or 64 tokens";
     return !cut(s) || !tiles_by_runs(s);
 }
 

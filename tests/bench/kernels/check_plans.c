@@ -231,7 +231,7 @@ static bool pick(struct problem *x)
  * that `every` alone does. */
 static struct problem regular(struct test_rng *r)
 {
-    static const int cuts[][2] = {{128, 128}, {128, 128}, {64, 64}, {128, 64}, {0, 0}};
+    static const int cuts[][2] = {{128, 128}, {128, 128}, {64, 64}, {128, 64}, {64, 128}, {0, 0}};
     for (;;) {
         memcpy(problem_cut, cuts[rng_int(r, 0, (int)ARRAY_LEN(cuts) - 1)], sizeof problem_cut);
         struct problem x = problem_random(r, PRECISION_BF16);

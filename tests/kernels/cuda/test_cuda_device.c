@@ -150,9 +150,14 @@ static void picks(void)
     picked(90, chosen, NULL, "every");
     refused(90, moved, "simt", ERR_DEVICE, "q_order");
     picked(90, narrow, NULL, "sm80");
+    narrow.block_q = 64;
+    picked(90, narrow, NULL, "sm90");
+    picked(80, narrow, NULL, "sm80");
+    narrow.block_k = 128;
+    picked(80, narrow, NULL, "sm80");
     picked(90, bf16, "every", "every");
     refused(90, small, "sm80", ERR_USAGE, "48 x 48");
-    refused(90, small, "simt", ERR_USAGE, "128 x 64");
+    refused(90, small, "simt", ERR_USAGE, "128 or 64 x 128 or 64");
     codes_picked(codes);
     wide.head_dim = 257;
     refused(90, wide, NULL, ERR_USAGE, "257");

@@ -143,14 +143,14 @@ static void check_scratch(void)
 
 int main(int argc, char **argv)
 {
-    static const int cuts[][2] = {{128, 128}, {64, 64}, {128, 64}, {0, 0}};
+    static const int cuts[][2] = {{128, 128}, {64, 64}, {128, 64}, {64, 128}, {0, 0}};
     struct test_rng r = test_seed(argc, argv);
     struct device *d;
     struct err e = {0};
     CHECK_OK(device_open(&d, "cpu", &e));
     check_scratch();
     for (int i = 0; i < 600; i++) {
-        memcpy(problem_cut, cuts[i % 4], sizeof problem_cut);
+        memcpy(problem_cut, cuts[i % 5], sizeof problem_cut);
         struct problem x = problem_random(&r, PRECISION_BF16);
         check_plan(&x, d);
         problem_free(&x);
