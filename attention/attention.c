@@ -107,10 +107,13 @@ static int carve(struct attn *a, const struct attn_params *p, struct arena *aren
     a->pair = arena_take(arena, (size_t)a->n_pairs * sizeof *a->pair);
     if (parts_carve(a, arena, e) < 0) return -1;
     turn_carve_plans(a, arena);
-    cache_carve(a, &cache, arena);
+    cache_carve(a, &cache, a->device ? device : arena);
     a->kept_bytes = a->recent ? (size_t)(arena->base + arena->used - (char *)a->recent) : 0;
     parts_carve_scratch(a, arena);
-    launch_carve(a, device);
+    if (a->device)
+        room_device_carve(a, device, arena);
+    else
+        launch_carve(a, arena);
     return 0;
 }
 
@@ -122,6 +125,26 @@ static int open_stack(struct attn_stack *s, const struct attn_params *p,
     return attn_stack_resolve(s, shape, e);
 }
 
+/* What the processor does of a run on a device. */
+static void say_host(const struct attn *a)
+{
+    unsigned plans = a->sparse ? looks_reuse(a) | looks_axes(a, NULL) | looks_plan(a, NULL) : 0,
+             rest = looks_rest(a, NULL), after = looks_after(a, NULL);
+    if (plans & ATTN_LOOK_QKV)
+        log_line(
+            a->log, 1,
+            "attention: plans are made on the processor, of q and k that are brought there from "
+            "%s",
+            device_name(a->device));
+    else if (a->sparse && !a->plan_fixed)
+        log_line(a->log, 1, "attention: plans are made on the processor, of positions alone");
+    if (rest & ATTN_LOOK_O)
+        log_line(a->log, 1, "attention: %s: what is added to o is computed on the processor",
+                 a->stack.recipe.compensate->name);
+    if (after & ~rest)
+        log_line(a->log, 1, "attention: what calls leave is looked at on the processor");
+}
+
 static void say_open(const struct attn *a, const struct attn_params *p)
 {
     char text[1024]; /* a line of a log; longer stacks are cut */
@@ -129,6 +152,9 @@ static void say_open(const struct attn *a, const struct attn_params *p)
     attn_stack_print(&a->stack, text, sizeof text);
     log_line(p->log, 1, "attention %s by kernel %s: %d tokens, %d heads of %d", text,
              room_kernel_name(a), a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    if (a->there.exact != a->device_kernel)
+        log_line(p->log, 1, "attention: exact calls by kernel %s", a->there.exact->name);
+    if (a->device) say_host(a);
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_part *part = &a->stack.part[i];
         const char *note = part->method->note ? part->method->note(part) : NULL;
@@ -191,7 +217,11 @@ int attn_open_on(struct attn **out, const struct attn_params *p, const struct at
         return 0;
     }
     memset(a->recent, 0, a->kept_bytes); /* a state holds no memory of others */
-    if (turn_fixed(a, e) < 0) goto fail;
+    if (a->device && cache_clear(a, e) < 0) goto fail;
+    device_hosts_turn(a->device, true);
+    int made = turn_fixed(a, e);
+    device_hosts_turn(a->device, false);
+    if (made < 0) goto fail;
     if (a->device && room_device_fixed(a, e) < 0) goto fail;
     attn_reset(a);
     say_open(a, p);
@@ -238,8 +268,7 @@ int room_ctx(struct attn_ctx *to, const struct attn *a, const struct attn_ctx *c
                    a->shape.n_branches);
 }
 
-/* A step before the last one is another prompt's; another expert is another model. */
-static void notice(struct attn *a, const struct attn_ctx *c)
+void room_notice(struct attn *a, const struct attn_ctx *c)
 {
     if (a->recent->last_step >= 0 &&
         (c->step < a->recent->last_step || c->expert != a->recent->last_expert))
@@ -270,14 +299,26 @@ static void keep_branch(struct attn *a, const struct attn_ctx *c)
     a->recent->branch_layer = c->layer;
 }
 
+static struct heads out_heads(const struct attn *a, const float *out)
+{
+    return heads_f32(out, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+}
+
 int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_ask *answer,
              struct err *e)
+{
+    struct heads h = out_heads(a, out);
+    return attn_ask_views(a, ctx, &h, answer, e);
+}
+
+int attn_ask_views(struct attn *a, const struct attn_ctx *ctx, const struct heads *out,
+                   enum attn_ask *answer, struct err *e)
 {
     struct attn_ctx c;
     const struct axis_ask *ask = a->stack.recipe.ask;
     *answer = ATTN_ASK_COMPUTE;
     if (room_ctx(&c, a, ctx, e) < 0) return -1;
-    notice(a, &c);
+    room_notice(a, &c);
     if (!ask || attn_is_exact(&a->stack.part[0], &c)) return 0;
     enum attn_ask said = ask->ask(attn_stack_by(&a->stack, ATTN_AXIS_ASK), &c);
     struct pair *pair = &a->pair[pair_of(a, &c)];
@@ -288,9 +329,9 @@ int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_a
     const uint16_t *from = source(a, &c, said);
     if (!from) return 0;
     pair->last = c.step;
-    cache_widen(out, from, out_len(a));
+    if (cache_get(a, out, from, e) < 0) return -1;
     if (a->branch_output && c.branch == 0) { /* the other branch may copy this copy */
-        memcpy(a->branch_output, from, out_len(a) * sizeof *from);
+        if (cache_copy(a, a->branch_output, from, e) < 0) return -1;
         keep_branch(a, &c);
     }
     meter_copy(a, &c);
@@ -300,6 +341,13 @@ int attn_ask(struct attn *a, const struct attn_ctx *ctx, float *out, enum attn_a
 
 int attn_keep(struct attn *a, const struct attn_ctx *ctx, const float *out, struct err *e)
 {
+    struct heads h = out_heads(a, out);
+    return attn_keep_views(a, ctx, &h, e);
+}
+
+int attn_keep_views(struct attn *a, const struct attn_ctx *ctx, const struct heads *out,
+                    struct err *e)
+{
     struct attn_ctx c;
     if (!a->output && !a->branch_output) return 0;
     if (room_ctx(&c, a, ctx, e) < 0) return -1;
@@ -308,12 +356,13 @@ int attn_keep(struct attn *a, const struct attn_ctx *ctx, const float *out, stru
     struct pair *pair = &a->pair[pair_of(a, &c)];
     uint16_t *slot = cache_output(a, pair_of(a, &c));
     if (slot && next.step < c.n_steps && !attn_is_exact(&a->stack.part[0], &next)) {
-        if (pair->kept) meter_drift(a, &c, slot, out);
-        cache_narrow(slot, out, out_len(a));
+        if (pair->kept && meter_drift(a, &c, slot, out, e) < 0) return -1;
+        if (cache_put(a, slot, out, e) < 0) return -1;
         pair->kept = true;
     }
-    if (a->branch_output && c.branch == 0) {
-        cache_narrow(a->branch_output, out, out_len(a));
+    /* exact steps copy nothing */
+    if (a->branch_output && c.branch == 0 && !attn_is_exact(&a->stack.part[0], &c)) {
+        if (cache_put(a, a->branch_output, out, e) < 0) return -1;
         keep_branch(a, &c);
     }
     return 0;
@@ -327,7 +376,7 @@ static int observe(struct attn *a, const struct attn_turn *t, const struct attn_
     if (rest && rest->after && !t->exact) {
         if (rest->after(attn_stack_by(&a->stack, ATTN_AXIS_COMPENSATE), t, &seen, e) < 0)
             return err_wrap(e, "%s", rest->name);
-        if (a->size.precision != PRECISION_FP32) cache_round(t->o.at, out_len(a));
+        if (t->o.at && a->size.precision != PRECISION_FP32) cache_round(t->o.at, out_len(a));
     }
     for (int i = 0; i < a->stack.n; i++) {
         const struct attn_part *p = &a->stack.part[i];
@@ -337,18 +386,37 @@ static int observe(struct attn *a, const struct attn_turn *t, const struct attn_
     return 0;
 }
 
-static int run_call(struct attn *a, struct attn_turn *t, struct err *e)
+/* The same on a device: its own operations, then what hooks read of them. */
+static int run_there(struct attn *a, struct attn_turn *t, const struct attn_calls *calls,
+                     struct err *e)
+{
+    unsigned rest = looks_rest(a, t);
+    device_hosts_turn(a->device, false);
+    if (room_device_run(a, t, calls, e) < 0) return -1;
+    if (a->there.brought && device_wait(a->device, e) < 0) return -1; /* its seconds are known */
+    device_hosts_turn(a->device, true);
+    if (bring_down(a, t, looks_after(a, t), e) < 0 || observe(a, t, calls, e) < 0) return -1;
+    return rest & ATTN_LOOK_O ? bring_back(a, t, e) : 0;
+}
+
+static int make_call(struct attn *a, struct attn_turn *t, struct err *e)
 {
     struct attn_calls calls = {.at = a->launches, .max = a->shape.n_heads + 1};
     double begin = clock_seconds();
     if (turn_call(a, t, &calls, e) < 0) return -1;
-    double planned = clock_seconds();
-    for (int i = 0; i < calls.n; i++)
-        if (launch_run(a, t, &calls, i, e) < 0) return -1;
-    if (observe(a, t, &calls, e) < 0) return -1;
+    double planned = clock_seconds(), waited = a->there.waited;
+    if (a->device ? run_there(a, t, &calls, e) < 0 : launch_run(a, t, &calls, e) < 0) return -1;
+    if (!a->device && observe(a, t, &calls, e) < 0) return -1;
     a->pair[pair_of(a, &t->at)].last = t->at.step;
-    meter_call(a, t, &calls, planned - begin, clock_seconds() - planned);
-    return 0;
+    return meter_call(a, t, &calls, planned - begin - waited, clock_seconds() - planned, e);
+}
+
+static int run_call(struct attn *a, struct attn_turn *t, struct err *e)
+{
+    device_hosts_turn(a->device, true);
+    int rc = make_call(a, t, e);
+    device_hosts_turn(a->device, false);
+    return rc;
 }
 
 int attn_run(struct attn *a, const struct attn_call *c, struct err *e)
@@ -370,8 +438,9 @@ int attn_run_views(struct attn *a, const struct attn_views *c, struct err *e)
         return err_set(e, ERR_BUG, "attention without q, k, v or o");
     if (c->q.where != place || c->o.where != place)
         return err_set(e, ERR_BUG, "attention of tensors that are in another memory");
+    if (a->device) room_device_begin(a, c, &t);
     if (room_ctx(&t.at, a, &c->at, e) < 0) return -1;
-    notice(a, &t.at);
+    room_notice(a, &t.at);
     if (run_call(a, &t, e) == 0) {
         if (a->watch && !a->device)
             a->watch->ran(a->watch->ctx, &a->shape,
@@ -384,6 +453,17 @@ int attn_run_views(struct attn *a, const struct attn_views *c, struct err *e)
 }
 
 /* --- before a run --- */
+
+int attn_may_copy(bool *may, const struct attn_params *p, const struct attn_shape *shape,
+                  struct err *e)
+{
+    struct attn_stack stack = {0};
+    struct attn_shape s = *shape;
+    int rc = open_stack(&stack, p, &s, e);
+    *may = rc == 0 && stack.recipe.ask;
+    attn_stack_free(&stack);
+    return rc;
+}
 
 int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
                   const struct attn_shape *shape, struct err *e)

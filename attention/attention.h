@@ -99,7 +99,8 @@ struct attn_shape { /* the self-attention of one model at one size */
 int attn_open(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
               struct arena *arena, struct err *e);
 /* The same with p->device's memory beside the host's: plans are made in *host, tensors, scratch and
- * prepared plans are in *device. Refuses (ERR_DEVICE) what plans by looking at q and k. */
+ * prepared plans and what is kept over steps are in *device. What methods look at is brought down for
+ * them. Refuses (ERR_DEVICE) what no kernel there can do, by its fields. */
 int attn_open_on(struct attn **out, const struct attn_params *p, const struct attn_shape *s,
                  struct arena *host, struct arena *device, struct err *e);
 void attn_close(struct attn *a); /* takes NULL */
@@ -150,6 +151,12 @@ enum attn_ask {
  * and nothing else is to be done. n_steps and n_branches of c may be 0: those of the shape. */
 int attn_ask(struct attn *a, const struct attn_ctx *c, float *out, enum attn_ask *answer,
              struct err *e);
+/* The same with out [L, N, D] anywhere: of the device, bf16 or fp32. */
+int attn_ask_views(struct attn *a, const struct attn_ctx *c, const struct heads *out,
+                   enum attn_ask *answer, struct err *e);
+/* Whether a stack may answer with copies: then a branch must be asked after the one before it was kept. */
+int attn_may_copy(bool *may, const struct attn_params *p, const struct attn_shape *s,
+                  struct err *e);
 
 struct attn_call {
     const float *q, *k, *v; /* [L, N, D] */
@@ -162,20 +169,29 @@ struct attn_views { /* the same anywhere: of the device, bf16 or fp32, with any 
     struct attn_ctx at;
 };
 int attn_run_views(struct attn *a, const struct attn_views *c, struct err *e);
-/* Steps of one kind launch the same on a device, and so may be recorded once and replayed; -1: on the
- * host. repeat: what a replay did, as the sums of the run that was recorded tell it. */
-int attn_step_kind(const struct attn *a, int step);
-void attn_repeat(struct attn *a, const struct attn_sums *before, const struct attn_sums *after);
+/* Steps of one kind launch the same on a device, and so may be recorded once and replayed, as long as
+ * *launched is what it was: a number that changes with the plans they launch. -1: not so, since a plan is
+ * made in it, numbers are looked at, or it is the host's. c: of any layer and branch.
+ * repeat: what a replay of these branches did from layer c->layer on, as the sums of the run that was
+ * recorded tell it. */
+int attn_step_kind(struct attn *a, const struct attn_ctx *c, long *launched);
+void attn_repeat(struct attn *a, const struct attn_ctx *c, int n_branches,
+                 const struct attn_sums *before, const struct attn_sums *after);
 /* out [L, N * D]: o behind the output layer. Does nothing unless someone will copy it. */
 int attn_keep(struct attn *a, const struct attn_ctx *c, const float *out, struct err *e);
+int attn_keep_views(struct attn *a, const struct attn_ctx *c, const struct heads *out,
+                    struct err *e);
 
 /* All that the stack remembers of earlier steps, in place: to be read between two steps, or written
  * into another one opened alike, before the first step that it makes. What is written is looked at
  * before it is used (attn_kept_check), but says what it says. bytes 0: there is nothing. */
 struct attn_kept {
-    void *at;
+    void *
+        at; /* NULL with bytes: a device has some of it; read and write copy what the host would have */
     size_t bytes;
 };
+int attn_kept_read(const struct attn *a, void *to, struct err *e); /* waits for the device */
+int attn_kept_write(struct attn *a, const void *from, struct err *e);
 void attn_kept(const struct attn *a, struct attn_kept *k);
 /* After writing: ERR_INPUT when no run can have left this. */
 int attn_kept_check(struct attn *a, struct err *e);

@@ -6,6 +6,8 @@
 
 #include "model/base/threads.h"
 
+#include <string.h>
+
 struct cache_sizes cache_sizes(const struct attn_stack *s, const struct attn_shape *shape,
                                const struct attn_params *p)
 {
@@ -50,7 +52,17 @@ struct heads cache_residual(const struct attn *a, int pair)
 {
     struct heads h = heads_f32(NULL, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
     h.type = DTYPE_BF16;
+    h.where = a->device ? PLACE_DEVICE : PLACE_HOST;
     if (pair < a->residual_slots) h.at = a->residual + slot_len(a) * (size_t)pair;
+    return h;
+}
+
+struct heads cache_heads(const struct attn *a, const uint16_t *slot)
+{
+    struct heads h = heads_f32(NULL, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    h.type = DTYPE_BF16;
+    h.where = a->device ? PLACE_DEVICE : PLACE_HOST;
+    h.at = (void *)(uintptr_t)slot;
     return h;
 }
 
@@ -102,4 +114,52 @@ void cache_round(float *x, size_t n)
 {
     struct cast c = {.f32 = x, .from_f32 = x, .n = n};
     threads_run((int)((n + PIECE - 1) / PIECE), cast_piece, &c);
+}
+
+/* --- into slots and out of them --- */
+
+static size_t whole(const struct attn *a)
+{
+    return (size_t)a->size.len_q * (size_t)a->shape.n_heads * (size_t)a->shape.head_dim;
+}
+
+int cache_get(struct attn *a, const struct heads *out, const uint16_t *slot, struct err *e)
+{
+    struct heads from = cache_heads(a, slot);
+    if (a->device) return room_device_move(a, out, &from, e);
+    cache_widen(out->at, slot, whole(a));
+    return 0;
+}
+
+int cache_put(struct attn *a, uint16_t *slot, const struct heads *out, struct err *e)
+{
+    struct heads to = cache_heads(a, slot);
+    if (a->device) return room_device_move(a, &to, out, e);
+    cache_narrow(slot, out->at, whole(a));
+    return 0;
+}
+
+int cache_copy(struct attn *a, uint16_t *to, const uint16_t *from, struct err *e)
+{
+    size_t bytes = whole(a) * sizeof *to;
+    if (a->device) return device_copy(a->device, to, from, bytes, e);
+    memcpy(to, from, bytes);
+    return 0;
+}
+
+void cache_areas(const struct attn *a, struct cache_area areas[3])
+{
+    size_t slot = slot_len(a) * sizeof(uint16_t);
+    areas[0] = (struct cache_area){a->residual, slot * (size_t)a->residual_slots};
+    areas[1] = (struct cache_area){a->output, slot * (size_t)a->output_slots};
+    areas[2] = (struct cache_area){a->branch_output, a->branch_output ? slot : 0};
+}
+
+int cache_clear(struct attn *a, struct err *e)
+{
+    struct cache_area areas[3];
+    cache_areas(a, areas);
+    for (int i = 0; i < 3; i++)
+        if (areas[i].bytes && device_zero(a->device, areas[i].at, areas[i].bytes, e) < 0) return -1;
+    return 0;
 }

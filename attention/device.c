@@ -1,5 +1,9 @@
-/* Attention on a device: which stacks can be, their one plan put there, and the calls. The host's calls
- * are launch.c's. */
+/* Attention on a device: its kernel, plans put there, launches, and which steps may be recorded. The host's
+ * calls are launch.c's; what crosses between the two, bring.c's.
+ *
+ * Plans are made by the host's methods of what bring.c brings them. Where a plan stands over steps, or was
+ * made once, what put() made of it stands too, and its calls cross no bus. Whoever makes plans on the
+ * device itself begins in room_device_run(), where `fresh` is asked. */
 #include "attention/device.h"
 
 #include "attention/room.h"
@@ -28,31 +32,24 @@ const struct attn_device_kernel *room_device_pick(struct device *d, const struct
     return NULL;
 }
 
-/* Plans that are made once, from positions alone: all that planning on the host can do for q and k that
- * the host never sees. Said in the words of who asked for more. */
-static int check_stack(const struct attn *a, struct err *e)
+static size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+/* What fills and moves, and what a launch of all tiles asks for: a kernel that does all the rest is seldom
+ * the fastest of these, so they are picked apart. */
+#define MOVES (unsigned)(ATTN_NEED_ZERO | ATTN_NEED_COPY)
+
+static int pick_others(struct attn *a, const struct attn_params *p, unsigned needs, struct err *e)
 {
-    const struct attn_recipe *r = &a->stack.recipe;
-    const char *what = NULL;
-    char text[200];
-    if (r->ask)
-        what = "copies outputs";
-    else if (r->compensate)
-        what = "makes up for what it leaves out";
-    else if (a->wants || r->score)
-        what = "looks at queries and keys";
-    else if (!a->plan_fixed)
-        what = "plans anew as it runs";
-    for (int i = 0; i < a->stack.n && !what; i++)
-        if (a->stack.part[i].method->plan || a->stack.part[i].method->observe)
-            what = "looks at queries and keys";
-    if (!what) return 0;
-    attn_stack_print(&a->stack, text, sizeof text);
-    return err_set(
-        e, ERR_DEVICE,
-        "attention %s %s, which only the processor does so far; use --device cpu, or dense "
-        "or window",
-        text, what);
+    struct attn_size plain = a->size, moves = a->size;
+    plain.needs = 0;
+    moves.needs = needs & MOVES;
+    plain.rows = plain.cols = plain.block_q = plain.block_k = 0;
+    moves.rows = moves.cols = moves.block_q = moves.block_k = 0;
+    a->there.exact = room_device_pick(a->device, &plain, p->kernel, e);
+    if (!a->there.exact) return -1;
+    if (!moves.needs) return 0;
+    a->there.moves = room_device_pick(a->device, &moves, NULL, e); /* no attention: no --kernel */
+    return a->there.moves ? 0 : -1;
 }
 
 /* One that does what is asked for gladly too, where it is the faster for it. */
@@ -75,48 +72,300 @@ static const struct attn_device_kernel *pick_gladly(struct attn *a, const struct
 
 int room_device_open(struct attn *a, const struct attn_params *p, unsigned gladly, struct err *e)
 {
-    if (check_stack(a, e) < 0) return -1;
+    char text[200];
+    unsigned needs = a->size.needs;
+    if (a->stack.recipe.ask) needs |= ATTN_NEED_COPY; /* how copies are moved */
+    a->size.needs &= ~MOVES;
     a->device_kernel = pick_gladly(a, p, gladly);
     if (!a->device_kernel) a->device_kernel = room_device_pick(a->device, &a->size, p->kernel, e);
-    if (!a->device_kernel) return -1;
+    if (!a->device_kernel || pick_others(a, p, needs, e) < 0) {
+        if (!a->sparse && !a->wants) return -1;
+        attn_stack_print(&a->stack, text, sizeof text);
+        return err_wrap(e, "attention %s on %s", text, device_name(a->device));
+    }
+    a->size.needs |= needs & MOVES;
     if (a->sparse && !a->device_kernel->plan_bytes)
         return err_set(e, ERR_DEVICE, "attention kernel %s computes every tile; leave --kernel out",
                        a->device_kernel->name);
     return 0;
 }
 
-void room_device_carve(struct attn *a, struct arena *arena)
+/* --- places of prepared plans --- */
+
+bool room_stands(const struct attn *a)
 {
-    a->scratch = arena_take(arena, a->device_kernel->scratch(&a->size));
-    if (a->sparse)
-        a->plan_at =
-            arena_take(arena, a->device_kernel->plan_bytes(&a->size, a->shape.n_heads, a->plans));
+    const struct attn_recipe *r = &a->stack.recipe;
+    if (!a->plan_fixed && !r->reuse) return false;
+    if (r->compensate && r->compensate->before) return false;
+    for (int i = 0; i < a->stack.n; i++)
+        if (a->stack.part[i].method->plan) return false;
+    return true;
 }
 
+static bool leads(const struct attn *a, int layer)
+{
+    const struct axis_reuse *r = a->stack.recipe.reuse;
+    return !r || !r->layer || r->layer(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), layer) == layer;
+}
+
+static bool one_place(const struct attn *a) { return a->plan_fixed || !room_stands(a); }
+
+static int places(const struct attn *a)
+{
+    int n = 0;
+    if (one_place(a)) return 1;
+    for (int layer = 0; layer < a->shape.n_layers; layer++)
+        n += leads(a, layer);
+    return n * a->shape.n_branches;
+}
+
+static int place_of(const struct attn *a, const struct attn_turn *t)
+{
+    int n = 0;
+    if (one_place(a)) return 0;
+    for (int layer = 0; layer < t->plan_layer; layer++)
+        n += leads(a, layer);
+    return n * a->shape.n_branches + t->at.branch;
+}
+
+/* Of all launches of a call. */
+static size_t place_bytes(const struct attn *a)
+{
+    const struct attn_device_kernel *k = a->device_kernel;
+    bool cut = false;
+    int n = a->shape.n_heads;
+    for (int i = 0; i < a->stack.n; i++)
+        cut = cut || a->stack.part[i].method->splits;
+    if (cut && a->plans > 1) return (size_t)n * aligned(k->plan_bytes(&a->size, 1, 1));
+    return aligned(k->plan_bytes(&a->size, n, a->plans));
+}
+
+void room_device_carve(struct attn *a, struct arena *there, struct arena *here)
+{
+    struct there *w = &a->there;
+    size_t heads = (size_t)a->shape.n_heads;
+    const struct attn_device_kernel *all[] = {a->device_kernel, w->exact, w->moves};
+    size_t scratch = 0;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        size_t bytes = all[i] ? all[i]->scratch(&a->size) : 0;
+        if (bytes > scratch) scratch = bytes;
+    }
+    a->scratch = arena_take(there, scratch);
+    bring_carve(a, there, here);
+    if (!a->sparse) return;
+    int n = places(a);
+    w->place = place_bytes(a);
+    w->plans = arena_take(there, w->place * (size_t)n);
+    w->put = arena_take(here, (size_t)n * sizeof *w->put);
+    w->density = arena_take(here, (size_t)n * sizeof *w->density);
+    w->row = arena_take(there, heads * (size_t)a->shape.head_dim * sizeof(float));
+    w->rows = arena_take(here, 2 * heads * (size_t)a->shape.head_dim * sizeof *w->rows);
+    if (here->base) room_device_forget(a);
+}
+
+void room_device_forget(struct attn *a)
+{
+    for (int i = 0; a->device && a->there.put && i < places(a); i++)
+        a->there.put[i] = false, a->there.density[i] = -1;
+}
+
+/* --- a call --- */
+
+void room_device_begin(struct attn *a, const struct attn_views *c, struct attn_turn *t)
+{
+    struct there *w = &a->there;
+    struct heads none = heads_f32(NULL, a->size.len_q, a->shape.n_heads, a->shape.head_dim);
+    w->q = c->q, w->k = c->k, w->v = c->v, w->o = c->o;
+    w->brought = false;
+    w->waited = 0;
+    for (int i = 0; i < UPS; i++)
+        w->up[i].from = NULL;
+    *t = (struct attn_turn){.q = none, .k = none, .v = none, .o = none};
+}
+
+/* The plan of all calls, before the first. */
 int room_device_fixed(struct attn *a, struct err *e)
 {
     struct attn_calls c = {.at = a->launches, .max = a->shape.n_heads + 1};
-    if (!a->sparse) return 0;
+    struct there *w = &a->there;
+    if (!a->sparse || !a->plan_fixed || !room_stands(a)) return 0;
     if (turn_static(a, &c, e) < 0) return -1;
-    if (c.at[0].plan.all) return 0;
-    return a->device_kernel->put(a->device, a->plan_at, &c.at[0].plan, &a->size, e);
+    struct attn_plan *plan = &c.at[0].plan;
+    if (a->stack.recipe.compensate && a->stack.recipe.compensate->residual)
+        plan->rule = ATTN_MAKE_RESIDUAL;
+    bool dense = plan->all && plan->rule == ATTN_COMPUTE;
+    if (!dense && a->device_kernel->put(a->device, w->plans, plan, &a->size, e) < 0) return -1;
+    w->put[0] = true;
+    w->puts++;
+    return 0;
 }
 
-int room_device_run(struct attn *a, const struct attn_job *j, bool dense, struct err *e)
+bool room_device_fresh(const struct attn *a, const struct attn_turn *t)
 {
-    struct attn_job job = *j;
-    struct attn_plan plan = *j->plan; /* where the tensors are; its planes went there before */
-    plan.where = PLACE_DEVICE;
-    job.plan = &plan;
-    if (attn_job_check(&job, e) < 0) return -1;
+    if (t->exact) return false;
+    if (!room_stands(a)) return true;
+    return !a->there.put[place_of(a, t)] || (!a->plan_fixed && t->anew);
+}
+
+double *room_device_density(struct attn *a, const struct attn_turn *t)
+{
+    if (t->exact || !room_stands(a)) return NULL;
+    double *known = &a->there.density[place_of(a, t)];
+    if (a->there.fresh) *known = -1;
+    return known;
+}
+
+/* A launch that is attention of all queries with all keys of its k, whatever the plan says. */
+static bool is_dense(const struct attn_job *j)
+{
+    const struct attn_plan *p = j->plan;
+    return p->all && p->rule == ATTN_COMPUTE && p->k.len == j->k.len && !j->mass && !j->alive;
+}
+
+static int launch(struct attn *a, const struct attn_job *j, const void *at, struct err *e)
+{
+    const struct attn_device_kernel *k = a->device_kernel;
+    unsigned needs = attn_job_needs(j) & ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_BF16), missing;
+    char text[200];
+    if (attn_job_check(j, e) < 0) return -1;
+    if (needs & MOVES)
+        k = a->there.moves;
+    else if (!at && !needs)
+        k = a->there.exact;
+    missing = needs & ~k->can;
+    if (missing)
+        return err_set(e, ERR_DEVICE, "attention kernel %s cannot do %s; use --device cpu", k->name,
+                       attn_needs_text(missing, text, sizeof text));
     device_did(a->device, DEVICE_OP_ATTENTION);
-    return a->device_kernel->run(a->device, &job, dense || plan.all ? NULL : a->plan_at, e);
+    return k->run(a->device, j, at, e);
 }
 
-int attn_step_kind(const struct attn *a, int step)
+/* What a launch of the host's names, there. tokens: the most that a launch of this call has of its own. */
+static int there_of(struct attn *a, struct attn_job *j, int launch, int tokens, struct err *e)
 {
+    struct there *w = &a->there;
+    if (bring_up(a, UP_K, &j->k, tokens, e) < 0 || bring_up(a, UP_V, &j->v, tokens, e) < 0 ||
+        bring_up(a, UP_K_MEAN, &j->k_mean, j->k_mean.len, e) < 0 ||
+        bring_up(a, UP_V_MEAN, &j->v_mean, j->v_mean.len, e) < 0 ||
+        bring_up(a, UP_V_SUM, &j->v_sum, j->v_sum.len, e) < 0 ||
+        bring_up(a, UP_FILL, &j->residual, j->residual.len, e) < 0)
+        return -1;
+    if (j->lse) j->lse = w->lse;
+    if (j->mass) j->mass = w->mass;
+    if (j->alive) j->alive = w->alive;
+    struct attn_plan *p = (struct attn_plan *)(uintptr_t)j->plan;
+    p->where = PLACE_DEVICE;
+    return bring_bias(a, launch, &p->key_bias, p->k.len, e);
+}
+
+int room_device_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
+                    struct err *e)
+{
+    struct there *w = &a->there;
+    /* asked for as on the host: a kernel may cut its sums by it */
+    bool seen = looks_after(a, t) & ATTN_LOOK_SEEN, asked = seen || !t->exact;
+    int place = t->exact ? 0 : place_of(a, t), tokens = 0;
+    char *at = w->plans ? w->plans + w->place * (size_t)place : NULL, *end = at + w->place;
+    for (int i = 0; i < c->n; i++)
+        if (c->at[i].k.at && c->at[i].k.len > tokens) tokens = c->at[i].k.len;
+    for (int i = 0; i < c->n; i++) {
+        struct attn_plan plan = c->at[i].plan;
+        struct attn_job job;
+        launch_job(&job, a, t, c, i, asked);
+        job.q = w->q, job.o = w->o;
+        if (!c->at[i].k.at) job.k = w->k, job.v = w->v;
+        bool put = plan.rule != ATTN_ZERO && plan.rule != ATTN_COPY && !is_dense(&job);
+        const void *from = put ? at : NULL;
+        if (put) {
+            size_t bytes =
+                aligned(a->device_kernel->plan_bytes(&a->size, plan.n_heads, attn_plans(&plan)));
+            if (!at || bytes > (size_t)(end - at))
+                return err_set(e, ERR_BUG, "plan %d of a call finds no place on %s", i + 1,
+                               device_name(a->device));
+            if (w->fresh && a->device_kernel->put(a->device, at, &plan, &a->size, e) < 0) return -1;
+            at += bytes;
+        }
+        job.plan = &plan;
+        if (there_of(a, &job, i, tokens, e) < 0) return -1;
+        if (launch(a, &job, from, e) < 0) return -1;
+    }
+    if (w->fresh) {
+        w->puts++;
+        if (room_stands(a)) w->put[place] = true;
+    }
+    return seen ? bring_seen(a, e) : 0;
+}
+
+int room_device_move(struct attn *a, const struct heads *to, const struct heads *from,
+                     struct err *e)
+{
+    struct attn_plan plan;
+    if (attn_plan_dense(&plan, a->size.len_q, a->size.len_k, a->shape.n_heads, e) < 0) return -1;
+    plan.where = PLACE_DEVICE;
+    plan.rule = ATTN_COPY;
+    struct attn_job job = {
+        .o = *to, .residual = *from, .plan = &plan, .size = &a->size, .scratch = a->scratch};
+    return launch(a, &job, NULL, e);
+}
+
+int room_device_row(struct attn *a, int token, float *exact, float *got, struct err *e)
+{
+    struct there *w = &a->there;
+    struct attn_plan plan;
+    int n = a->shape.n_heads * a->shape.head_dim;
+    if (attn_plan_dense(&plan, 1, a->size.len_k, a->shape.n_heads, e) < 0) return -1;
+    plan.where = PLACE_DEVICE;
+    struct attn_job job = {.q = w->q,
+                           .k = w->k,
+                           .v = w->v,
+                           .o = w->o,
+                           .plan = &plan,
+                           .size = &a->size,
+                           .scratch = a->scratch};
+    job.q.at = heads_at(&w->q, token, 0);
+    job.o.at = w->row;
+    job.q.len = job.o.len = 1;
+    job.o.token = n, job.o.head = a->shape.head_dim;
+    if (launch(a, &job, NULL, e) < 0) return -1;
+    if (bring_row(a, exact, w->row, w->o.type, n, e) < 0) return -1;
+    for (int h = 0; h < a->shape.n_heads; h++)
+        if (bring_row(a, got + h * a->shape.head_dim, heads_at(&w->o, token, h), w->o.type,
+                      a->shape.head_dim, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* --- recorded steps --- */
+
+/* Whether a hook reads something behind a call of this step, or a plan or a residual is made in it. */
+static bool looks(const struct attn *a, const struct attn_ctx *c)
+{
+    for (int layer = 0; layer < a->shape.n_layers; layer++)
+        for (int branch = 0; branch < a->shape.n_branches; branch++) {
+            struct attn_turn t = {.at = *c, .plan_layer = layer};
+            t.at.layer = layer, t.at.branch = branch;
+            turn_begins(a, &t);
+            if (looks_after(a, &t)) return true;
+            if (t.exact) continue;
+            if (!a->there.put[place_of(a, &t)]) return true;
+            if (t.anew && (!a->plan_fixed || a->stack.recipe.compensate)) return true;
+        }
+    return false;
+}
+
+int attn_step_kind(struct attn *a, const struct attn_ctx *c, long *launched)
+{
+    struct attn_ctx at = *c, next;
+    *launched = 0;
     if (!a->device_kernel) return -1;
-    struct attn_ctx c = {.step = step, .layer = a->shape.n_layers - 1, .n_steps = a->shape.n_steps};
-    bool same = !a->sparse && !a->stack.recipe.precision; /* as an exact one */
-    return same || attn_is_exact(&a->stack.part[0], &c) ? 0 : 1;
+    room_notice(a, c);
+    at.layer = a->shape.n_layers - 1;
+    next = at;
+    next.step++;
+    bool exact = !a->sparse || attn_is_exact(&a->stack.part[0], &at);
+    if (a->stack.recipe.ask && !(exact && attn_is_exact(&a->stack.part[0], &next))) return -1;
+    if (!exact && (looks_reuse(a) || looks_plan(a, NULL) || !room_stands(a))) return -1;
+    if (looks(a, c)) return -1;
+    *launched = exact ? 0 : a->there.puts;
+    return exact ? 0 : 1;
 }

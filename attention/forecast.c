@@ -207,6 +207,8 @@ static int time_heads(double *seconds, const struct attn_params *p, const struct
     int rc = -1;
     shape.n_heads = n_heads;
     quiet.log = NULL;
+    quiet.device = NULL; /* the host plans, wherever the rest is done */
+    quiet.kernel = p->device ? NULL : p->kernel;
     quiet.cap_cache = true; /* slots up to this layer: bf16, two kinds */
     quiet.cache_mem = (size_t)(layer * s->n_branches + 1) * 2 * (len * sizeof(uint16_t) + 64);
     float *x = malloc(3 * len * sizeof *x);

@@ -31,6 +31,11 @@ int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
         if (!(a->stack.recipe.order && a->stack.recipe.order->blocks))
             a->size.block_q = a->block_q, a->size.block_k = a->block;
     }
+    for (int i = 0; i < a->stack.n; i++) {
+        const struct attn_part *part = &a->stack.part[i];
+        int columns = part->method->columns ? part->method->columns(part) : 0;
+        if (columns > a->size.columns) a->size.columns = columns;
+    }
     a->granted = low.must;
     if (a->device) return room_device_open(a, p, low.gladly, e);
     if (low.gladly) {
@@ -51,20 +56,16 @@ int launch_open(struct attn *a, const struct attn_params *p, struct err *e)
 
 void launch_carve(struct attn *a, struct arena *arena)
 {
-    if (a->device) {
-        room_device_carve(a, arena);
-        return;
-    }
     a->scratch = arena_take(arena, a->kernel->scratch(&a->size));
 }
 
-int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c, int i,
-               struct err *e)
+void launch_job(struct attn_job *job, struct attn *a, const struct attn_turn *t,
+                const struct attn_calls *c, int i, bool seen)
 {
     const struct attn_launch *l = &c->at[i];
     bool computed = l->plan.rule != ATTN_ZERO && l->plan.rule != ATTN_COPY;
-    unsigned wants = computed ? a->wants : 0; /* heads that are not have none */
-    struct attn_job job = {
+    unsigned wants = computed && seen ? a->wants : 0; /* heads that are not have none */
+    *job = (struct attn_job){
         .q = t->q,
         .k = l->k.at ? l->k : t->k,
         .v = l->v.at ? l->v : t->v,
@@ -81,7 +82,15 @@ int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_call
         .size = &a->size,
         .scratch = a->scratch,
     };
-    if (a->device) return room_device_run(a, &job, t->exact, e);
-    device_did(a->counts, DEVICE_OP_ATTENTION);
-    return attn_kernel_run(a->kernel, &job, e);
+}
+
+int launch_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c, struct err *e)
+{
+    for (int i = 0; i < c->n; i++) {
+        struct attn_job job;
+        launch_job(&job, a, t, c, i, true);
+        device_did(a->counts, DEVICE_OP_ATTENTION);
+        if (attn_kernel_run(a->kernel, &job, e) < 0) return -1;
+    }
+    return 0;
 }

@@ -7,15 +7,57 @@
 
 /* --- what is remembered --- */
 
+/* Behind what the host has: areas of the device, as far apart as the host's own would be. */
+static size_t area_bytes(const struct cache_area *area) { return (area->bytes + 255) / 256 * 256; }
+
 void attn_kept(const struct attn *a, struct attn_kept *k)
 {
     struct attn_forecast f = {0};
+    struct cache_area areas[3];
+    size_t there = 0;
     forecast_remembers(&f, a);
-    *k = (struct attn_kept){f.remembers ? a->recent : NULL, f.remembers ? a->kept_bytes : 0};
+    cache_areas(a, areas);
+    for (int i = 0; a->device && i < 3; i++)
+        there += area_bytes(&areas[i]);
+    *k = (struct attn_kept){0};
+    if (!f.remembers) return;
+    k->at = there ? NULL : a->recent;
+    k->bytes = a->kept_bytes + there;
+}
+
+int attn_kept_read(const struct attn *a, void *to, struct err *e)
+{
+    struct cache_area areas[3];
+    char *at = to;
+    cache_areas(a, areas);
+    memcpy(at, a->recent, a->kept_bytes);
+    at += a->kept_bytes;
+    for (int i = 0; a->device && i < 3; i++) {
+        size_t all = area_bytes(&areas[i]);
+        memset(at, 0, all);
+        if (device_download(a->device, at, areas[i].at, areas[i].bytes, e) < 0) return -1;
+        at += all;
+    }
+    return 0;
+}
+
+int attn_kept_write(struct attn *a, const void *from, struct err *e)
+{
+    struct cache_area areas[3];
+    const char *at = from;
+    cache_areas(a, areas);
+    memcpy(a->recent, at, a->kept_bytes);
+    at += a->kept_bytes;
+    for (int i = 0; a->device && i < 3; i++) {
+        if (device_upload(a->device, areas[i].at, at, areas[i].bytes, e) < 0) return -1;
+        at += area_bytes(&areas[i]);
+    }
+    return 0;
 }
 
 int attn_kept_check(struct attn *a, struct err *e)
 {
+    room_device_forget(a); /* plans that stand are others */
     const struct recent *r = a->recent;
     bool right = r->last_step >= -1 && r->last_step < a->shape.n_steps && r->branch_step >= -1 &&
                  r->branch_layer >= -1 && r->branch_layer < a->shape.n_layers;

@@ -2,12 +2,18 @@
  * attention.
  *
  * Rows are drawn evenly over queries and heads (attn_random), so that the mean over many calls is
- * unbiased; each costs 4 * L * D operations, about 1 / (rows * heads) of a call. */
+ * unbiased; each costs 4 * L * D operations, about 1 / (rows * heads) of a call.
+ *
+ * On a device its kernel computes the exact row, of one query and all heads, and two rows come down: in calls
+ * that were waited for anyway, and in every fourth layer of others, but of recorded steps none. Recall is
+ * looked at where q and k are here. */
 #include "attention/room.h"
 
 #include <math.h>
 
 #define ROWS 2 /* a call: 640 of a run of the embedded model */
+#define EVERY                                                                                      \
+    4 /* layers, on a device, of calls that nobody waits for: a row holds the next ones up */
 
 double meter_density(const struct attn *a, const struct attn_calls *c)
 {
@@ -54,7 +60,7 @@ static float value(const struct heads *h, int token, int head, int channel)
     return ((const float *)at)[channel];
 }
 
-/* Exact attention of one query of one head: o [D] in double; returns maximum and sum of weights. */
+/* Exact attention of one query of one head: o [D] in double, if v is there; maximum and sum of weights. */
 static void exact_row(const struct attn_turn *t, int token, int head, double *o, double *most,
                       double *sum)
 {
@@ -65,7 +71,7 @@ static void exact_row(const struct attn_turn *t, int token, int head, double *o,
     for (int c = 0; c < dim; c++)
         o[c] = 0;
     for (int j = 0; j < len; j++) {
-        const float *k = heads_at(&t->k, j, head), *v = heads_at(&t->v, j, head);
+        const float *k = heads_at(&t->k, j, head), *v = t->v.at ? heads_at(&t->v, j, head) : NULL;
         float dot = 0;
         for (int c = 0; c < dim; c++)
             dot += q[c] * k[c];
@@ -79,7 +85,7 @@ static void exact_row(const struct attn_turn *t, int token, int head, double *o,
         }
         double w = exp(s - *most);
         *sum += w;
-        for (int c = 0; c < dim; c++)
+        for (int c = 0; v && c < dim; c++)
             o[c] += w * (double)v[c];
     }
     for (int c = 0; c < dim; c++)
@@ -130,6 +136,36 @@ static void sample(struct attn *a, const struct attn_turn *t, const struct attn_
     }
 }
 
+/* The same on a device: errors of all heads of one query, recall of one. */
+static int sample_there(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
+                        int n, struct err *e)
+{
+    float *exact = a->there.rows, *got = exact + (size_t)a->shape.n_heads * (size_t)t->q.dim;
+    double o[ATTN_MAX_HEAD_DIM], most, sum;
+    int head = (int)(attn_random(&t->at, 0, 2 * (uint64_t)n) % (uint64_t)a->shape.n_heads);
+    int position = (int)(attn_random(&t->at, 0, 2 * (uint64_t)n + 1) % (uint64_t)a->size.len_q);
+    for (int i = 0; i < c->n; i++) {
+        const struct attn_plan *p = &c->at[i].plan;
+        for (int h = 0; h < p->n_heads; h++) {
+            if (attn_head(p, h) != head) continue;
+            int plan = p->per_head ? h : 0, token = attn_token(&p->q_order, plan, position);
+            if (room_device_row(a, token, exact, got, e) < 0) return -1;
+            for (int x = 0; x < a->shape.n_heads * t->q.dim; x++) {
+                a->sums.error += fabs((double)got[x] - (double)exact[x]);
+                a->sums.error_of += fabs((double)exact[x]);
+            }
+            a->sums.sampled += a->shape.n_heads;
+            if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY || c->at[i].k.at || !t->q.at ||
+                !t->k.at)
+                continue;
+            exact_row(t, token, head, o, &most, &sum);
+            a->sums.recall += mass_of(t, p, plan, head, position, most, sum);
+            a->sums.recalled++;
+        }
+    }
+    return 0;
+}
+
 /* A line a layer. error and of: sums before the call. */
 static void say_call(const struct attn *a, const struct attn_turn *t,
                      const struct attn_sums *before, bool made, double seconds)
@@ -152,34 +188,76 @@ static void say_call(const struct attn *a, const struct attn_turn *t,
 }
 
 /* Exact calls, and those that make a residual, have no error to be sampled. */
-void meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
-                double plan_seconds, double run_seconds)
+static int samples(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
+                   struct err *e)
+{
+    bool due = !a->device || a->there.brought || t->at.layer % EVERY == t->at.step % EVERY;
+    if (a->device && (!due || device_is_recording(a->device))) return 0;
+    for (int n = 0; n < ROWS; n++) {
+        if (!a->device)
+            sample(a, t, c, n);
+        else if (sample_there(a, t, c, n, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A plan that stands keeps what it keeps: counted once. */
+static double density_of(struct attn *a, const struct attn_turn *t, const struct attn_calls *c)
+{
+    double *known = a->device ? room_device_density(a, t) : NULL;
+    if (c->at[0].plan.rule == ATTN_MAKE_RESIDUAL) known = NULL; /* computes all of it */
+    if (known && *known >= 0) return *known;
+    double density = meter_density(a, c);
+    if (known) *known = density;
+    return density;
+}
+
+int meter_call(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
+               double plan_seconds, double run_seconds, struct err *e)
 {
     struct attn_sums before = a->sums;
     bool exact = t->exact || a->stack.exact, made = c->at[0].plan.rule == ATTN_MAKE_RESIDUAL,
          low = c->at[0].plan.qk != ATTN_PREC_RUN;
     a->sums.calls++;
     a->sums.exact += exact;
-    a->sums.density += meter_density(a, c);
+    a->sums.density += density_of(a, t, c);
     a->sums.low += low_share(a, c);
     a->sums.plan_seconds += plan_seconds;
     a->sums.run_seconds += run_seconds;
-    for (int n = 0; !exact && (!made || low) && !a->device && n < ROWS;
-         n++) /* a device's are not here */
-        sample(a, t, c, n);
+    if (!exact && (!made || low) && samples(a, t, c, e) < 0) return -1;
     say_call(a, t, &before, made, plan_seconds + run_seconds);
+    return 0;
 }
 
-void meter_drift(struct attn *a, const struct attn_ctx *c, const uint16_t *old, const float *now)
+/* A row of one head, of a host or a device. */
+static int row_of(struct attn *a, float *to, const struct heads *h, int token, int head,
+                  struct err *e)
 {
-    size_t width = (size_t)a->shape.n_heads * (size_t)a->shape.head_dim;
+    if (h->where == PLACE_DEVICE)
+        return bring_row(a, to, heads_at(h, token, head), h->type, h->dim, e);
+    for (int c = 0; c < h->dim; c++)
+        to[c] = value(h, token, head, c);
+    return 0;
+}
+
+int meter_drift(struct attn *a, const struct attn_ctx *c, const uint16_t *old,
+                const struct heads *now, struct err *e)
+{
+    struct heads before = cache_heads(a, old);
+    float was[ATTN_MAX_HEAD_DIM], is[ATTN_MAX_HEAD_DIM];
     for (uint64_t n = 0; n < ROWS; n++) {
-        size_t row = attn_random(c, 1, n) % (uint64_t)a->size.len_q;
-        for (size_t i = row * width; i < (row + 1) * width; i++) {
-            a->sums.drift += fabs((double)bf16_to_f32(old[i]) - (double)now[i]);
-            a->sums.drift_of += fabs((double)now[i]);
+        int row = (int)(attn_random(c, 1, n) % (uint64_t)a->size.len_q);
+        for (int head = 0; head < a->shape.n_heads; head++) {
+            if (row_of(a, was, &before, row, head, e) < 0 || row_of(a, is, now, row, head, e) < 0)
+                return -1;
+            for (int i = 0; i < before.dim; i++) {
+                a->sums.drift += fabs((double)was[i] - (double)is[i]);
+                a->sums.drift_of += fabs((double)is[i]);
+            }
         }
     }
+    return 0;
 }
 
 static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
@@ -206,11 +284,17 @@ void attn_stats(const struct attn *a, struct attn_stats *s)
     stats_of(s, &a->sums);
 }
 
-void attn_repeat(struct attn *a, const struct attn_sums *before, const struct attn_sums *after)
+void attn_repeat(struct attn *a, const struct attn_ctx *c, int n_branches,
+                 const struct attn_sums *before, const struct attn_sums *after)
 {
+    int layers = (int)(after->calls - before->calls) / n_branches;
+    for (int layer = c->layer; layer < c->layer + layers && layer < a->shape.n_layers; layer++)
+        for (int branch = c->branch; branch < c->branch + n_branches; branch++)
+            a->pair[layer * a->shape.n_branches + branch].last = c->step;
     a->sums.calls += after->calls - before->calls;
     a->sums.exact += after->exact - before->exact;
     a->sums.density += after->density - before->density;
+    a->sums.low += after->low - before->low;
 }
 
 void attn_stats_between(struct attn_stats *to, const struct attn_sums *before,

@@ -72,6 +72,22 @@ struct attn_turn { /* one call */
     int plan_layer; /* whose plan stands: at.layer, but where layers share one (axis_reuse.layer) */
 };
 
+/* What hooks read of a call. On a device it is brought to the host for them; what is not said is not there
+ * (.at NULL). t NULL: the most that any call of the run may want; else this call's, which may follow from
+ * state. */
+enum attn_look {
+    ATTN_LOOK_Q = 1 << 0,
+    ATTN_LOOK_K = 1 << 1,
+    ATTN_LOOK_V = 1 << 2,
+    ATTN_LOOK_O = 1 << 3,
+    ATTN_LOOK_SEEN = 1 << 4, /* lse, mass, alive: struct attn_seen */
+    ATTN_LOOK_QK = ATTN_LOOK_Q | ATTN_LOOK_K,
+    ATTN_LOOK_QKV = ATTN_LOOK_QK | ATTN_LOOK_V,
+    ATTN_LOOK_ALL = ATTN_LOOK_QKV | ATTN_LOOK_O | ATTN_LOOK_SEEN,
+};
+typedef unsigned attn_looks_fn(const struct attn_part *p, const struct attn_turn *t);
+attn_looks_fn attn_looks_nowhere, attn_looks_qkv;
+
 /* Memory of a part, all sized before the run. state: of any layer and branch, so that one branch
  * may read what the other left. scratch: of this call, not kept. NULL when sizes() asked for none. */
 void *attn_state(const struct attn_part *p, int layer, int branch);
@@ -104,7 +120,8 @@ bool attn_is_exact(const struct attn_part *p, const struct attn_ctx *c);
 struct attn_launch { /* one plan of a call, and the tensors that it wants beside q, k, v and o */
     struct attn_plan plan;
     struct heads residual, k_mean, v_mean, v_sum; /* plan/plan.h: attn_job */
-    struct heads k, v; /* instead of the call's: [plan.k.len, N, D], at NULL: the call's */
+    /* instead of the call's: [plan.k.len, N, D], at NULL: the call's; of all launches in one place */
+    struct heads k, v;
 };
 
 struct attn_calls { /* the plans of a call: their heads cover every head once */
@@ -157,6 +174,7 @@ struct axis_order {
     int (*make)(const struct attn_part *p, const struct attn_turn *t, struct attn_plan *plan,
                 int32_t *q_token, int32_t *k_token, int32_t *q_at, int32_t *k_at, struct err *e);
     attn_sizes_fn *sizes;
+    attn_looks_fn *looks; /* make(); NULL: q and k */
 };
 
 struct axis_score {
@@ -179,13 +197,14 @@ struct axis_select {
     /* Least and largest share of pairs kept, for the forecast; NULL: 0 to 1. */
     void (*density)(const struct attn_part *p, double *lo, double *hi);
     attn_sizes_fn *sizes;
+    attn_looks_fn *looks; /* select(), beside the scores; NULL: q and k */
 };
 
 struct axis_reuse {
     const char *name, *summary;
     /* Plan anew? Not asked at a pair's first call that is not exact: there it is so. */
     bool (*anew)(const struct attn_part *p, const struct attn_turn *t);
-    bool scheduled; /* looks at t->at alone: then the forecast asks it too */
+    bool scheduled; /* looks at t->at alone: then the forecast asks it too; else at q and k */
     /* The layer whose plan this one uses, at most its own: plans are shared over layers. The first
      * of them that is computed in a run makes it. NULL: its own. */
     int (*layer)(const struct attn_part *p, int layer);
@@ -206,6 +225,8 @@ struct axis_compensate {
     int (*after)(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                  struct err *e); /* changes t->o; NULL: does nothing */
     attn_sizes_fn *sizes;
+    attn_looks_fn *before_looks; /* NULL: q, k and v */
+    attn_looks_fn *after_looks; /* NULL: everything; without o it changes nothing */
 };
 
 struct attn_needed { /* of ATTN_NEED_LOW */
@@ -259,10 +280,15 @@ struct attn_method {
     /* plan() cuts the call's plan into several, after all other hooks: refused beside a part that looks
      * at the one plan of a call (plan, observe, after) */
     bool splits;
-    bool whole; /* plan() makes plans of its own: refused beside a part that selects */
+    attn_looks_fn *plan_looks; /* NULL: q, k and v */
+    int (*columns)(const struct attn_part *p); /* most that plan() lists a row; NULL: none */
+    bool
+        whole; /* plan() makes plans of its own, maybe with keys of its own: refused beside a part that selects */
     bool steady; /* plan() does the same until t->anew: may stand beside a cached residual */
     int (*observe)(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                    struct err *e); /* after every call of the kernel, exact ones too */
+    attn_looks_fn
+        *observe_looks; /* NULL: everything, at every call; 0: it does nothing at this one */
     /* Between prompts and when the expert changes; state and shared are zeroed before. NULL: that is
      * all. */
     void (*reset)(const struct attn_part *p);

@@ -20,6 +20,16 @@ const struct tensor *attn_tensor(const struct attn_part *p, int layer, const cha
     return p->room->tensor ? p->room->tensor(p->room->tensor_ctx, layer, name) : NULL;
 }
 
+unsigned attn_looks_nowhere(const struct attn_part *p, const struct attn_turn *t)
+{
+    return (void)p, (void)t, 0;
+}
+
+unsigned attn_looks_qkv(const struct attn_part *p, const struct attn_turn *t)
+{
+    return (void)p, (void)t, ATTN_LOOK_QKV;
+}
+
 struct attn_limits attn_limits(const struct attn_part *p)
 {
     const struct attn *a = p->room;

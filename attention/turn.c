@@ -294,17 +294,42 @@ int turn_static(struct attn *a, struct attn_calls *c, struct err *e)
     return check(a, c, e);
 }
 
+static struct pair *planner_of(const struct attn *a, const struct attn_turn *t)
+{
+    return &a->pair[t->plan_layer * a->shape.n_branches + t->at.branch];
+}
+
+static bool has_residual(const struct attn *a)
+{
+    const struct axis_compensate *rest = a->stack.recipe.compensate;
+    return rest && rest->residual;
+}
+
+void turn_begins(const struct attn *a, struct attn_turn *t)
+{
+    const struct axis_reuse *reuse = a->stack.recipe.reuse;
+    t->plan_layer = plan_layer(a, t->at.layer);
+    const struct pair *pair = planner_of(a, t);
+    t->exact = !a->sparse || attn_is_exact(&a->stack.part[0], &t->at) ||
+               (has_residual(a) && pair_of(a, &t->at) >= a->residual_slots);
+    t->anew =
+        !t->exact && (!pair->planned || !reuse || (reuse->scheduled && anew(a, t, pair->last)));
+}
+
 int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct err *e)
 {
     const struct attn_recipe *r = &a->stack.recipe;
     int at = pair_of(a, &t->at);
-    t->plan_layer = plan_layer(a, t->at.layer);
-    struct pair *pair = &a->pair[t->plan_layer * a->shape.n_branches + t->at.branch];
-    bool residual = r->compensate && r->compensate->residual;
-    t->exact = !a->sparse || attn_is_exact(&a->stack.part[0], &t->at) ||
-               (residual && at >= a->residual_slots);
+    bool residual = has_residual(a);
+    turn_begins(a, t);
+    struct pair *pair = planner_of(a, t);
+    a->there.fresh = false;
     if (t->exact) return turn_dense(a, c, e);
-    t->anew = !pair->planned || !r->reuse || anew(a, t, pair->last);
+    if (!t->anew && !r->reuse->scheduled) {
+        if (bring_down(a, t, looks_reuse(a), e) < 0) return -1;
+        t->anew = anew(a, t, pair->last);
+    }
+    if (t->anew && bring_down(a, t, looks_axes(a, t), e) < 0) return -1;
     c->n = 1;
     if (make_plan(a, t, &c->at[0], e) < 0) return -1;
     if (t->anew && r->reuse && r->reuse->made) r->reuse->made(by(a, ATTN_AXIS_REUSE), t);
@@ -312,7 +337,9 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
         c->at[0].residual = cache_residual(a, at);
         c->at[0].plan.rule = t->anew ? ATTN_MAKE_RESIDUAL : ATTN_ADD_RESIDUAL;
     }
-    if (hooks(a, t, c, e) < 0 || check(a, c, e) < 0) return -1;
+    if (bring_down(a, t, looks_plan(a, t), e) < 0 || hooks(a, t, c, e) < 0) return -1;
+    a->there.fresh = a->device && room_device_fresh(a, t);
+    if ((!a->device || a->there.fresh) && check(a, c, e) < 0) return -1;
     pair->planned = true;
     return 0;
 }

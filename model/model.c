@@ -273,6 +273,16 @@ void model_attn_kept(const struct model *m, struct attn_kept *kept)
     if (m->dit) dit_attn_kept(m->dit, kept);
 }
 
+int model_attn_kept_read(const struct model *m, void *to, struct err *e)
+{
+    return m->dit ? dit_attn_kept_read(m->dit, to, e) : 0;
+}
+
+int model_attn_kept_write(struct model *m, const void *from, struct err *e)
+{
+    return m->dit ? dit_attn_kept_write(m->dit, from, e) : 0;
+}
+
 int model_attn_kept_check(const struct model *m, struct err *e)
 {
     return m->dit ? dit_attn_kept_check(m->dit, e) : 0;

@@ -192,6 +192,9 @@ int model_cache_fetch(struct model *m, struct err *e);
 int model_cache_resume(struct model *m, int step, struct err *e);
 /* What self-attention remembers of earlier steps (attention.h); after writing, the check. */
 void model_attn_kept(const struct model *m, struct attn_kept *kept);
+/* Where it is not in place: kept->at NULL. */
+int model_attn_kept_read(const struct model *m, void *to, struct err *e);
+int model_attn_kept_write(struct model *m, const void *from, struct err *e);
 int model_attn_kept_check(const struct model *m, struct err *e);
 void model_denoise_end(struct model *m, struct attn_stats *stats); /* stats may be NULL */
 

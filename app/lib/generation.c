@@ -237,6 +237,8 @@ static int take_there(struct job *j, struct err *e)
 
 static void leave_there(struct job *j)
 {
+    free(j->attention);
+    j->attention = NULL;
     if (!j->device) return;
     device_free(j->device, j->latents_there);
     device_free(j->device, j->scratch_there);

@@ -4,6 +4,7 @@
 #include "model/base/clock.h"
 #include "model/base/device.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Weights that were replaced under the same name are other weights. */
@@ -35,8 +36,8 @@ int job_bring_back(struct job *j, bool history)
 /* A device goes on while the host looks at nothing: its state is fetched every few seconds only. */
 #define STATE_SECONDS 2
 
-/* What the transformer remembers of earlier steps, in place: arrays of its step cache, then, as one
- * more, the bytes of its attention, a multiple of 64. */
+/* What the transformer remembers of earlier steps: arrays of its step cache, then, as one more, the bytes
+ * of its attention, a multiple of 64, in place but where a device has some of them (at NULL). */
 struct remembered {
     int n;
     float *at[DITGEN_KEPT];
@@ -52,7 +53,6 @@ static void remembered(struct remembered *k, struct job *j)
     model_cache_kept(j->model, &k->cache);
     for (; k->n < k->cache.n_blocks; k->n++)
         k->at[k->n] = k->cache.blocks[k->n].at, k->len[k->n] = k->cache.blocks[k->n].n;
-    if (j->device) return; /* what attention holds there stays there */
     model_attn_kept(j->model, &a);
     k->attention = a.bytes;
     if (!a.bytes) return;
@@ -62,17 +62,30 @@ static void remembered(struct remembered *k, struct job *j)
 
 #define STATE_MOST ((size_t)1 << 30) /* of attention, in a state: seconds of writing, each time */
 
+static int fetch_attention(struct job *j, struct remembered *kept)
+{
+    if (!kept->attention || kept->at[kept->n - 1]) return 0;
+    if (!j->attention) j->attention = malloc(kept->attention);
+    if (!j->attention)
+        return err_set(&j->failed, ERR_RESOURCE,
+                       "no memory for what attention remembers (%zu bytes of a state)",
+                       kept->attention);
+    kept->at[kept->n - 1] = j->attention;
+    return model_attn_kept_read(j->model, j->attention, &j->failed);
+}
+
 int job_give_state(struct job *j, int step, int steps)
 {
     const struct run *r = &j->run;
     struct remembered kept;
     if (!j->calls->state) return 0;
-    if (j->device && step < steps && r->forecast.remembers) return 0;
     if (j->device && step < steps && clock_seconds() - j->gave < STATE_SECONDS) return 0;
     remembered(&kept, j);
     if (step < steps && kept.attention > STATE_MOST) return 0;
     if (job_bring_back(j, true) < 0) return -1;
-    if (step < steps && model_cache_fetch(j->model, &j->failed) < 0) return -1;
+    if (step < steps &&
+        (model_cache_fetch(j->model, &j->failed) < 0 || fetch_attention(j, &kept) < 0))
+        return -1;
     j->gave = clock_seconds();
     struct ditgen_state s = {.step = step,
                              .steps = steps,
@@ -130,8 +143,12 @@ int job_take_kept(struct job *j, const struct ditgen_state *s, struct err *e)
             "the state has %d arrays and %d numbers of a step cache or attention, wanted %d and "
             "%d of the lengths that these settings make",
             s->n_kept, s->n_numbers, kept.n, kept.cache.n_numbers);
-    for (int i = 0; i < kept.n; i++)
-        memcpy(kept.at[i], s->kept[i], kept.len[i] * sizeof(float));
+    for (int i = 0; i < kept.n; i++) {
+        if (kept.at[i])
+            memcpy(kept.at[i], s->kept[i], kept.len[i] * sizeof(float));
+        else if (model_attn_kept_write(j->model, s->kept[i], e) < 0)
+            return -1;
+    }
     if (s->n_numbers)
         memcpy(kept.cache.numbers, s->numbers, (size_t)s->n_numbers * sizeof *s->numbers);
     if (model_cache_resume(j->model, j->first_step, e) < 0) return -1;

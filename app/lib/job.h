@@ -24,6 +24,7 @@ struct job { /* what the callbacks of the rooms below need */
     float *latents_there;
     void *scratch_there;
     double gave; /* when the state was given last */
+    void *attention; /* what attention remembers, where a device has it: as of the last state */
     struct err failed; /* in a callback that can only say no */
     size_t n;
     const struct model_info *info;

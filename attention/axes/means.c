@@ -68,6 +68,11 @@ int means_before(const struct attn_part *p, const struct attn_turn *t, struct at
     return 0;
 }
 
+static unsigned means_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    return (void)p, (void)t, ATTN_LOOK_K | ATTN_LOOK_V;
+}
+
 static void means_sizes(const struct attn_part *p, struct attn_sizes *s)
 {
     struct means none;
@@ -80,6 +85,7 @@ const struct axis_compensate rest_by_mean = {
     .needs = ATTN_NEED_MEAN,
     .before = means_before,
     .sizes = means_sizes,
+    .before_looks = means_looks,
 };
 
 /* --- where a mean would err --- */

@@ -244,4 +244,5 @@ const struct attn_method attn_ditfast = {
     .close = ditfast_close,
     .sizes = ditfast_search_sizes,
     .observe = ditfast_search,
+    .observe_looks = ditfast_search_looks,
 };

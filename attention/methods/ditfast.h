@@ -20,5 +20,6 @@ char ditfast_at(const struct attn_part *p, int layer, int step);
 void ditfast_search_sizes(const struct attn_part *p, struct attn_sizes *s);
 int ditfast_search(const struct attn_part *p, const struct attn_turn *t, const struct attn_seen *s,
                    struct err *e);
+unsigned ditfast_search_looks(const struct attn_part *p, const struct attn_turn *t);
 
 #endif

@@ -251,3 +251,9 @@ int ditfast_search(const struct attn_part *p, const struct attn_turn *t, const s
         return 0;
     return write_plan(p, of(p)->search, e);
 }
+
+unsigned ditfast_search_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    (void)t;
+    return of(p)->search ? ATTN_LOOK_QKV | ATTN_LOOK_O : 0;
+}

@@ -110,6 +110,21 @@ static int lite_plan(const struct attn_part *p, const struct attn_turn *t, struc
     return 0;
 }
 
+/* Where thresholds are chosen, what a call would lose is tried. */
+static unsigned plan_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    if (!(of(p)->error > 0)) return 0;
+    if (!t) return ATTN_LOOK_QKV;
+    float chosen = ((const float *)attn_shared(p))[t->at.layer * THIRDS + third_of(p, t)];
+    return chosen < 0 || chosen > 0 ? 0 : ATTN_LOOK_QKV;
+}
+
+static unsigned observe_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    if (t && (t->exact || (of(p)->variant == EXACT && !forgets(p, t)))) return 0;
+    return ATTN_LOOK_SEEN;
+}
+
 static int lite_observe(const struct attn_part *p, const struct attn_turn *t,
                         const struct attn_seen *s, struct err *e)
 {
@@ -208,7 +223,9 @@ const struct attn_method attn_lite = {
     .choose = axis_choose,
     .sizes = lite_sizes,
     .plan = lite_plan,
+    .plan_looks = plan_looks,
     .observe = lite_observe,
+    .observe_looks = observe_looks,
     .save = lite_save,
     .load = lite_load,
 };

@@ -37,6 +37,7 @@ static const struct axis_select keep_anchored = {.name = "anchored",
                                                  .summary =
                                                      "a band, and frames that change with the step",
                                                  .select = keep_all,
+                                                 .looks = attn_looks_nowhere,
                                                  .density = keep_density};
 
 const struct attn_method attn_lvsa = {

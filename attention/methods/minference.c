@@ -139,5 +139,7 @@ const struct attn_method attn_minference = {
     .needs = ATTN_NEED_COLUMNS,
     .sizes = list_sizes,
     .plan = list,
+    .plan_looks = attn_looks_nowhere,
+    .columns = columns_of,
     .steady = true,
 };

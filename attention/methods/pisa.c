@@ -119,6 +119,18 @@ static int after(const struct attn_part *p, const struct attn_turn *t, const str
     return 0;
 }
 
+static unsigned before_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    return (void)p, (void)t, ATTN_LOOK_K | ATTN_LOOK_V;
+}
+
+static unsigned after_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    (void)t;
+    if (!((const struct pisa *)p->options)->order) return 0;
+    return ATTN_LOOK_Q | ATTN_LOOK_O | ATTN_LOOK_SEEN;
+}
+
 static const struct axis_compensate rest_by_slope = {
     .name = "slope",
     .summary = "means of blocks and one slope for all",
@@ -127,6 +139,8 @@ static const struct axis_compensate rest_by_slope = {
     .before = before,
     .after = after,
     .sizes = pisa_sizes,
+    .before_looks = before_looks,
+    .after_looks = after_looks,
 };
 
 const struct attn_method attn_pisa = {

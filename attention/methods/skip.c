@@ -157,6 +157,14 @@ static int skip_observe(const struct attn_part *p, const struct attn_turn *t,
     return 0;
 }
 
+static unsigned skip_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    if (!t) return ATTN_LOOK_O;
+    const struct shared *s = attn_shared(p);
+    const struct state *mine = attn_state(p, t->at.layer, t->at.branch);
+    return s->chosen && mine->known && !t->exact ? 0 : ATTN_LOOK_O;
+}
+
 /* One line, as the option takes it. */
 static int skip_save(const struct attn_part *p, FILE *to, struct err *e)
 {
@@ -208,9 +216,11 @@ const struct attn_method attn_skip = {
     .choose = skip_choose,
     .sizes = skip_sizes,
     .plan = skip_plan,
+    .plan_looks = attn_looks_nowhere,
     .steady = true,
     .splits = true,
     .observe = skip_observe,
+    .observe_looks = skip_looks,
     .save = skip_save,
     .load = skip_load,
 };

@@ -122,6 +122,15 @@ static int after(const struct attn_part *p, const struct attn_turn *t, const str
     return 0;
 }
 
+static unsigned linear_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    for (int layer = t ? t->at.layer : 0; layer < p->shape->n_layers; layer++) {
+        if (own(p, layer, false)) return ATTN_LOOK_QKV | ATTN_LOOK_O;
+        if (t) break;
+    }
+    return 0;
+}
+
 static void linear_sizes(const struct attn_part *p, struct attn_sizes *s)
 {
     size_t dim = (size_t)p->shape->head_dim;
@@ -133,6 +142,7 @@ static const struct axis_compensate rest_linear = {
     .summary = "linear attention over all tokens, through a learned projection",
     .after = after,
     .sizes = linear_sizes,
+    .after_looks = linear_looks,
 };
 
 static const char *note(const struct attn_part *p)

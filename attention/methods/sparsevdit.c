@@ -230,10 +230,18 @@ static void place_sizes(const struct attn_part *p, struct attn_sizes *s)
     s->scratch = axis_scratch(p, look_scratch(p));
 }
 
+/* Kinds are chosen from what exact steps were seen to be, or here. */
+static unsigned place_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    if (t && (known_of(p)[t->plan_layer] || heads_of(p, t->plan_layer)[0].norm > 0)) return 0;
+    return ATTN_LOOK_QKV;
+}
+
 static const struct axis_order order_by_kind = {.name = "kind",
                                                 .summary = "raster, or frames of a place together",
                                                 .per_head = true,
                                                 .make = place_all,
+                                                .looks = place_looks,
                                                 .sizes = place_sizes};
 
 static void keep(const struct axis_head *h)
@@ -260,8 +268,10 @@ static void keep(const struct axis_head *h)
 
 AXIS_SELECT(keep)
 
-static const struct axis_select keep_by_kind = {
-    .name = "kind", .summary = "what the head's kind looks at", .select = keep_all};
+static const struct axis_select keep_by_kind = {.name = "kind",
+                                                .summary = "what the head's kind looks at",
+                                                .select = keep_all,
+                                                .looks = attn_looks_nowhere};
 
 static int leave_out(const struct attn_part *p, const struct attn_turn *t, struct attn_calls *c,
                      struct err *e)
@@ -284,6 +294,15 @@ static int see(const struct attn_part *p, const struct attn_turn *t, const struc
     mine->known = 1;
     if (!t->exact || known_of(p)[t->plan_layer]) return 0;
     return look(p, t, e);
+}
+
+static unsigned see_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    unsigned mean = of(p)->fill == 0 ? ATTN_LOOK_O : 0;
+    if (!t) return mean | ATTN_LOOK_QKV;
+    const struct state *mine = attn_state(p, t->at.layer, t->at.branch);
+    if (mine->known && !t->exact) return 0;
+    return t->exact && !known_of(p)[t->plan_layer] ? mean | ATTN_LOOK_QKV : mean;
 }
 
 /* --- the table --- */
@@ -347,9 +366,11 @@ const struct attn_method attn_sparsevdit = {
     .needs = ATTN_NEED_HEADS | ATTN_NEED_ZERO | ATTN_NEED_COPY,
     .sizes = table_sizes,
     .plan = leave_out,
+    .plan_looks = attn_looks_nowhere,
     .steady = true,
     .splits = true,
     .observe = see,
+    .observe_looks = see_looks,
     .save = kinds_save,
     .load = kinds_load,
 };

@@ -93,6 +93,7 @@ static const struct axis_order order_by_kind = {.name = "kind",
                                                 .summary = "raster, or frames of a place together",
                                                 .per_head = true,
                                                 .make = place_all,
+                                                .looks = attn_looks_qkv,
                                                 .sizes = place_sizes};
 
 static void band(const struct axis_head *h)
@@ -118,6 +119,7 @@ AXIS_SELECT(band)
 static const struct axis_select keep_half_width = {.name = "band",
                                                    .summary = "a band of a given share",
                                                    .select = band_all,
+                                                   .looks = attn_looks_nowhere,
                                                    .density = band_density};
 
 const struct attn_method attn_svg1 = {

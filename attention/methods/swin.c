@@ -75,8 +75,11 @@ static int make(const struct attn_part *p, const struct attn_turn *t, struct att
     return 0;
 }
 
-static const struct axis_order order_by_window = {
-    .name = "windows", .summary = "windows, one after another", .blocks = most, .make = make};
+static const struct axis_order order_by_window = {.name = "windows",
+                                                  .summary = "windows, one after another",
+                                                  .blocks = most,
+                                                  .make = make,
+                                                  .looks = attn_looks_nowhere};
 
 static void own(const struct axis_head *h)
 {
@@ -107,8 +110,11 @@ static void own_density(const struct attn_part *p, double *lo, double *hi)
     }
 }
 
-static const struct axis_select keep_own = {
-    .name = "own", .summary = "a window sees itself", .select = own_all, .density = own_density};
+static const struct axis_select keep_own = {.name = "own",
+                                            .summary = "a window sees itself",
+                                            .select = own_all,
+                                            .density = own_density,
+                                            .looks = attn_looks_nowhere};
 
 static int swin_choose(const struct attn_part *p, struct attn_recipe *r, struct err *e)
 {

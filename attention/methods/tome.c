@@ -151,6 +151,11 @@ static int tome_plan(const struct attn_part *p, const struct attn_turn *t, struc
     return 0;
 }
 
+static unsigned tome_looks(const struct attn_part *p, const struct attn_turn *t)
+{
+    return (void)p, (void)t, ATTN_LOOK_K | ATTN_LOOK_V;
+}
+
 static void tome_sizes(const struct attn_part *p, struct attn_sizes *s)
 {
     s->scratch = carve(p, NULL).bytes;
@@ -168,6 +173,7 @@ const struct attn_method attn_tome = {
     .needs = ATTN_NEED_HEADS | ATTN_NEED_KEY_BIAS,
     .sizes = tome_sizes,
     .plan = tome_plan,
+    .plan_looks = tome_looks,
     .splits = true,
     .whole = true,
 };

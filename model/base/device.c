@@ -389,6 +389,11 @@ void device_counts(const struct device *d, long counts[DEVICE_OPS])
 
 void device_counts_reset(struct device *d) { memset(d->counts, 0, sizeof d->counts); }
 
+void device_hosts_turn(struct device *d, bool on)
+{
+    if (d) d->hosts_turn = on;
+}
+
 void device_note(struct device *d, int label)
 {
     if (d && !d->note) d->note = label;

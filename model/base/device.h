@@ -156,6 +156,10 @@ void device_counts_reset(struct device *d);
 void device_note(struct device *d, int label);
 int device_noted(struct device *d);
 
+/* While the host works for the device: plans, what is looked at. Between two operations; NULL: nothing. For
+ * devices that watch who computes. */
+void device_hosts_turn(struct device *d, bool on);
+
 /* What went wrong for good, or NULL. */
 const struct err *device_lost(const struct device *d);
 

@@ -67,6 +67,7 @@ struct device {
     long counts[DEVICE_OPS];
     struct device_steps *recording;
     int note; /* of numbers that are none */
+    bool hosts_turn; /* device_hosts_turn() */
     int fail_alloc; /* tests: this allocation from now on fails, counted from 1; 0: none */
     struct err lost;
 };

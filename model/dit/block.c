@@ -68,14 +68,17 @@ static struct attn_ctx asking(const struct turn *t, int i)
                              .timestep = t->c->timestep};
 }
 
-/* *copied: q already holds what the output layer would give. Only the host copies, a branch at a time. */
-static int ask(struct dit_run *r, const struct turn *t, bool *copied, struct err *e)
+/* *copied: q already holds what the output layer would give. Where attention copies, branches come one at
+ * a time: run.c. */
+static int ask(struct dit *d, const struct turn *t, bool *copied, struct err *e)
 {
+    struct dit_run *r = &d->run;
     *copied = false;
     for (int i = 0; i < t->n; i++) {
         struct attn_ctx at = asking(t, i);
+        struct heads out = heads_of(d, &r->q, i);
         enum attn_ask answer;
-        if (attn_ask(r->attn, &at, r->q.at, &answer, e) < 0) return -1;
+        if (attn_ask_views(r->attn, &at, &out, &answer, e) < 0) return -1;
         if (answer != ATTN_ASK_COMPUTE && t->n > 1)
             return err_set(e, ERR_BUG, "attention copies in one of %d branches", t->n);
         *copied = answer != ATTN_ASK_COMPUTE;
@@ -93,7 +96,7 @@ static int self_attention(struct dit *d, const struct turn *t, const struct norm
     const struct dit_block *b = t->b;
     struct norm_params norm = modulated(d, t, SHIFT_SA, SCALE_SA);
     bool copied;
-    if (ask(r, t, &copied, e) < 0) return -1;
+    if (ask(d, t, &copied, e) < 0) return -1;
     if (copied) return add(r, t, &r->q, GATE_SA, next, e);
     if (o->norm(r->device, &r->n, &r->x, &norm, e) < 0) return -1;
     struct op_linear *const layers[] = {b->q, b->k, b->v};
@@ -121,7 +124,8 @@ static int self_attention(struct dit *d, const struct turn *t, const struct norm
     if (o->linear(b->o, &r->q, &r->n, r->scratch, e) < 0) return -1;
     for (int i = 0; i < t->n; i++) {
         struct attn_ctx at = asking(t, i);
-        if (attn_keep(r->attn, &at, r->q.at, e) < 0) return -1;
+        struct heads out = heads_of(d, &r->q, i);
+        if (attn_keep_views(r->attn, &at, &out, e) < 0) return -1;
     }
     return add(r, t, &r->q, GATE_SA, next, e);
 }

@@ -215,6 +215,8 @@ int dit_cache_resume(struct dit *d, int step, struct err *e);
 void dit_attn_stats(const struct dit *d, struct attn_stats *s);
 /* What it remembers of earlier steps, in place: attn_kept(). After writing, the check. */
 void dit_attn_kept(const struct dit *d, struct attn_kept *k);
+int dit_attn_kept_read(const struct dit *d, void *to, struct err *e);
+int dit_attn_kept_write(struct dit *d, const void *from, struct err *e);
 int dit_attn_kept_check(const struct dit *d, struct err *e);
 
 #endif

@@ -194,6 +194,7 @@ struct dit_recorded { /* a step that was recorded; steps NULL: none was */
     bool ran; /* done once before: what a first call loads cannot be recorded */
     int branch, n_branches, time_rows;
     const void *latents, *velocity[2]; /* addresses that stand in it */
+    long launched; /* attention's plans that do: attn_step_kind() */
     struct attn_sums before, after; /* what attention counted while it was recorded */
 };
 

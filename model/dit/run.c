@@ -96,7 +96,10 @@ static int sizes(struct dit_run *r, const struct dit_config *c, enum precision p
     r->round = precision != PRECISION_FP32;
     r->text_keys =
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
-    r->together = r->ops->together ? p->n_branches : 1;
+    struct attn_shape shape = dit_attn_shape(c, p);
+    bool copies;
+    if (attn_may_copy(&copies, &r->attn_params, &shape, e) < 0) return -1;
+    r->together = r->ops->together && !copies ? p->n_branches : 1; /* one may copy the other's */
     return 0;
 }
 

@@ -90,7 +90,9 @@ static struct dit_recorded *recorded(struct dit *d, int part, float *const *velo
                                      const float *latents, const struct dit_call *c)
 {
     struct dit_run *r = &d->run;
-    int kind = attn_step_kind(r->attn, c->step);
+    struct attn_ctx at = {.step = c->step, .branch = c->branch, .expert = c->expert};
+    long launched;
+    int kind = attn_step_kind(r->attn, &at, &launched);
     if (!device_can_record(r->device) || kind < 0 || c->n_branches > 2) return NULL;
     if (d->stream.n && !d->stream.pinned) return NULL;
     struct dit_recorded *s = &r->recorded[STEP_PARTS * (2 * (r->time_rows > 1) + kind) + part];
@@ -102,10 +104,14 @@ static struct dit_recorded *recorded(struct dit *d, int part, float *const *velo
         now.velocity[i] = velocity[i];
     if (s->branch == now.branch && s->n_branches == now.n_branches &&
         s->time_rows == now.time_rows && s->latents == now.latents &&
-        s->velocity[0] == now.velocity[0] && s->velocity[1] == now.velocity[1])
+        s->velocity[0] == now.velocity[0] && s->velocity[1] == now.velocity[1]) {
+        if (s->launched != launched) device_steps_close(r->device, s->steps), s->steps = NULL;
+        s->launched = launched;
         return s;
+    }
     device_steps_close(r->device, s->steps);
     *s = now;
+    s->launched = launched;
     return s;
 }
 
@@ -128,7 +134,10 @@ static int step(struct dit *d, int part, float *const *velocity, const float *la
         return rc;
     }
     if (s->steps) {
-        attn_repeat(r->attn, &s->before, &s->after);
+        int layers = (int)(s->after.calls - s->before.calls) / c->n_branches;
+        struct attn_ctx at = {.step = c->step, .branch = c->branch, .expert = c->expert};
+        if (part != STEP_FRONT) at.layer = d->config.n_layers - layers;
+        attn_repeat(r->attn, &at, c->n_branches, &s->before, &s->after);
         return device_replay(r->device, s->steps, e);
     }
     attn_sums_of(r, &s->before);
@@ -226,6 +235,16 @@ void dit_attn_kept(const struct dit *d, struct attn_kept *k)
 {
     *k = (struct attn_kept){0};
     if (d->run.attn) attn_kept(d->run.attn, k);
+}
+
+int dit_attn_kept_read(const struct dit *d, void *to, struct err *e)
+{
+    return d->run.attn ? attn_kept_read(d->run.attn, to, e) : 0;
+}
+
+int dit_attn_kept_write(struct dit *d, const void *from, struct err *e)
+{
+    return d->run.attn ? attn_kept_write(d->run.attn, from, e) : 0;
 }
 
 int dit_attn_kept_check(const struct dit *d, struct err *e)

@@ -209,6 +209,14 @@ static int run(struct device *d, const struct attn_job *j, const void *at, struc
     return fake_do(d, do_run, &r, sizeof r, e);
 }
 
+/* As the host's, so that both are granted the same. */
+static unsigned pays(const struct attn_size *s)
+{
+    struct err e;
+    const struct attn_kernel *k = host_kernel(s, &e);
+    return k && k->pays ? k->pays(s) : 0;
+}
+
 static const struct attn_device_kernel kernel = {
     .name = "fake",
     .summary = "the host's, in tests",
@@ -217,6 +225,7 @@ static const struct attn_device_kernel kernel = {
     .plan_bytes = plan_bytes,
     .put = put,
     .run = run,
+    .pays = pays,
 };
 
 static const struct attn_device_kernel *pick(struct device *d, const struct attn_size *s,

@@ -4,7 +4,8 @@
  * the host is stopped by the machine, and whoever hands it an address of the host is stopped here. Its
  * operations are the host's behind that bit, and so give the host's bytes. Recording writes them down
  * with copies of their parameters and does nothing, as a graph does; a replay does them. While it is
- * guarded, work that the host's threads do for anybody else ends the test.
+ * guarded, work that the host's threads do for anybody else ends the test, but in the host's turn
+ * (device_hosts_turn).
  *
  * Copies beside the work (device_fetch) come as late as they may: at the join; until then what lies there
  * is spoilt. One that may begin while earlier work still reads what it overwrites ends the test, as does

@@ -1,96 +1,10 @@
 /* The transformer on a device that nobody else can compute for: the host's bytes, its counts, steps
  * recorded and replayed, memory that runs out at every allocation, what is refused. */
-#include "tests/fake/fake.h"
-#include "tests/unit/dit/fixture.h"
+#include "tests/unit/dit/device_run.h"
 
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define STEPS 6
-
-struct setting {
-    const char *config, *attention;
-    struct clip clip;
-    bool frames; /* a timestep a frame */
-    bool together;
-    enum precision precision;
-};
-
-static const float frame_times[STEPS][3] = {{0, 900, 900}, {0, 700, 700}, {0, 500, 500},
-                                            {0, 300, 300}, {0, 200, 200}, {0, 100, 100}};
-
-static struct dit *open_on(const struct setting *s, struct device *dev, struct err *e)
-{
-    char dir[256];
-    struct dit *d = NULL;
-    tiny_temp(dir);
-    write_tiny(dir, s->config);
-    int rc = dit_open_on(&d, dev, s->attention, dir, NULL, 1, s->precision, NULL, e);
-    tiny_remove(dir);
-    CHECK((rc == 0) == (d != NULL));
-    return d;
-}
-
-/* Both branches of STEPS steps, [step][branch][n] into out. dev NULL: on the host. */
-static int run(const struct setting *s, struct device *dev, float *out, struct err *e)
-{
-    struct dit *d = open_on(s, dev, e);
-    if (!d) return -1;
-    const struct dit_config *cfg = dit_config_of(d);
-    struct attn_params attn = cpu_attention(s->precision);
-    attn.method = s->attention;
-    attn.device = dev;
-    struct dit_run_params p = run_params(&s->clip, &attn);
-    p.n_steps = STEPS;
-    size_t n = velocity_len(d, &s->clip);
-    size_t in = (size_t)cfg->in_channels * (n / (size_t)cfg->out_channels);
-    float *latents = drawn("dit.latents", in);
-    float *text = drawn("dit.text", (size_t)s->clip.rows * (size_t)cfg->text_dim);
-    float *image = s->clip.image_rows
-                       ? drawn("dit.image", (size_t)s->clip.image_rows * (size_t)cfg->image_dim)
-                       : NULL;
-    void *there[3] = {0};
-    if (s->attention) fake_guard(false); /* methods plan on the host */
-    int rc = dit_prepare(d, &p, e);
-    if (s->attention) fake_guard(dev != NULL);
-    for (int b = 0; b < 2 && rc == 0; b++)
-        rc = dit_set_context(d, b, text, s->clip.rows - b, image, e);
-    for (int i = 0; i < 3 && dev && rc == 0; i++)
-        rc = device_alloc(dev, &there[i], (i ? n : in) * sizeof(float), e);
-    for (int step = 0; step < STEPS && rc == 0; step++) {
-        float *v[2] = {out + (size_t)(2 * step) * n, out + (size_t)(2 * step + 1) * n};
-        float *v_there[2] = {there[1], there[2]};
-        struct dit_call call = {.step = step,
-                                .n_branches = 2,
-                                .timestep = 900 - 100 * (float)step,
-                                .frame_timesteps = s->frames ? frame_times[step] : NULL};
-        if (!dev) {
-            rc = dit_velocity(d, v, latents, &call, e);
-        } else {
-            rc = device_upload(dev, there[0], latents, in * sizeof(float), e);
-            if (rc == 0) rc = dit_velocity(d, v_there, there[0], &call, e);
-            for (int b = 0; b < 2 && rc == 0; b++)
-                rc = device_download(dev, v[b], there[b + 1], n * sizeof(float), e);
-        }
-        for (size_t i = 0; i < in; i++)
-            latents[i] = latents[i] * 0.9f + v[0][i % n] * 0.1f;
-    }
-    for (int i = 0; i < 3 && dev; i++)
-        if (there[i]) device_free(dev, there[i]);
-    free(latents), free(text), free(image);
-    dit_close(d);
-    return rc;
-}
-
-static size_t out_len(const struct setting *s)
-{
-    struct err e = {0};
-    struct dit *d = open_on(s, NULL, &e);
-    size_t n = d ? velocity_len(d, &s->clip) : 0;
-    dit_close(d);
-    return 2 * STEPS * n;
-}
 
 static void same_bytes(const struct setting *s)
 {
@@ -119,8 +33,8 @@ static void same_bytes(const struct setting *s)
 /* Each allocation fails once: a sentence, nothing left over. */
 static void no_memory(void)
 {
-    struct setting s = {"t2v", NULL,  {1, 4, 4, 3, 500, 0, NULL, false, 0},
-                        false, false, PRECISION_FP32};
+    struct setting s = {
+        "t2v", NULL, {1, 4, 4, 3, 500, 0, NULL, false, 0}, false, false, PRECISION_FP32, NULL, 0};
     size_t n = out_len(&s);
     float *out = calloc(n, sizeof *out);
     int failed = 0;
@@ -143,22 +57,12 @@ static void no_memory(void)
 
 static void refused(void)
 {
-    static const char *const looks[] = {"svg1", "resid", "sparge", "lite", "lvsa"};
     struct device *dev;
     struct err e = {0};
     struct clip clip = {3, 6, 10, 5, 500, 0, NULL, false, 0};
     CHECK_OK(fake_open(&dev, false, &e));
-    struct setting s = {"t2v", NULL, clip, false, false, PRECISION_FP32};
+    struct setting s = {"t2v", NULL, clip, false, false, PRECISION_FP32, NULL, 0};
     struct dit *d = open_on(&s, dev, &e);
-    for (size_t i = 0; i < ARRAY_LEN(looks) && d; i++) {
-        struct attn_params attn = cpu_attention(PRECISION_FP32);
-        attn.method = looks[i];
-        struct dit_run_params p = run_params(&clip, &attn);
-        e = (struct err){0};
-        CHECK_MSG(dit_prepare(d, &p, &e) == -1 && e.code == ERR_DEVICE && strstr(e.msg, looks[i]) &&
-                      strstr(e.msg, "--device cpu"),
-                  "%s: %s", looks[i], e.msg);
-    }
     dit_close(d);
     CHECK(device_held(dev) == 0);
     /* a device that is lost says so again and again, and everything can be closed */
@@ -178,8 +82,8 @@ static void refused(void)
 /* What is predicted without a weight is what is taken: to the byte. */
 static void predicted(void)
 {
-    struct setting s = {"wide", NULL, {3, 10, 8, 20, 500, 0, NULL, false, 0},
-                        false,  true, PRECISION_FP32};
+    struct setting s = {
+        "wide", NULL, {3, 10, 8, 20, 500, 0, NULL, false, 0}, false, true, PRECISION_FP32, NULL, 0};
     struct device *dev;
     struct err e = {0};
     size_t bytes;
@@ -324,22 +228,31 @@ int main(void)
 {
     const struct clip clip = {3, 6, 10, 5, 500, 0, NULL, false, 0};
     const struct setting settings[] = {
-        {"t2v", NULL, clip, false, false, PRECISION_FP32},
-        {"t2v", NULL, clip, false, true, PRECISION_FP32},
-        {"t2v", NULL, clip, false, true, PRECISION_BF16_EMULATED},
-        {"t2v", "tile:reach=1x2x2,tile=1x2x2,block=16,first=0", clip, false, false, PRECISION_FP32},
-        {"t2v", "clear:reach=1x3x3,tile=1x2x2,block=16,first=3", clip, false, true, PRECISION_FP32},
-        {"t2v", "tile:reach=1x2x2,tile=raster,block=16,first=2", clip, false, false,
-         PRECISION_FP32},
-        {"t2v", "sage:qk=int8,pv=int8,first=2", clip, false, true, PRECISION_FP32},
+        {"t2v", NULL, clip, false, false, PRECISION_FP32, NULL, 0},
+        {"t2v", NULL, clip, false, true, PRECISION_FP32, NULL, 0},
+        {"t2v", NULL, clip, false, true, PRECISION_BF16_EMULATED, NULL, 0},
+        {"t2v", "tile:reach=1x2x2,tile=1x2x2,block=16,first=0", clip, false, false, PRECISION_FP32,
+         NULL, 0},
+        {"t2v", "clear:reach=1x3x3,tile=1x2x2,block=16,first=3", clip, false, true, PRECISION_FP32,
+         NULL, 0},
+        {"t2v", "tile:reach=1x2x2,tile=raster,block=16,first=2", clip, false, false, PRECISION_FP32,
+         NULL, 0},
+        {"t2v", "sage:qk=int8,pv=int8,first=2", clip, false, true, PRECISION_FP32, NULL, 0},
         {"t2v", "sage:qk=int8/0-0=run,pv=int8/0-0=run,rotate=true,first=0", clip, false, false,
-         PRECISION_FP32},
+         PRECISION_FP32, NULL, 0},
         {"t2v", "sage:qk=int4,pv=fp8,first=0+tile:reach=1x2x2,tile=1x2x2,block=16,first=0", clip,
-         false, false, PRECISION_FP32},
-        {"ti2v", NULL, {3, 4, 6, 6, 0, 0, NULL, false, 0}, true, true, PRECISION_FP32},
-        {"i2v", NULL, {2, 4, 6, 7, 850, 17, NULL, false, 0}, false, true, PRECISION_FP32},
-        {"flf", NULL, {3, 4, 4, 9, 900, 34, NULL, false, 0}, false, false, PRECISION_BF16_EMULATED},
-        {"odd", NULL, {3, 5, 9, 3, 333, 0, NULL, false, 0}, false, true, PRECISION_FP32},
+         false, false, PRECISION_FP32, NULL, 0},
+        {"ti2v", NULL, {3, 4, 6, 6, 0, 0, NULL, false, 0}, true, true, PRECISION_FP32, NULL, 0},
+        {"i2v", NULL, {2, 4, 6, 7, 850, 17, NULL, false, 0}, false, true, PRECISION_FP32, NULL, 0},
+        {"flf",
+         NULL,
+         {3, 4, 4, 9, 900, 34, NULL, false, 0},
+         false,
+         false,
+         PRECISION_BF16_EMULATED,
+         NULL,
+         0},
+        {"odd", NULL, {3, 5, 9, 3, 333, 0, NULL, false, 0}, false, true, PRECISION_FP32, NULL, 0},
     };
     threads_set(2);
     stopped();
