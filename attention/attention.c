@@ -110,6 +110,7 @@ static int carve(struct attn *a, const struct attn_params *p, struct arena *aren
     cache_carve(a, &cache, a->device ? device : arena);
     a->kept_bytes = a->recent ? (size_t)(arena->base + arena->used - (char *)a->recent) : 0;
     parts_carve_scratch(a, arena);
+    renew_carve(a, arena);
     if (a->device)
         room_device_carve(a, device, arena);
     else
@@ -207,10 +208,11 @@ int attn_open_on(struct attn **out, const struct attn_params *p, const struct at
         a->stack.part[i].room = a;
     a->log = p->log;
     a->watch = p->watch;
+    a->budget = p->budget;
     a->tensor = p->tensor;
     a->tensor_ctx = p->tensor_ctx;
     size_run(a, p, s);
-    if (launch_open(a, p, e) < 0) goto fail;
+    if (renew_check(a, e) < 0 || launch_open(a, p, e) < 0) goto fail;
     if (carve(a, p, arena, device, e) < 0) goto fail;
     if (!arena->base) { /* only counting */
         attn_close(a);
@@ -405,7 +407,9 @@ static int make_call(struct attn *a, struct attn_turn *t, struct err *e)
     double begin = clock_seconds();
     if (turn_call(a, t, &calls, e) < 0) return -1;
     double planned = clock_seconds(), waited = a->there.waited;
+    if (!a->device) renew_before(a, t, &calls);
     if (a->device ? run_there(a, t, &calls, e) < 0 : launch_run(a, t, &calls, e) < 0) return -1;
+    if (!a->device) renew_after(a, t, &calls);
     if (!a->device && observe(a, t, &calls, e) < 0) return -1;
     a->pair[pair_of(a, &t->at)].last = t->at.step;
     return meter_call(a, t, &calls, planned - begin - waited, clock_seconds() - planned, e);
@@ -468,7 +472,8 @@ int attn_may_copy(bool *may, const struct attn_params *p, const struct attn_shap
 int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
                   const struct attn_shape *shape, struct err *e)
 {
-    struct attn a = {.shape = *shape}; /* what ask, anew and density hooks may look at */
+    struct attn a = {.shape = *shape,
+                     .budget = p->budget}; /* what ask, anew and density hooks may look at */
     *f = (struct attn_forecast){0};
     if (open_stack(&a.stack, p, &a.shape, e) < 0) {
         attn_stack_free(&a.stack);
@@ -479,7 +484,8 @@ int attn_forecast(struct attn_forecast *f, const struct attn_params *p,
     size_run(&a, p, shape);
     for (int i = 0; i < a.stack.n; i++) /* what has a state remembers */
         a.memory[i].size = part_sizes(&a, &a.stack.part[i]);
-    int rc = launch_open(&a, p, e);
+    int rc = renew_check(&a, e);
+    if (rc == 0) rc = launch_open(&a, p, e);
     if (rc == 0) rc = forecast_run(f, &a, p, e);
     if (rc == 0) f->kernel = room_kernel_name(&a);
     attn_stack_free(&a.stack);

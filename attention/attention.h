@@ -17,6 +17,7 @@
 #define DITGEN_ATTENTION_ATTENTION_H
 
 #include "model/base/arena.h"
+#include "model/base/budget.h"
 #include "model/base/cpu.h"
 #include "model/base/dtype.h"
 #include "model/base/log.h"
@@ -87,6 +88,9 @@ struct attn_params {
     const struct tensor *(*tensor)(void *ctx, int layer, const char *name);
     void *tensor_ctx;
     const struct attn_watch *watch; /* may be NULL; lives as long as the run */
+    /* What stacks with every=budget are steered by, for units layer * n_heads + head; lives as long as the
+     * run. NULL: such stacks are refused. */
+    const struct budget *budget;
 };
 
 struct attn_shape { /* the self-attention of one model at one size */
@@ -242,6 +246,8 @@ struct attn_stats { /* so far; of approximate stacks a few rows of each call are
     double recall; /* softmax mass in computed tiles, of the sampled rows */
     double drift; /* relative L1 of outputs when they were made anew against those copied before */
     double planning; /* share of attention's seconds spent on planning */
+    bool budgeted; /* steered by an error budget */
+    struct budget_spent spent; /* which came to this */
 };
 void attn_stats(const struct attn *a, struct attn_stats *s);
 /* Of what was done between two states of the sums; may be *to itself. */

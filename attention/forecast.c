@@ -55,6 +55,8 @@ static int plan_density(struct attn *a, double *lo, double *hi, struct err *e)
 struct tally {
     double lo, hi, copied, refreshed, planned[2];
     long calls;
+    const float
+        *share[2]; /* of heads that a budget renews in a step, by still clips and lively ones */
 };
 
 static void one_call(struct tally *sum, const struct attn *a, const struct cache_sizes *cache,
@@ -84,6 +86,12 @@ static void one_call(struct tally *sum, const struct attn *a, const struct cache
         anew = r->reuse->anew(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), &t);
     }
     if (!a->plan_fixed) sum->planned[0] += anew, sum->planned[1] += anew || !known;
+    if (residual && sum->share[0]) {
+        double least = (double)sum->share[0][c->step], most = (double)sum->share[1][c->step];
+        sum->lo += least + (1 - least) * lo, sum->hi += most + (1 - most) * hi;
+        sum->refreshed += (least + most) / 2;
+        return;
+    }
     if (residual) {
         if (anew) {
             sum->lo++, sum->hi++, sum->refreshed++;
@@ -125,13 +133,45 @@ void forecast_remembers(struct attn_forecast *f, const struct attn *a)
     f->remembers = remembers(a);
 }
 
+#define STILL (1 / 1.4) /* clips move between so much of what is usual and its inverse */
+
+/* Shares of both, [2, n_steps] on the heap; NULL without a budget. */
+static float *foresee(struct attn *a, struct tally *sum, struct err *e)
+{
+    const struct attn_part *p = attn_stack_by(&a->stack, ATTN_AXIS_REUSE);
+    const struct axis_reuse *reuse = a->stack.recipe.reuse;
+    struct memory *m = p ? &a->memory[p->index] : NULL;
+    size_t n = (size_t)a->shape.n_steps;
+    if (!reuse || !reuse->foresee || !a->budget->table) return NULL;
+    float *share = malloc(2 * n * sizeof *share);
+    m->scratch = malloc(m->size.scratch);
+    if (!share || !m->scratch) {
+        free(share);
+        share = NULL;
+        err_set(e, ERR_RESOURCE, "no memory to foresee an error budget");
+    } else {
+        reuse->foresee(p, share, STILL);
+        reuse->foresee(p, share + n, 1 / STILL);
+        sum->share[0] = share, sum->share[1] = share + n;
+    }
+    free(m->scratch);
+    m->scratch = NULL;
+    return share;
+}
+
 int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_params *p,
                  struct err *e)
 {
     struct cache_sizes cache = cache_sizes(&a->stack, &a->shape, p);
     struct tally sum = {0};
     double lo, hi;
-    if (plan_density(a, &lo, &hi, e) < 0) return -1;
+    e->code = ERR_NONE;
+    float *share = foresee(a, &sum, e);
+    if (e->code) return -1;
+    if (plan_density(a, &lo, &hi, e) < 0) {
+        free(share);
+        return -1;
+    }
     for (int layer = 0; layer < a->shape.n_layers; layer++)
         for (int branch = 0; branch < a->shape.n_branches; branch++) {
             bool planned = false;
@@ -144,6 +184,7 @@ int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_para
                 one_call(&sum, a, &cache, &c, &planned, lo, hi);
             }
         }
+    free(share);
     f->exact = a->stack.exact;
     f->remembers = remembers(a);
     f->density[0] = sum.lo / (double)sum.calls;

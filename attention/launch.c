@@ -14,6 +14,7 @@ static unsigned needs_of(const struct attn *a)
     if (r->compensate) needs |= r->compensate->needs;
     if (r->compensate && r->compensate->residual)
         needs |= ATTN_NEED_MAKE_RESIDUAL | ATTN_NEED_ADD_RESIDUAL;
+    if (a->by_head) needs |= ATTN_NEED_HEADS;
     for (int i = 0; i < a->stack.n; i++)
         needs |= a->stack.part[i].method->needs;
     return needs;

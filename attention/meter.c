@@ -130,7 +130,9 @@ static void sample(struct attn *a, const struct attn_turn *t, const struct attn_
             a->sums.sampled++;
             if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY || c->at[i].k.at)
                 continue; /* no keys of the call are looked at */
-            a->sums.recall += mass_of(t, p, plan, head, position, most, sum);
+            a->sums.recall += p->rule == ATTN_MAKE_RESIDUAL /* all keys */
+                                  ? 1
+                                  : mass_of(t, p, plan, head, position, most, sum);
             a->sums.recalled++;
         }
     }
@@ -217,8 +219,9 @@ int meter_call(struct attn *a, const struct attn_turn *t, const struct attn_call
                double plan_seconds, double run_seconds, struct err *e)
 {
     struct attn_sums before = a->sums;
-    bool exact = t->exact || a->stack.exact, made = c->at[0].plan.rule == ATTN_MAKE_RESIDUAL,
-         low = c->at[0].plan.qk != ATTN_PREC_RUN;
+    bool exact = t->exact || a->stack.exact,
+         made = c->at[c->n - 1].plan.rule == ATTN_MAKE_RESIDUAL, /* by all heads */
+        low = c->at[0].plan.qk != ATTN_PREC_RUN;
     a->sums.calls++;
     a->sums.exact += exact;
     a->sums.density += density_of(a, t, c);
@@ -266,6 +269,8 @@ static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
     *s = (struct attn_stats){
         .sums = s->sums,
         .kernel = s->kernel,
+        .budgeted = s->budgeted,
+        .spent = s->spent,
         .density = sums->calls ? sums->density / (double)sums->calls : 1,
         .low = sums->calls > sums->copies ? sums->low / (double)(sums->calls - sums->copies) : 0,
         .calls = sums->calls,
@@ -280,8 +285,11 @@ static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
 
 void attn_stats(const struct attn *a, struct attn_stats *s)
 {
+    const struct axis_reuse *reuse = a->stack.recipe.reuse;
     *s = (struct attn_stats){.sums = a->sums, .kernel = room_kernel_name(a)};
     stats_of(s, &a->sums);
+    s->budgeted = reuse && reuse->spent;
+    if (s->budgeted) reuse->spent(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), &s->spent);
 }
 
 void attn_repeat(struct attn *a, const struct attn_ctx *c, int n_branches,
@@ -307,6 +315,7 @@ void attn_stats_between(struct attn_stats *to, const struct attn_sums *before,
         d.error_of -= before->error_of;
     d.recall -= before->recall, d.drift -= before->drift, d.drift_of -= before->drift_of;
     d.plan_seconds -= before->plan_seconds, d.run_seconds -= before->run_seconds;
-    *to = (struct attn_stats){.sums = d, .kernel = now->kernel};
+    *to = (struct attn_stats){
+        .sums = d, .kernel = now->kernel, .budgeted = now->budgeted, .spent = now->spent};
     stats_of(to, &d);
 }

@@ -49,7 +49,7 @@ struct attn_knobs {
     int rank; /* channels that keys are looked at by */
     int stride; /* tokens from one antidiagonal to the next; queries from one sample to the next */
     int sink; /* frames at the start that everyone sees */
-    char *every; /* when to plan anew: "5", "early" or steps as "6/8/10" */
+    char *every; /* when to plan anew: "5", "early", steps as "6/8/10", or "budget" */
 };
 
 struct attn_part { /* one method of a stack, opened */
@@ -68,6 +68,7 @@ struct attn_turn { /* one call */
     struct heads q, k, v; /* .at NULL while they do not exist: in ask and at open */
     struct heads o; /* only in after and observe */
     bool anew; /* the plan is made at this call; false: an earlier one stands */
+    bool first; /* nothing stood before: the pair's first plan */
     bool exact; /* an exact step or layer, or a pair without place in the cache: dense */
     int plan_layer; /* whose plan stands: at.layer, but where layers share one (axis_reuse.layer) */
 };
@@ -104,8 +105,11 @@ struct attn_limits {
     int blocks; /* most on a side, of any length */
     int cols; /* most of keys */
     enum cpu_level level; /* of the processor, for dots_pick() */
+    bool by_head; /* calls that keep a residual may be cut: no other part looks at them whole */
 };
 struct attn_limits attn_limits(const struct attn_part *p);
+/* What the run may lose; NULL: nobody said. */
+const struct budget *attn_budget(const struct attn_part *p);
 /* Layers at the start that are exact, by all parts of the stack. */
 int attn_exact_layers(const struct attn_part *p);
 /* Bits of ATTN_NEED_LOW that calls of this run may ask for. */
@@ -210,6 +214,15 @@ struct axis_reuse {
     int (*layer)(const struct attn_part *p, int layer);
     /* A plan was made anew; NULL: nobody needs to know. */
     void (*made)(const struct attn_part *p, const struct attn_turn *t);
+    /* Of residuals alone; all may be NULL. heads: which are made anew, [N], after anew() said true; the
+     * others are carried on (asked where attn_limits.by_head is). moved: a head's residual was renewed,
+     * which had moved by so much, squared, beside what an average head's output measures. */
+    const uint8_t *(*heads)(const struct attn_part *p, const struct attn_turn *t);
+    void (*moved)(const struct attn_part *p, const struct attn_turn *t, int head, double by);
+    /* Steered by attn_params.budget, without which the stack is refused: what it came to; share[steps] of
+     * heads renewed, for a clip that moves `scale` times as much as is usual. */
+    void (*spent)(const struct attn_part *p, struct budget_spent *to);
+    void (*foresee)(const struct attn_part *p, float *share, double scale);
     attn_sizes_fn *sizes;
 };
 

@@ -37,7 +37,8 @@ struct attn_limits attn_limits(const struct attn_part *p)
                                 .block = a->block,
                                 .blocks = a->most_q > a->most_k ? a->most_q : a->most_k,
                                 .cols = a->most_k,
-                                .level = a->level};
+                                .level = a->level,
+                                .by_head = a->by_head};
 }
 
 uint64_t attn_random(const struct attn_ctx *c, int head, uint64_t n)
@@ -62,6 +63,8 @@ int attn_exact_layers(const struct attn_part *p)
             most = p->room->stack.part[i].knobs->layers;
     return most;
 }
+
+const struct budget *attn_budget(const struct attn_part *p) { return p->room->budget; }
 
 unsigned attn_granted(const struct attn_part *p) { return p->room->granted; }
 

@@ -78,6 +78,10 @@ struct attn {
     struct pair *pair; /* [n_pairs] */
     struct memory memory[ATTN_MAX_PARTS];
     bool sparse; /* some axis, or a hook, says more than dense */
+    const struct budget *budget; /* or NULL */
+    bool by_head; /* some heads of a residual may be renewed without the others */
+    uint16_t *renew_old; /* sampled rows of a residual before it is renewed [rows, N, D], or NULL */
+    uint8_t *renew_heads; /* [2 N] of a call that is cut */
 
     /* plans: turn.c */
     int plans, most_q, most_k, words; /* plans of a call, blocks a side at most */
@@ -206,6 +210,16 @@ int bring_row(struct attn *a, float *to, const void *from, enum dtype type, int 
 void forecast_remembers(struct attn_forecast *f, const struct attn *a); /* that field alone */
 int forecast_run(struct attn_forecast *f, struct attn *a, const struct attn_params *p,
                  struct err *e);
+
+/* --- renew.c: residuals renewed by heads, and how far they had moved --- */
+
+bool renew_by_head(const struct attn *a);
+int renew_check(const struct attn *a, struct err *e);
+void renew_carve(struct attn *a, struct arena *arena);
+void renew_split(struct attn *a, const struct attn_turn *t, struct attn_calls *c);
+/* Round the kernel: rows of what it replaces, beside those that it leaves. */
+void renew_before(struct attn *a, const struct attn_turn *t, const struct attn_calls *c);
+void renew_after(struct attn *a, const struct attn_turn *t, const struct attn_calls *c);
 
 /* --- cache.c --- */
 

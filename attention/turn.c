@@ -55,6 +55,7 @@ void turn_sizes(struct attn *a)
     a->plan_fixed = a->order_fixed && (!r->select || r->select->fixed);
     a->wants = r->compensate ? r->compensate->wants : 0;
     a->sparse = r->order || r->select || r->compensate || r->precision;
+    a->by_head = r->compensate && r->compensate->residual && r->reuse->heads && renew_by_head(a);
     for (int i = 0; i < a->stack.n; i++) {
         a->wants |= a->stack.part[i].method->wants;
         a->sparse = a->sparse || a->stack.part[i].method->plan;
@@ -312,6 +313,7 @@ void turn_begins(const struct attn *a, struct attn_turn *t)
     const struct pair *pair = planner_of(a, t);
     t->exact = !a->sparse || attn_is_exact(&a->stack.part[0], &t->at) ||
                (has_residual(a) && pair_of(a, &t->at) >= a->residual_slots);
+    t->first = !t->exact && !pair->planned;
     t->anew =
         !t->exact && (!pair->planned || !reuse || (reuse->scheduled && anew(a, t, pair->last)));
 }
@@ -338,6 +340,7 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
         c->at[0].plan.rule = t->anew ? ATTN_MAKE_RESIDUAL : ATTN_ADD_RESIDUAL;
     }
     if (bring_down(a, t, looks_plan(a, t), e) < 0 || hooks(a, t, c, e) < 0) return -1;
+    if (residual) renew_split(a, t, c);
     a->there.fresh = a->device && room_device_fresh(a, t);
     if ((!a->device || a->there.fresh) && check(a, c, e) < 0) return -1;
     pair->planned = true;

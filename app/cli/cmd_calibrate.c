@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/cli/calibrate_budget.h"
 #include "app/cli/cli.h"
 #include "app/cli/cmd.h"
 #include "app/cli/output.h"
@@ -18,13 +19,24 @@
 #define SEED 7001 /* of the first prompt; each has its own, none of the lists that verify */
 
 static const char USAGE[] =
-    "ditgen calibrate [--prompts N] [--list FILE] [-o FILE] [flags of generate]\n"
+    "ditgen calibrate [--error-budget] [--prompts N] [--list FILE] [-o FILE] [flags of generate]\n"
     "  --prompts N   exact clips that are measured (1 to 64; default 3), nothing is decoded\n"
     "  --list FILE   the prompts, one a line, instead of the model's prompts/NAME-search.txt\n"
     "  -o FILE       instead of step-caches.ini in the model's folder "
     "(profiles/step-caches/NAME.ini\n"
     "                for models that come with ditgen)\n"
-    "Measures what --step-cache teacache and magcache want to know of a model's weights: how far "
+    "  --error-budget   measures what --error-budget wants to know instead, about 16 clips a "
+    "prompt: how "
+    "far\n"
+    "                carried attention moves, what clips lose to it in which step and layer, and "
+    "what "
+    "whole\n"
+    "                clips come to; into error-budgets/SIZE.ini in the model's folder "
+    "(profiles/error-budgets/\n"
+    "                NAME/...). For one size, solver, number of steps, guidance and --attention;\n"
+    "                with --step-cache budget of whole steps instead of attention\n"
+    "Without, measures what --step-cache teacache and magcache want to know of a model's weights: "
+    "how far "
     "its\n"
     "velocity moves from step to step, and how what its blocks add grows. Size, frames and steps "
     "are\n"
@@ -33,7 +45,7 @@ static const char USAGE[] =
 struct task {
     int prompts;
     char *list;
-    bool help;
+    bool help, budget;
     /* of the run under way */
     struct progress *progress;
     bool whole; /* its steps are done */
@@ -62,6 +74,8 @@ static int take_own_flags(struct task *t, int *argc, char **argv, struct err *e)
         bool count = strcmp(argv[i], "--prompts") == 0, list = strcmp(argv[i], "--list") == 0;
         if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
             t->help = true;
+        } else if (strcmp(argv[i], "--error-budget") == 0) {
+            t->budget = true;
         } else if (!count && !list) {
             argv[n++] = argv[i];
         } else if (++i >= *argc) {
@@ -119,6 +133,64 @@ static int write_result(struct calibration *result, const struct cli *c, const s
     return rc;
 }
 
+/* Makes the folders of a default path. */
+static void make_folders(const char *path)
+{
+    char *folder = path_folder(path), *above = folder ? path_folder(folder) : NULL;
+    if (above) mkdir(above, 0777); /* profiles/error-budgets of .../NAME */
+    if (folder) mkdir(folder, 0777);
+    free(above);
+    free(folder);
+}
+
+static int run_budget(const struct task *t, struct cli *c, struct ditgen *d, struct prompts *list,
+                      struct progress *progress, struct err *e)
+{
+    struct error_budget b = {0};
+    struct ditgen_plan plan;
+    struct ditgen_error de;
+    struct calibrate_budget what = {.d = d,
+                                    .settings = c->settings,
+                                    .progress = progress,
+                                    .prompt = list->line,
+                                    .prompts = t->prompts < list->n ? t->prompts : list->n,
+                                    .seed = SEED};
+    struct budget any = {.mode = BUDGET_RENEW};
+    char how[400], path[CALIBRATION_PATH], about[40];
+    d->budget = &any; /* a plan wants one */
+    int rc = ditgen_plan(d, c->settings, &plan, &de);
+    d->budget = NULL;
+    if (rc < 0) return err_set(e, (enum err_code)de.code, "%s", de.message);
+    seconds_text(about, sizeof about,
+                 what.prompts * (16 * plan.phase_seconds[DITGEN_DENOISE] +
+                                 5 * plan.phase_seconds[DITGEN_DECODE]));
+    progress_say(progress, "about %d clips of %d steps, %d of them decoded: less than %s",
+                 16 * what.prompts, settings_int(c->settings, SET_STEPS), 5 * what.prompts, about);
+    stop_arm(true);
+    rc = calibrate_budget(&b, &what, e);
+    error_budget_path(path, &d->info, &b.of);
+    if (c->output) snprintf(path, sizeof path, "%s", c->output);
+    snprintf(how, sizeof how,
+             "ditgen calibrate --error-budget: %d prompts, seeds from %d on; %.1f to %.1f dB, "
+             "clips fell "
+             "short of the estimate by %.1f dB at most",
+             what.prompts, SEED, b.table.least, b.table.most, b.table.margin);
+    char *text = rc == 0 ? error_budget_text(&b, how) : NULL;
+    if (rc == 0 && !text) rc = err_set(e, ERR_RESOURCE, "no memory for the calibration");
+    if (rc == 0 && !c->output) make_folders(path);
+    if (rc == 0) rc = output_text(path, text, c->yes || !c->output, e);
+    if (rc == 0) printf("%s\n", path);
+    if (rc == 0)
+        progress_say(
+            progress,
+            "--error-budget %.1f to %.1f dB at this size; estimates fell short by %.1f dB at "
+            "most, which is kept back",
+            b.table.least, b.table.most, b.table.margin);
+    free(text);
+    error_budget_fini(&b);
+    return rc;
+}
+
 static int run(struct task *t, struct cli *c, struct err *e)
 {
     struct ditgen *d = NULL;
@@ -134,6 +206,11 @@ static int run(struct task *t, struct cli *c, struct err *e)
     if (ditgen_open(&d, settings_text(c->settings, SET_MODEL), &de) < 0) goto library;
     if (cli_resolve(c, d, note, e) < 0) goto out;
     if (prompts_read(&list, d->info.dir, "search", t->list, e) < 0) goto out;
+    if (t->budget) {
+        progress_init(&progress, stderr, c->progress == 1, c->quiet);
+        rc = run_budget(t, c, d, &list, &progress, e);
+        goto out;
+    }
     if (calibrate_open(&measure, e) < 0) goto out;
     if (ditgen_plan(d, c->settings, &plan, &de) < 0) goto library;
     int n = t->prompts < list.n ? t->prompts : list.n;
@@ -174,7 +251,9 @@ int cmd_calibrate(int argc, char **argv, struct err *e)
     if (rc == 0 && settings_switch(c.settings, SET_TURBO))
         rc = err_set(e, ERR_USAGE, "calibrate takes no --turbo: a few steps have nothing to carry");
     if (rc == 0 && c.output) rc = output_check(c.output, c.yes, e);
-    if (rc == 0) rc = settings_set(c.settings, LAYER_CALL, "step-cache", "none", e);
+    if (rc == 0 && !(t.budget && settings_budget_steps(c.settings)))
+        rc = settings_set(c.settings, LAYER_CALL, "step-cache", "none", e);
+    if (rc == 0 && t.budget) rc = settings_set(c.settings, LAYER_CALL, "error-budget", "40dB", e);
     if (rc == 0) rc = run(&t, &c, e);
     cli_fini(&c);
     return rc;

@@ -95,7 +95,7 @@ static int best_of(struct bench_rows *to, const struct tune *t, int clips, int n
 static int search(struct tune *t, struct err *e)
 {
     const char *prompt = t->search.line[0];
-    if (tune_first(&t->rows, &t->t, prompt, t->quick, e) < 0) return -1;
+    if (tune_first(&t->rows, &t->t, prompt, t->quick, t->n_sizes > 1, e) < 0) return -1;
     if (make(t, "searching, each alone", &t->rows, 0, &t->search, TUNE_SEED_SEARCH, 0, 1, e) < 0)
         return -1;
     for (int round = 0; round < (t->quick ? 1 : ROUNDS) && !late(t); round++) {
@@ -164,8 +164,27 @@ static int write_profile(const struct tune *t, const struct cli *c, const struct
     return write_file(c->output, text, c->yes || t->resume, e);
 }
 
+/* What was chosen, as long as its table is there. */
+static int take_size(struct tune_size *to, const struct tune_found *f,
+                     const struct ditgen_settings *base, struct err *e)
+{
+    const struct bench_table *b = f->verify ? f->verify : f->search;
+    size_t n;
+    to->tokens = b->tokens, to->steps = b->steps, to->verified = f->verify != NULL;
+    to->row[0] = 0;
+    if (!f->line) return 0;
+    snprintf(to->row, sizeof to->row, "%s", f->line->row->text);
+    to->share = f->line->share, to->psnr = f->line->psnr;
+    FILE *m = open_memstream(&to->comment, &n);
+    if (m) tune_figures(m, f, base);
+    if (!m || fclose(m) != 0) return err_set(e, ERR_RESOURCE, "no memory for a profile");
+    return 0;
+}
+
 /* The verified table, or, broken off, what the search knows. */
-static int report(struct tune *t, const struct cli *c, bool verified, struct err *e)
+/* size: where a profile of several gets it from; NULL: of one, written here. */
+static int report(struct tune *t, const struct cli *c, bool verified, struct tune_size *size,
+                  struct err *e)
 {
     struct bench_table search = {0}, verify = {0}, *b = verified ? &verify : &search;
     struct tune_found found = {.search = &search,
@@ -194,16 +213,17 @@ static int report(struct tune *t, const struct cli *c, bool verified, struct err
             tune_table(stdout, b, front);
         rc = write_picture(t, c, b, front, e);
     }
+    if (rc == 0 && size) rc = take_size(size, &found, t->t.base, e);
     if (rc == 0 && found.line) {
-        rc = write_profile(t, c, &found, e);
+        if (!size) rc = write_profile(t, c, &found, e);
         if (rc == 0)
             progress_say(&t->progress, "%s: %s, %.2f of exact's seconds, %.1f dB%s", c->output,
                          found.line->row->text, found.line->share, found.line->psnr,
                          verified ? "" : " (not verified)");
     } else if (rc == 0) {
         progress_say(&t->progress,
-                     "no settings meet the target; no profile was written. The table is what there "
-                     "is to choose from");
+                     "no settings meet the target; %s. The table is what there is to choose from",
+                     size ? "this size stays exact" : "no profile was written");
     }
     free(front);
     bench_table_free(&search);
@@ -211,38 +231,102 @@ static int report(struct tune *t, const struct cli *c, bool verified, struct err
     return rc;
 }
 
-/* --check: a profile's settings as one row. */
+/* --- a profile that is there -------------------------------------------------------------------- */
+
+static int print_check(const struct tune *t, const struct bench_rows *rows, struct err *e)
+{
+    struct bench_table b = {0};
+    struct ditgen_settings *s = NULL, *all = NULL;
+    struct trial_what w = {.prompt = t->verify.line[0], .row = rows->at[0].text};
+    struct tune_clip *clip = calloc((size_t)t->n_verify, sizeof *clip);
+    double budget = 0;
+    int rc =
+        clip ? table_of(&b, t, rows, true, e) : err_set(e, ERR_RESOURCE, "no memory for a table");
+    if (rc == 0) rc = trial_settings(&s, &t->t, &w, e);
+    if (rc == 0) rc = settings_resolve(&all, s, t->t.d, NULL, e);
+    if (rc == 0 && settings_budget(all))
+        rc = setting_parse_budget(settings_budget(all), &budget, e);
+    int n = rc == 0 ? tune_check_clips(clip, t, rows) : 0;
+    if (rc == 0 && t->json) {
+        fputs("{\"table\": ", stdout);
+        bench_table_json(stdout, &b);
+        fputs(", ", stdout);
+        tune_check_json(stdout, clip, n, budget);
+        fputs("}\n", stdout);
+    } else if (rc == 0) {
+        bench_table_print(stdout, &b);
+        tune_check_print(stdout, clip, n, budget);
+    }
+    free(clip);
+    settings_close(s);
+    settings_close(all);
+    bench_table_free(&b);
+    return rc;
+}
+
 static int check(struct tune *t, const struct cli *given, struct err *e)
 {
-    static const int ids[] = {SET_ATTENTION, SET_STEP_CACHE, SET_STEPS, SET_SOLVER, SET_PRECISION};
-    char row[1024] = "";
     struct bench_rows rows = {0};
-    struct bench_table b = {0};
-    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
-        if (settings_from(given->settings, (enum setting_id)ids[i]) != LAYER_CONFIG) continue;
-        char *value = settings_print(given->settings, ids[i], e);
-        size_t at = strlen(row);
-        if (value)
-            snprintf(row + at, sizeof row - at, "%s%s=%s", at ? ";" : "",
-                     setting_at(ids[i])->option.name, value);
-        free(value);
-    }
-    if (!row[0]) return err_set(e, ERR_USAGE, "%.200s says nothing that tune looks at", t->check);
-    int rc = bench_rows_add(&rows, ROW_METHOD, 0, "profile", row, e);
-    for (int i = 5; rc == 0 && i > 1; i--) {
-        char text[32];
-        snprintf(text, sizeof text, "steps=%d", settings_int(t->t.base, SET_STEPS) * i / 6);
-        rc = bench_rows_add(&rows, ROW_STEPS, 0, "steps", text, e);
-    }
+    int rc = tune_check_rows(&rows, t, given->settings, e);
     if (rc == 0) rc = make(t, t->check, &rows, 0, &t->verify, TUNE_SEED_VERIFY, 0, t->n_verify, e);
-    if (rc == 0) rc = table_of(&b, t, &rows, true, e);
-    if (rc == 0 && t->json)
-        bench_table_json(stdout, &b);
-    else if (rc == 0)
-        bench_table_print(stdout, &b);
-    bench_table_free(&b);
+    if (rc == 0) rc = print_check(t, &rows, e);
     bench_rows_free(&rows);
     return rc;
+}
+
+/* --- one size, or several ----------------------------------------------------------------------- */
+
+/* At the size of t->t.base. */
+static int one_size(struct tune *t, struct cli *c, struct tune_size *size, struct err *e)
+{
+    int rc = search(t, e);
+    if (rc == 0) rc = choose_last(t, e);
+    if (rc == 0)
+        rc = make(t, "verifying", &t->last, 0, &t->verify, TUNE_SEED_VERIFY, 0, t->n_verify, e);
+    if (rc < 0 && e->code != ERR_CANCELLED) return -1;
+    struct err told = {0};
+    if (report(t, c, rc == 0, size, &told) < 0) {
+        *e = told;
+        return -1;
+    }
+    if (rc < 0)
+        err_set(e, ERR_CANCELLED, "cancelled; %.200s keeps what was made, --resume goes on with it",
+                t->log);
+    return rc;
+}
+
+static int write_sizes(struct tune *t, const struct cli *c, struct err *e)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    if (f) tune_sizes_profile(f, t);
+    if (f) fclose(f);
+    if (write_file(c->output, text, c->yes || t->resume, e) < 0) return -1;
+    progress_say(&t->progress, "%s: settings of %d sizes, by tokens", c->output, t->n_sizes);
+    return 0;
+}
+
+static int all_sizes(struct tune *t, struct cli *c, const struct cli *given, struct err *e)
+{
+    const struct ditgen_settings *all = t->t.base;
+    int rc = 0, met = 0;
+    if (!t->n_sizes) return t->check ? check(t, given, e) : one_size(t, c, NULL, e);
+    for (int i = 0; rc == 0 && i < t->n_sizes; i++) {
+        struct ditgen_settings *base;
+        rc = tune_sizes_base(&base, &t->sizes[i], all, t->t.d, e);
+        if (rc < 0) break;
+        t->t.base = base;
+        t->begin = clock_seconds(); /* --minutes are a size's */
+        rc = t->check ? check(t, given, e) : one_size(t, c, &t->sizes[i], e);
+        t->t.base = all;
+        settings_close(base);
+        bench_rows_free(&t->rows);
+        bench_rows_free(&t->last);
+        met += t->sizes[i].row[0] != 0;
+    }
+    if (rc < 0 || t->check) return rc;
+    return met ? write_sizes(t, c, e) : 0;
 }
 
 /* --- the command -------------------------------------------------------------------------------- */
@@ -269,24 +353,11 @@ static int run(struct tune *t, struct cli *c, struct err *e)
     t->t.progress = &t->progress;
     t->begin = clock_seconds();
     stop_arm(true);
-    if (t->check) {
-        rc = check(t, &given, e);
-        goto out;
-    }
-    rc = search(t, e);
-    if (rc == 0) rc = choose_last(t, e);
-    if (rc == 0)
-        rc = make(t, "verifying", &t->last, 0, &t->verify, TUNE_SEED_VERIFY, 0, t->n_verify, e);
-    if (rc < 0 && e->code != ERR_CANCELLED) goto out;
-    struct err told = {0};
-    if (report(t, c, rc == 0, &told) < 0)
-        *e = told, rc = -1;
-    else if (rc < 0)
-        err_set(e, ERR_CANCELLED, "cancelled; %.200s keeps what was made, --resume goes on with it",
-                t->log);
+    rc = all_sizes(t, c, &given, e);
 out:
     bench_rows_free(&t->rows);
     bench_rows_free(&t->last);
+    tune_sizes_free(t);
     trials_close(&t->t);
     prompts_fini(&t->search);
     prompts_fini(&t->verify);
@@ -305,13 +376,15 @@ int cmd_tune(int argc, char **argv, struct err *e)
         return 0;
     }
     int rc = cli_parse(&c, argc, argv, CLI_NO_WORD, e);
-    const char *flag = c.plan                                     ? "--plan"
-                       : settings_from(c.settings, SET_PROMPT)    ? "--prompt"
-                       : settings_from(c.settings, SET_ATTENTION) ? "--attention: it is looked for"
-                       : settings_from(c.settings, SET_STEP_CACHE)
-                           ? "--step-cache: it is looked for"
-                       : settings_switch(c.settings, SET_TURBO) ? "--turbo"
-                                                                : NULL;
+    const char *flag =
+        c.plan                                        ? "--plan"
+        : settings_from(c.settings, SET_PROMPT)       ? "--prompt"
+        : settings_from(c.settings, SET_ATTENTION)    ? "--attention: it is looked for"
+        : settings_from(c.settings, SET_STEP_CACHE)   ? "--step-cache: it is looked for"
+        : settings_from(c.settings, SET_ERROR_BUDGET) ? "--error-budget: it is looked for"
+        : t.svg && t.n_sizes > 1                      ? "--svg with several sizes"
+        : settings_switch(c.settings, SET_TURBO)      ? "--turbo"
+                                                      : NULL;
     if (rc == 0 && flag) rc = err_set(e, ERR_USAGE, "tune takes no %s", flag);
     if (rc == 0 && !c.output && !(c.output = strdup("tuned.ini")))
         rc = err_set(e, ERR_RESOURCE, "no memory for a name");

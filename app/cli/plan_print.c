@@ -207,12 +207,40 @@ void plan_print_short(struct progress *p, const struct ditgen_plan *plan, const 
                         "smaller size do");
 }
 
+/* What was asked for, what is thought to be kept of it, and what that took. */
+static void say_budget(struct progress *p, const struct ditgen_ran *r)
+{
+    double sure = r->budget_estimate - r->budget_margin;
+    char took[96];
+    if (r->reused_steps > 0)
+        snprintf(took, sizeof took, "left out %.0f of %.0f steps", r->reused_steps, r->steps);
+    else
+        snprintf(took, sizeof took,
+                 "renewed %.0f %% of what might be carried, computed %.2f of attention's pairs",
+                 100 * r->budget_renewed, r->density);
+    if (p->form == PROGRESS_JSON) {
+        fprintf(p->to,
+                "{\"event\":\"error_budget\",\"budget_db\":%.2f,\"estimate_db\":%.2f,"
+                "\"margin_db\":%.2f,\"renewed\":%.4f,\"scale\":%.3f,\"computed\":%.4f}\n",
+                r->error_budget, r->budget_estimate, r->budget_margin, r->budget_renewed,
+                r->budget_scale, r->density);
+        return;
+    }
+    progress_say(p,
+                 "error budget %.1f dB: about %.1f dB kept, %.1f when calibration's worst clip is "
+                 "counted%s; %s; this clip moves %.2f times as much as those calibrated",
+                 r->error_budget, r->budget_estimate, sure,
+                 sure < r->error_budget - 0.3 ? " (less than asked for)" : "", took,
+                 r->budget_scale);
+}
+
 void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
 {
     char copied[48] = "", error[96] = "", reused[48] = "", codes[64] = "";
     if (r->exact_method > 0) return;
     if (r->reused_steps > 0)
         snprintf(reused, sizeof reused, "; %.0f steps left out", r->reused_steps);
+    if (r->error_budget > 0) say_budget(p, r);
     if (p->form == PROGRESS_JSON) {
         fprintf(p->to,
                 "{\"event\":\"approximate\",\"computed\":%.4f,\"copied\":%.4f,\"sampled_rows\":%ld,"

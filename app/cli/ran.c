@@ -17,6 +17,7 @@ void ran_of(struct ran *r, const struct ditgen_ran *from)
     if (from->sampled) r->error = from->error;
     if (from->copied > 0) r->copied_error = from->drift;
     r->reused_steps = from->reused_steps;
+    if (from->error_budget > 0) r->estimate = from->budget_estimate;
 }
 
 static int take_word(char *to, size_t n, const char *key, const char *value, struct err *e)
@@ -37,7 +38,8 @@ static int take(void *ctx, const char *section, const char *key, const char *val
     } numbers[] = {{"density", offsetof(struct ran, density), 1},
                    {"sampled-error", offsetof(struct ran, error), 1e6},
                    {"copied-error", offsetof(struct ran, copied_error), 1e6},
-                   {"reused-steps", offsetof(struct ran, reused_steps), 1e6}};
+                   {"reused-steps", offsetof(struct ran, reused_steps), 1e6},
+                   {"budget-estimate", offsetof(struct ran, estimate), 99}};
     if (strcmp(section, "run") != 0 || !key) return 0;
     if (!r->known) *r = (struct ran){.known = true, .density = 1, .error = -1, .copied_error = -1};
     if (strcmp(key, "device") == 0) return take_word(r->device, sizeof r->device, key, value, e);
@@ -69,6 +71,7 @@ char *ran_text(const char *settings, const struct ran *r)
     if (r->error >= 0) fprintf(f, "sampled-error = %.3g\n", r->error);
     if (r->copied_error >= 0) fprintf(f, "copied-error = %.3g\n", r->copied_error);
     if (r->reused_steps > 0) fprintf(f, "reused-steps = %.0f\n", r->reused_steps);
+    if (r->estimate > 0) fprintf(f, "budget-estimate = %.4g\n", r->estimate);
     if (fclose(f) == 0) return text;
     free(text);
     return NULL;
@@ -107,5 +110,8 @@ void ran_compare(char *buf, size_t n, const struct ran *clip, const struct ran *
     if (!near(clip->reused_steps, now->reused_steps, 1e-9))
         SAY("%sthe step cache left out %.0f steps then, %.0f now", len ? "; " : "",
             clip->reused_steps, now->reused_steps);
+    if (clip->estimate > 0 && !near(clip->estimate, now->estimate, 0.005))
+        SAY("%sits error budget came to %.1f dB then, %.1f now", len ? "; " : "", clip->estimate,
+            now->estimate);
 #undef SAY
 }

@@ -7,6 +7,7 @@
  *     sampled-error = 0.041   relative L1 of sampled rows; absent where nothing was approximate
  *     copied-error = 0.13     relative L1 of copied outputs against those made next; absent likewise
  *     reused-steps = 12       left out by the step cache; absent where there was none
+ *     budget-estimate = 41.2  dB that its error budget came to; absent where there was none
  *
  * It asks for nothing: who reads settings passes over it, rerun says what is different this time.
  * Values, no heap. */
@@ -23,6 +24,7 @@ struct ran {
     char device[32], kernel[32];
     double density, error, copied_error; /* errors: -1: the clip says none */
     double reused_steps; /* 0: none */
+    double estimate; /* dB that its error budget came to; 0: it had none */
 };
 
 void ran_of(struct ran *r, const struct ditgen_ran *from);

@@ -79,6 +79,7 @@ int trial_settings(struct ditgen_settings **out, const struct trials *t, const s
     if (rc == 0) rc = put(s, "prompt", w->prompt, e);
     if (rc == 0) rc = put(s, "attention", "dense", e);
     if (rc == 0) rc = put(s, "step-cache", "none", e);
+    if (rc == 0) rc = settings_unset(s, "error-budget", e);
     if (rc == 0) rc = put_row(s, w->row, e);
     if (rc == 0) {
         *out = s;
@@ -100,8 +101,11 @@ static char *key_of(const struct trials *t, const struct trial_what *w)
         char *dump = settings_dump(all, true);
         for (char *p = dump; p && *p; p++)
             if (*p == '\n') *p = ' ';
-        if (dump && asprintf(&text, "%016llx threads %d %s", (unsigned long long)t->mark,
-                             settings_int(b, SET_THREADS), dump) < 0)
+        char budget[40] = ""; /* a new calibration makes another clip of the same settings */
+        uint64_t stamp = error_budget_stamp(&t->d->info, all);
+        if (stamp) snprintf(budget, sizeof budget, "budget %016llx ", (unsigned long long)stamp);
+        if (dump && asprintf(&text, "%016llx threads %d %s%s", (unsigned long long)t->mark,
+                             settings_int(b, SET_THREADS), budget, dump) < 0)
             text = NULL;
         free(dump);
     }
@@ -197,6 +201,7 @@ static struct trial figures(const struct clip *c)
                           .error = r->sampled ? r->error : -1,
                           .recall = r->sampled ? r->recall : -1,
                           .planning = r->planning,
+                          .estimate = r->error_budget > 0 ? r->budget_estimate : 0,
                           .psnr = TRIAL_EQUAL,
                           .ssim = 1};
 }

@@ -18,6 +18,7 @@ struct trial { /* of one clip */
     double computed, copied, reused; /* of attention's pairs; of its calls; of the steps */
     double error, recall; /* of sampled rows; -1: none were */
     double planning; /* share of attention's seconds */
+    double estimate; /* dB that an error budget came to; 0: there was none */
     double psnr, ssim; /* against the exact clip; equal frames: psnr is TRIAL_EQUAL */
 };
 #define TRIAL_EQUAL 99.0

@@ -19,8 +19,9 @@ static const struct {
     {                                                                                              \
 #f, offsetof(struct trial, f)                                                              \
     }
-    FIELD(wall),   FIELD(cpu),   FIELD(share),  FIELD(cpu_share), FIELD(computed), FIELD(copied),
-    FIELD(reused), FIELD(error), FIELD(recall), FIELD(planning),  FIELD(psnr),     FIELD(ssim),
+    FIELD(wall),   FIELD(cpu),    FIELD(share),    FIELD(cpu_share), FIELD(computed),
+    FIELD(copied), FIELD(reused), FIELD(error),    FIELD(recall),    FIELD(planning),
+    FIELD(psnr),   FIELD(ssim),   FIELD(estimate), /* the last: older logs lack it */
 #undef FIELD
 };
 
@@ -49,7 +50,7 @@ static int take_line(struct trials *t, const char *line, size_t n, int number, s
     bool whole = key != NULL;
     for (size_t i = 0; whole && i < ARRAY_LEN(fields); i++) {
         double *v = (void *)((char *)&r + fields[i].at);
-        whole = json_number(json_get(root, fields[i].name), v);
+        whole = json_number(json_get(root, fields[i].name), v) || i + 1 == ARRAY_LEN(fields);
     }
     rc = whole ? keep(t, key, &r, e)
                : err_set(e, ERR_INPUT, "%s: line %d is no trial of this program", t->path, number);

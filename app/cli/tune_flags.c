@@ -7,7 +7,7 @@
 const char tune_usage[] =
     "ditgen tune [--db X] [--ssim X] [--share X] [-o PROFILE.ini] [--svg FILE] [--json]\n"
     "            [--log FILE] [--resume] [--minutes N] [--search N] [--verify N] [--quick]\n"
-    "            [--clock wall|cpu] [flags of generate]\n"
+    "            [--sizes WxHxF,...] [--clock wall|cpu] [flags of generate]\n"
     "  --db X         fidelity wanted: mean PSNR of frames against exact (default 40)\n"
     "  --ssim X       the same as SSIM, instead or besides\n"
     "  --share X      a time target instead: at most X of exact's seconds (0.5), as faithful as "
@@ -21,7 +21,14 @@ const char tune_usage[] =
     "  --quick        one setting a method, one round, 2 prompts to verify with\n"
     "  --log FILE     JSON lines, one a clip (default tune.jsonl); --resume goes on with it\n"
     "  --clock cpu    shares by the CPU time of all threads: on a machine that others use\n"
-    "  --check FILE   only measures a profile on the prompts that verify\n"
+    "  --check FILE   only measures a profile on the prompts that verify: mean, worst and each "
+    "clip, "
+    "with\n"
+    "                 as many seconds of fewer steps beside it, and what an error budget held\n"
+    "  --sizes LIST   256x256x33,384x384x33: searches each, and writes one profile that goes by "
+    "tokens; "
+    "with\n"
+    "                 --check measures each\n"
     "Looks at steps, solver, step cache, method, density, refresh schedule, exact first and last "
     "steps\n"
     "and precision, at the size that is set. Ctrl-C writes the best so far, marked as not "
@@ -51,6 +58,11 @@ static int take_value(struct tune *t, const char *name, const char *value, struc
             return err_set(e, ERR_USAGE, "--clock is '%.40s', wanted wall or cpu", value);
         if (value) t->cpu = value[0] == 'c';
         return value ? 1 : err_set(e, ERR_USAGE, "--clock wants a value");
+    }
+    if (strcmp(name, "--sizes") == 0) {
+        if (!value) return err_set(e, ERR_USAGE, "--sizes wants a value");
+        t->n_sizes = 0;
+        return tune_sizes_parse(t, value, e) < 0 ? -1 : 1;
     }
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
         if (strcmp(name, flags[i].name) != 0) continue;

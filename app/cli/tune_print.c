@@ -34,15 +34,12 @@ static void put_prompts(FILE *to, const char *what, const struct prompts *p, int
         fprintf(to, "#   %s\n", p->line[i]);
 }
 
-int tune_profile(FILE *to, const struct tune_found *f, const struct ditgen_settings *base)
+void tune_figures(FILE *to, const struct tune_found *f, const struct ditgen_settings *base)
 {
     const struct bench_table *b = f->verify ? f->verify : f->search;
-    char quoted[512];
-    fprintf(to, "# %s%.2f of exact's seconds and %.1f dB at %dx%d, %d frames%s\n",
-            f->verify ? "" : "not verified: ", f->line->share, f->line->psnr, b->width, b->height,
-            b->frames, f->verify ? "" : " (broken off)");
-    fprintf(to, "# %s\n# model %s, %d tokens, %s %d steps; wanted:", f->command, f->model,
-            b->tokens, settings_text(base, SET_SOLVER), b->steps);
+    fprintf(to, "# %s\n# model %s, %dx%d, %d frames, %d tokens, %s %d steps; wanted:", f->command,
+            f->model, b->width, b->height, b->frames, b->tokens, settings_text(base, SET_SOLVER),
+            b->steps);
     put_target(to, f->target);
     fputc('\n', to);
     for (int i = 0; i < f->search->n; i++)
@@ -51,6 +48,16 @@ int tune_profile(FILE *to, const struct tune_found *f, const struct ditgen_setti
     if (f->verify) put_figures(to, "verified", f->verify, f->line);
     put_prompts(to, "searched with", f->lists[0], f->n_lists[0], TUNE_SEED_SEARCH);
     if (f->verify) put_prompts(to, "verified with", f->lists[1], f->n_lists[1], TUNE_SEED_VERIFY);
+}
+
+int tune_profile(FILE *to, const struct tune_found *f, const struct ditgen_settings *base)
+{
+    const struct bench_table *b = f->verify ? f->verify : f->search;
+    char quoted[512];
+    fprintf(to, "# %s%.2f of exact's seconds and %.1f dB at %dx%d, %d frames%s\n",
+            f->verify ? "" : "not verified: ", f->line->share, f->line->psnr, b->width, b->height,
+            b->frames, f->verify ? "" : " (broken off)");
+    tune_figures(to, f, base);
     fputs("[ditgen]\n", to);
     char *row = strdup(f->line->row->text);
     for (char *at = row; at && *at;) {

@@ -31,7 +31,10 @@ static const char *const carried[] = {
     "resid:density=0,last=.2",   "resid:first=.3,last=.2",    "resid:first=.1",
 };
 
-int tune_first(struct bench_rows *r, struct trials *t, const char *prompt, bool quick,
+/* Those that are not calibrated here are refused, and so passed over. */
+static const char *const budgets[] = {"45dB", "40dB", "36dB", "33dB"};
+
+int tune_first(struct bench_rows *r, struct trials *t, const char *prompt, bool quick, bool by_size,
                struct err *e)
 {
     const char *solver = settings_text(t->base, SET_SOLVER);
@@ -41,13 +44,17 @@ int tune_first(struct bench_rows *r, struct trials *t, const char *prompt, bool 
         snprintf(text, sizeof text, "attention=%s", carried[i]);
         if (try(r, t, prompt, ROW_METHOD, "resid", text, e) < 0) goto fail;
     }
-    for (int i = 0; i < solver_count(); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(budgets); i++) {
+        snprintf(text, sizeof text, "error-budget=%s", budgets[i]);
+        if (try(r, t, prompt, ROW_METHOD, "error budget", text, e) < 0) goto fail;
+    }
+    for (int i = 0; i < solver_count() && !by_size; i++) {
         snprintf(text, sizeof text, "solver=%s;steps=%d", solver_at(i)->name,
                  settings_int(t->base, SET_STEPS) * 5 / 6);
         if (solver && strcmp(solver_at(i)->name, solver) == 0) continue;
         if (try(r, t, prompt, ROW_STEPS, "solver", text, e) < 0) goto fail;
     }
-    if (settings_int(t->base, SET_PRECISION) != 2 && model_has_bf16() &&
+    if (!by_size && settings_int(t->base, SET_PRECISION) != 2 && model_has_bf16() &&
         try(r, t, prompt, ROW_METHOD, "precision", "precision=bf16", e) < 0)
         goto fail;
     return 0;

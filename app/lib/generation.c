@@ -165,6 +165,16 @@ static void tell_ran(struct job *j)
                              .planning = s.planning,
                              .steps = j->meter.n,
                              .exact_steps = step_meter_bought(&j->meter)};
+    if (s.budgeted || cache.budgeted) {
+        const struct budget_spent *b = s.budgeted ? &s.spent : &cache.spent;
+        long all = b->renewed + b->carried;
+        ran.error_budget = j->run.budget.db;
+        ran.budget_estimate = b->db;
+        ran.budget_margin = j->run.calibrated.table.margin;
+        ran.budget_renewed = all > 0 ? (double)b->renewed / (double)all : 0;
+        ran.budget_scale = b->scale;
+        if (j->d->budget_spent) *j->d->budget_spent = *b;
+    }
     if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
 }
 

@@ -75,6 +75,46 @@ static enum precision choose_precision(int asked, const struct device *device)
     return model_has_bf16() ? PRECISION_BF16 : PRECISION_BF16_EMULATED;
 }
 
+/* What the clip may lose: refused where nothing can be carried, or nobody knows what it costs. */
+static int choose_budget(struct run *r, const struct ditgen *d, struct err *e)
+{
+    const char *text = settings_budget(r->settings);
+    const char *cache = settings_text(r->settings, SET_STEP_CACHE);
+    if (!text) return 0;
+    if (settings_switch(r->settings, SET_TURBO))
+        return err_set(
+            e, ERR_USAGE,
+            "--error-budget and --turbo: between %d steps there is nothing to carry that "
+            "a budget could steer; leave one of them out",
+            r->clip.num_steps);
+    bool steps = settings_budget_steps(r->settings);
+    if (cache && strcmp(cache, "none") != 0 && !steps)
+        return err_set(
+            e, ERR_USAGE,
+            "--error-budget and --step-cache %.60s both decide what a step carries; leave one "
+            "of them out, or take --step-cache budget",
+            cache);
+    r->budget = d->budget ? *d->budget : (struct budget){.mode = BUDGET_RENEW};
+    *(steps ? &r->params.cache.budget : &r->params.attn.budget) = &r->budget;
+    return 0;
+}
+
+/* Its calibration: after the stack was found to be one. */
+static int find_budget(struct run *r, const struct ditgen *d, struct err *e)
+{
+    const char *text = settings_budget(r->settings);
+    struct budget_key key;
+    if (!text || d->budget) return 0;
+    r->budget.mode = BUDGET_HOLD;
+    if (setting_parse_budget(text, &r->budget.db, e) < 0) return -1;
+    budget_key_of(&key, r->settings);
+    if (error_budget_find(&r->calibrated, &d->info, &key, r->budget.db, e) < 0) return -1;
+    r->budget.table = &r->calibrated.table;
+    if (settings_budget_steps(r->settings))
+        return model_check_cache(&r->cache, &d->info, &r->params, &r->clip, e);
+    return model_check_attention(&r->forecast, &d->info, &r->params, &r->clip, e);
+}
+
 static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
 {
     struct attn_params *a = &r->params.attn;
@@ -171,8 +211,10 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
         r->params.lora = r->lora;
         r->params.lora_strength = 1;
     }
+    if (choose_budget(r, d, e) < 0) goto fail;
     if (choose_attention(r, d, e) < 0) goto fail;
     if (choose_cache(r, d, e) < 0) goto fail;
+    if (find_budget(r, d, e) < 0) goto fail;
     r->params.beside = cost_beside(d, r);
     warn_turbo(r);
     return 0;
@@ -185,6 +227,7 @@ void run_fini(struct run *r)
 {
     settings_close(r->settings);
     calibration_fini(&r->calibration);
+    error_budget_fini(&r->calibrated);
     r->settings = NULL;
     r->params.attn.method = NULL;
 }

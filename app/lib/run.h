@@ -8,6 +8,7 @@
 #include "app/lib/calibration.h"
 #include "app/lib/defaults.h"
 #include "app/lib/ditgen.h"
+#include "app/lib/error_budget.h"
 #include "app/lib/settings.h"
 #include "model/model.h"
 #include "sched/sched.h"
@@ -28,6 +29,8 @@ struct ditgen { /* the public handle */
     const struct dit_watch *watch; /* who calibrates, or NULL */
     const struct attn_watch
         *attn_watch; /* who measures attention on a run's own q, k, v, or NULL */
+    const struct budget *budget; /* instead of a calibration: who makes one, or NULL */
+    struct budget_spent *budget_spent; /* where that is told what a run came to, or NULL */
     char *plan_attention; /* text of the last plan, heap */
 };
 
@@ -41,6 +44,8 @@ struct run {
     struct attn_forecast forecast;
     struct dit_cache_forecast cache;
     struct calibration calibration; /* what params.cache borrows from */
+    struct error_budget calibrated; /* what params.attn.budget borrows from */
+    struct budget budget;
     const struct solver *solver;
     struct schedule schedule;
     double guidance_scale, flow_shift;

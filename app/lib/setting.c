@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "model/base/device.h"
 #include "model/model.h"
@@ -52,6 +53,37 @@ static int setting_is_bytes(const char *value, struct err *e)
 {
     size_t bytes;
     return setting_parse_bytes(value, &bytes, e);
+}
+
+int setting_parse_budget(const char *text, double *db, struct err *e)
+{
+    static const struct {
+        const char *name;
+        double db;
+    } levels[] = {{"none", 0}, {"near", 45}, {"good", 40}, {"rough", 33}};
+    char number[16];
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        if (strcmp(text, levels[i].name) == 0) {
+            *db = levels[i].db;
+            return 0;
+        }
+    size_t n = strspn(text, "0123456789.");
+    const char *unit = text + n + strspn(text + n, " ");
+    if (n > 0 && n < sizeof number && (!*unit || strcasecmp(unit, "dB") == 0)) {
+        memcpy(number, text, n);
+        number[n] = 0;
+        if (parse_double(number, 10, 90, db) == 0) return 0;
+    }
+    return err_set(
+        e, ERR_USAGE,
+        "error-budget is '%.40s', wanted dB from 10 to 90 as 40dB, or near, good, rough, none",
+        text);
+}
+
+static int setting_is_budget(const char *value, struct err *e)
+{
+    double db;
+    return setting_parse_budget(value, &db, e);
 }
 
 static int setting_is_device(const char *value, struct err *e)

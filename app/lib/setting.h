@@ -69,6 +69,9 @@ int setting_parse_size(const char *text, int *width, int *height, struct err *e)
 /* "16G", "900M", "1.5g", "17179869184": bytes; K, M and G are 1024, 1024² and 1024³ of them. */
 int setting_parse_bytes(const char *text, size_t *bytes, struct err *e);
 
+/* "40dB", "40", or a level → dB; "none": 0. */
+int setting_parse_budget(const char *text, double *db, struct err *e);
+
 struct setting_compat {
     bool diffusers_036; /* UniPC's noise levels as diffusers up to 0.36 has them */
     bool truncate; /* frames to bytes by truncation, as diffusers' export does */

@@ -305,6 +305,18 @@ bool settings_switch(const struct ditgen_settings *s, enum setting_id id)
     return value_of(s, id, OPTION_BOOL)->is.b;
 }
 
+const char *settings_budget(const struct ditgen_settings *s)
+{
+    const char *text = settings_text(s, SET_ERROR_BUDGET);
+    return text && strcmp(text, "none") != 0 ? text : NULL;
+}
+
+bool settings_budget_steps(const struct ditgen_settings *s)
+{
+    const char *cache = settings_text(s, SET_STEP_CACHE);
+    return cache && strncmp(cache, "budget", 6) == 0 && (!cache[6] || cache[6] == ':');
+}
+
 uint64_t settings_seed(const struct ditgen_settings *s)
 {
     return value_of(s, SET_SEED, OPTION_U64)->is.u;

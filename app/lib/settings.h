@@ -61,6 +61,11 @@ bool settings_switch(const struct ditgen_settings *s, enum setting_id id);
 uint64_t settings_seed(const struct ditgen_settings *s);
 const char *settings_text(const struct ditgen_settings *s, enum setting_id id);
 
+/* The error budget's text, of resolved ones; NULL: none is set, or "none" is. */
+const char *settings_budget(const struct ditgen_settings *s);
+/* Whether it steers whole steps (--step-cache budget) and not attention. */
+bool settings_budget_steps(const struct ditgen_settings *s);
+
 /* A new handle in which every row has its value: the model's defaults and few-step transformer,
  * those by size, frames from seconds, options of methods inside --attention's text. note[256] tells
  * what was rounded, "" if nothing; may be NULL. Resolving again changes nothing. */

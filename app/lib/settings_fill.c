@@ -144,12 +144,48 @@ static int write_out(struct setting_value *v,
     return 0;
 }
 
+/* What steers itself: resid in place of dense or beside what is there, renewed as the budget says. */
+static int add_budget(struct setting_value *v, struct err *e)
+{
+    static const char *const begin[][2] = {{"first", "2"}, {"last", "0"}}; /* the rest is weighed */
+    bool dense = strcmp(v->is.text, attn_method_info(0).name) == 0;
+    char *text = NULL;
+    if (attn_words_has(v->is.text, "resid", "every") == ATTN_WORDS_NO_METHOD) {
+        size_t n = strlen(v->is.text) + sizeof "+resid";
+        if (!(text = malloc(n))) return err_set(e, ERR_RESOURCE, "no memory for the settings");
+        snprintf(text, n, "%s%sresid", dense ? "" : v->is.text, dense ? "" : "+");
+        free(v->is.text);
+        v->is.text = text;
+    }
+    char *every = attn_words_get(v->is.text, "resid", "every");
+    bool own = every && strcmp(every, "budget") != 0;
+    if (own)
+        err_set(
+            e, ERR_USAGE,
+            "--error-budget says when resid is renewed, and so does resid:every=%.60s: leave one "
+            "of them out",
+            every);
+    free(every);
+    if (own) return -1;
+    for (int i = 0; i < 3; i++) {
+        const char *option = i ? begin[i - 1][0] : "every", *to = i ? begin[i - 1][1] : "budget";
+        if (attn_words_has(v->is.text, "resid", option) != ATTN_WORDS_METHOD) continue;
+        if (attn_words_set(&text, v->is.text, "resid", option, to, e) < 0) return -1;
+        free(v->is.text);
+        v->is.text = text;
+    }
+    struct err composed;
+    if (attn_words_check(v->is.text, &composed) == 0) return 0;
+    return err_set(e, ERR_USAGE, "--error-budget adds resid: %.400s", composed.msg);
+}
+
 static int fill_attention(struct ditgen_settings *s, struct err *e)
 {
     struct setting_value *v = &s->values[SET_ATTENTION];
     if (!v->is.text && !(v->is.text = strdup(attn_method_info(0).name)))
         return err_set(e, ERR_RESOURCE, "no memory for the settings");
     if (merge_methods(s, e) < 0) return -1;
+    if (settings_budget(s) && !settings_budget_steps(s) && add_budget(v, e) < 0) return -1;
     return write_out(v, attn_stack_check, e);
 }
 

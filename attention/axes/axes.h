@@ -33,6 +33,7 @@ extern const struct axis_select keep_box; /* not further on any axis: knobs reac
 extern const struct axis_select keep_ball; /* inside an ellipsoid: knobs reach */
 extern const struct axis_select keep_band; /* round the row's own block: knobs tiles, density */
 extern const struct axis_reuse anew_by_schedule; /* steps known before the run: knobs every */
+extern const struct axis_reuse anew_by_budget; /* what the clip may lose: attn_params.budget */
 extern const struct axis_reuse anew_by_drift; /* when pooled q or k have moved: knobs drift */
 extern const struct axis_select keep_by_error; /* where a mean would err: knobs mass */
 extern const struct axis_compensate rest_residual; /* exact - kept, of the last refresh */

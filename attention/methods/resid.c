@@ -7,9 +7,26 @@
  * first steps decide which clip it becomes and are exact; so are the last, which draw its details. */
 #include "attention/axes/axes.h"
 
+#include <string.h>
+
+/* density=0 keeps outputs, not what a selection lacked: how far they move is not looked at. */
+static int choose_budget(const struct attn_part *p, struct attn_recipe *r, struct err *e)
+{
+    int tile[3];
+    if (!(p->knobs->density > 0))
+        return err_set(
+            e, ERR_USAGE,
+            "every=budget renews residuals, and density=0 copies outputs: name one of them");
+    if (tile_parse(p->knobs->tile, tile, e) < 0) return -1;
+    if (!tile[0]) r->order = NULL;
+    r->reuse = &anew_by_budget;
+    return 0;
+}
+
 static int resid_choose(const struct attn_part *p, struct attn_recipe *r, struct err *e)
 {
     int tile[3];
+    if (p->knobs->every && strcmp(p->knobs->every, "budget") == 0) return choose_budget(p, r, e);
     if (schedule_check(p->knobs->every, e) < 0 || tile_parse(p->knobs->tile, tile, e) < 0)
         return -1;
     if (!tile[0]) r->order = NULL;
@@ -29,7 +46,8 @@ const struct attn_method attn_resid = {
                .mild = true},
     .options = OPTIONS(
         OPT_STRING(struct attn_knobs, every, "every", "early",
-                   "refreshes: each so many steps, early (ever rarer), or steps as 6/8/10"),
+                   "refreshes: each so many steps, early (ever rarer), steps as 6/8/10, or budget "
+                   "(--error-budget)"),
         OPT_DOUBLE(struct attn_knobs, density, "density", 0.03, 0, 1,
                    "share of keys in its own band; 0: the layer's output is copied whole"),
         OPT_DOUBLE(struct attn_knobs, first, "first", 0.2, 0, 1000,

@@ -15,6 +15,7 @@
 #ifndef DITGEN_DIT_CACHE_H
 #define DITGEN_DIT_CACHE_H
 
+#include "model/base/budget.h"
 #include "model/base/option.h"
 #include "model/dit/dit.h"
 #include "model/ops/ops.h"
@@ -43,6 +44,7 @@ struct dit_cache_now {
     const struct dit_cache_knobs *knobs;
     const struct dit_calibration *calibration; /* or NULL */
     const double *poly; /* [5], of caches with needs_poly */
+    const struct budget *budget; /* of caches that are budgeted */
     int step, n_steps, n_branches;
     int first, last; /* steps below first and from last on are computed whatever is said */
     struct rows temb, time6; /* embeddings of this step's time */
@@ -63,6 +65,7 @@ struct dit_cache {
     const struct option *options;
     enum dit_cache_keeps keeps;
     bool needs_poly, needs_ratio; /* of the model: a calibration */
+    bool budgeted; /* refused without an error budget; steps as budget.h's one unit */
     struct dit_cache_sizes own;
     /* Called in every step, also where now->must: true leaves the step out. */
     bool (*decide)(struct dit_cache_now *now);

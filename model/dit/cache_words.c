@@ -24,6 +24,7 @@ struct dit_cache_info dit_cache_info(int i)
                                    .paper = c->paper,
                                    .options = c->options,
                                    .options_size = sizeof(struct dit_cache_knobs),
+                                   .budgeted = c->budgeted,
                                    .calibrated = c->needs_poly || c->needs_ratio};
 }
 
@@ -175,6 +176,12 @@ int step_cache_poly(double poly[DIT_POLY], const struct dit_cache *c,
 {
     const struct dit_calibration *own = p->calibration;
     if (c->needs_ratio && !(own && own->ratio)) return no_calibration(c, p, e);
+    if (c->budgeted && !p->budget)
+        return err_set(
+            e, ERR_USAGE,
+            "step cache %s is steered by an error budget, and there is none; set one, as "
+            "--error-budget 40dB",
+            c->name);
     if (!c->needs_poly) return 0;
     if (strcmp(k->poly, "auto") != 0) return read_poly(poly, k->poly, e);
     if (own && own->has_poly) {
@@ -213,6 +220,26 @@ static enum dtype act_of(const struct dit_run_params *p)
     return act;
 }
 
+#define STILL (1 / 1.4) /* clips move between so much of what is usual and its inverse */
+
+/* Steps that a budget leaves to be computed, of still clips and of lively ones. */
+static void foresee(struct dit_cache_forecast *f, const struct dit_run_params *p, int first,
+                    int last)
+{
+    const struct budget *b = p->cache.budget;
+    struct budget_run r = {.of = b, .n_units = 1, .group = 1, .end = last};
+    struct budget_one one;
+    float share[DIT_MOST_STEPS];
+    if (!b->table || p->n_steps > DIT_MOST_STEPS) return;
+    for (int lively = 0; lively < 2; lively++) {
+        int n = first - 1 + p->n_steps - last;
+        budget_foresee(share, budget_one(&one), &r, first - 1, lively ? 1 / STILL : STILL);
+        for (int step = first - 1; step < last; step++)
+            n += share[step] > 0.5F;
+        *(lively ? &f->most : &f->least) = n;
+    }
+}
+
 int dit_cache_forecast(struct dit_cache_forecast *f, const struct dit_config *c,
                        const struct dit_run_params *p, struct err *e)
 {
@@ -239,6 +266,7 @@ int dit_cache_forecast(struct dit_cache_forecast *f, const struct dit_config *c,
     }
     f->name = kind->name;
     f->least = n;
+    if (rc == 0 && kind->budgeted) foresee(f, p, first, last);
     if (kind->scheduled) f->most = n;
     f->bytes = step_cache_bytes(kind, c, p, act_of(p));
     option_free(kind->options, &k);

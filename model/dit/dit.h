@@ -76,6 +76,7 @@ struct dit_cache_info { /* for lists and help */
     const char *name, *summary, *paper; /* paper: arXiv id or NULL */
     const struct option *options;
     size_t options_size;
+    bool budgeted; /* wants an error budget, and looks at no threshold */
     bool calibrated; /* wants struct dit_calibration of the model */
 };
 int dit_caches(void);
@@ -112,6 +113,7 @@ struct dit_cache_params {
     const struct dit_watch *watch; /* told of every step that is computed; only without words */
     const struct dit_calibration *calibration; /* NULL: none */
     const char *why_not; /* there is none: half a sentence, or NULL */
+    const struct budget *budget; /* of caches that are budgeted: one unit; NULL: they are refused */
 };
 
 /* Sizes and places all scratch and step state for clips of this grid, max_text_rows rows of text and
@@ -184,6 +186,7 @@ int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
 int dit_trace(struct dit *d, float *const *velocity, const float *latents, const struct dit_call *c,
               struct err *e);
 
+#define DIT_MOST_STEPS 1024 /* that are foreseen one by one */
 struct dit_cache_forecast {
     const char *name; /* NULL: none */
     int least, most; /* steps that will be computed; equal: known before */
@@ -193,6 +196,8 @@ int dit_cache_forecast(struct dit_cache_forecast *f, const struct dit_config *c,
                        const struct dit_run_params *p, struct err *e);
 struct dit_cache_stats { /* steps of this run so far */
     int computed, reused;
+    bool budgeted; /* by an error budget */
+    struct budget_spent spent; /* which came to this */
 };
 void dit_cache_stats(const struct dit *d, struct dit_cache_stats *s);
 /* All that the step cache remembers, as memory of the host: to be read between two steps, behind

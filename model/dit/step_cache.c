@@ -184,6 +184,7 @@ static struct dit_cache_now now_of(struct dit *d, const struct dit_call *c, cons
     struct step_cache *s = &r->cache;
     struct dit_cache_now now = {.knobs = &s->knobs,
                                 .calibration = r->p.cache.calibration,
+                                .budget = r->p.cache.budget,
                                 .poly = s->poly,
                                 .step = c->step,
                                 .n_steps = r->p.n_steps,

@@ -70,7 +70,14 @@ int step_cache_tell(struct dit *d, const struct dit_call *c, int i, const float 
 
 void dit_cache_stats(const struct dit *d, struct dit_cache_stats *s)
 {
-    *s = (struct dit_cache_stats){.computed = d->run.cache.computed, .reused = d->run.cache.reused};
+    const struct step_cache *c = &d->run.cache;
+    struct budget_run r = {.of = d->run.p.cache.budget, .n_units = 1, .group = 1, .end = c->last};
+    struct budget_one one;
+    *s = (struct dit_cache_stats){
+        .computed = c->computed, .reused = c->reused, .budgeted = c->kind && c->kind->budgeted};
+    if (!s->budgeted) return;
+    budget_take(&one, c->numbers);
+    budget_spent(&s->spent, budget_one(&one), &r);
 }
 
 void dit_cache_kept(struct dit *d, struct dit_cache_kept *k)

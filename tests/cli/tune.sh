@@ -17,6 +17,21 @@ run 0 tune $SMALL --check a.ini --log a.jsonl --resume && printed "| clips |"
 refuse 2 "a.ini" tune $SMALL --log b.jsonl -o a.ini
 refuse 2 "a.jsonl is there: --resume goes on with it" tune $SMALL --log a.jsonl -o b.ini
 
+grep -q '' .out && printed '| clip | share | dB | estimate |' && printed '| worst |'
+
+# several sizes: one profile by tokens, which each of them is checked with
+run 0 tune $SMALL --sizes 32x32x5,48x48x5 --share 0.95 --log s.jsonl -o s.ini
+printed '32x32, 5 frames ('
+printed '48x48, 5 frames ('
+grep -q '@18"*$' s.ini || bad "s.ini does not go by tokens: $(sed -n '/ditgen/,$p' s.ini | tr '\n' ' ')"
+grep -q '^solver\|^precision' s.ini && bad "s.ini says what cannot go by tokens"
+head -n 1 s.ini | grep -q '^# 32x32, 5 frames: .*; 48x48, 5 frames: ' || bad "s.ini lacks its figures"
+run 0 x --size 48x48 --frames 5 --steps 6 -t 1 -s 1 --config s.ini -o s.y4m
+run 0 tune $SMALL --check s.ini --sizes 32x32x5,48x48x5 --log s.jsonl --resume
+printed '48x48, 5 frames ('
+refuse 2 "--sizes is '32x32', wanted WIDTHxHEIGHTxFRAMES" tune --sizes 32x32
+refuse 2 "tune takes no --svg with several sizes" tune --sizes 32x32x5,48x48x5 --svg x.svg
+
 # with what is known it is there at once; a target that nothing meets writes no profile and says so
 cp a.jsonl c.jsonl
 run 0 tune $(echo $SMALL | sed 's/-q //') --share 0.01 --log c.jsonl --resume -o c.ini --json

@@ -145,7 +145,7 @@ size_t every_words(uint32_t *to, const struct attn_plan *p, const struct attn_si
     }
     if (!p->k.size)
         h.k_at = copy_tables(&w, p->k.at, p->k.stride, (size_t)p->k.n + 1, plans, &h.k_at_stride);
-    if (w.full) {
+    if (w.full || p->q.n > s->rows || p->k.n > s->cols) {
         char fields[200];
         err_set(e, ERR_BUG,
                 "a plan of %d x %d tiles, %d queries, %d keys, with %s, does not fit the %zu bytes "

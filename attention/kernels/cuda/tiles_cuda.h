@@ -1,11 +1,11 @@
 /* Jobs of the room by kernels for tiles: rows sm90, sage, sm80 and simt of device_cuda.c (tiles_plan.c, host; tiles_run.c).
  *
- * A prepared plan is what its kernels read, in one piece: lists of tiles (attn_lists), or rows of queries and runs of
+ * A prepared plan is in one piece: bits of tiles, offsets of rows and the order of starting, from which a launch makes
+ * lists (attn_lists) in scratch, since plans that are kept over steps must be small; or rows of queries and runs of
  * keys (attn_ragged, sm90 alone) where blocks are of any length or columns stand beside them; and the tables of its
  * orders. Tokens of a plan with orders are put in order in scratch and its outputs put back (moved_cuda.h). Heads of a
- * plan that are neighbours are one launch of lists.
+ * plan that are neighbours are one launch of lists. Codes of sage are made anew at every call, in scratch (sage_cuda.h).
  *
- * Codes of sage are made anew at every call, in scratch (sage_cuda.h).
  * A residual is made in one pass where resid_sm90 takes the lists, else of two: exact, and the plan's. */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_TILES_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_TILES_CUDA_H
@@ -46,14 +46,17 @@ int tiles_run_simt(struct device *d, const struct attn_job *j, const void *at, s
 
 /* --- between the two files --- */
 
-struct
-    tiles_parts { /* of a prepared plan: where each begins, in 32-bit words; 0 where there is none */
+/* Of a prepared plan: where each part begins, in 32-bit words; 0 where there is none. */
+struct tiles_parts {
     bool runs; /* rows and runs, else lists */
-    size_t row_ptr, order, steps, mean; /* lists; row_ptr is the first of all */
+    size_t order, kept, mean; /* lists; row_ptr is the first of all */
     size_t rows, n_rows, run; /* n_rows: entries, of which the last may be of no queries */
     size_t q_token, k_token;
     size_t words;
 };
+
+/* Words of the steps of plans of so many rows and columns, at most. */
+size_t tiles_steps(size_t plan_rows, size_t cols, int block_k, bool mean);
 struct tiles_parts tiles_parts(const struct attn_plan *p, const struct attn_size *s);
 bool tiles_by_runs(const struct attn_size *s);
 /* Tiles are listed falling: the plan walks down and the run may record. */

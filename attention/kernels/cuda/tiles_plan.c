@@ -84,14 +84,14 @@ static struct tiles_parts parts_of(const struct counts *c, const struct attn_siz
         t.run = at;
         at += align(c->plans * c->rows * runs * (sizeof(struct attn_ragged_run) / 4));
     } else {
-        size_t groups = c->mean ? c->cols / (size_t)(s->block_k ? s->block_k : 1) + 1 : 0;
+        size_t plane = c->plans * c->rows * (size_t)attn_words((int)c->cols);
         at += align(c->plans * c->rows + 1);
         t.order = at;
         at += align(c->heads * c->rows);
-        t.steps = at;
-        at += align(c->plans * c->rows * (c->cols + groups));
+        t.kept = at;
+        at += align(plane);
         t.mean = c->mean ? at : 0;
-        if (c->mean) at += align(c->plans * c->rows * (size_t)attn_words((int)c->cols));
+        if (c->mean) at += align(plane);
     }
     t.q_token = c->q_tables ? at : 0;
     at += align(c->q_tables * c->len_q);
@@ -137,6 +137,12 @@ size_t tiles_plan_bytes(const struct attn_size *s, int heads, int plans)
     return parts_of(&c, s).words * sizeof(uint32_t);
 }
 
+size_t tiles_steps(size_t plan_rows, size_t cols, int block_k, bool mean)
+{
+    size_t groups = mean ? cols / (size_t)(block_k ? block_k : 1) + 1 : 0;
+    return plan_rows * (cols + groups);
+}
+
 /* --- words --- */
 
 /* The orders of starting of each group of neighbouring heads, counted from its first. */
@@ -152,46 +158,40 @@ static void order_by_heads(uint32_t *order, const struct attn_plan *p, uint32_t 
     }
 }
 
-static void fall(uint32_t *steps, const uint32_t *row_ptr, size_t rows)
+static void write_bits(uint32_t *kept, uint32_t *mean, const struct attn_plan *p)
 {
-    for (size_t r = 0; r < rows; r++) {
-        uint32_t from = row_ptr[r], to = row_ptr[r + 1];
-        while (to > from && steps[to - 1] & ATTN_STEP_MEAN)
-            to--; /* means come last either way */
-        for (; from + 1 < to; from++, to--) {
-            uint32_t t = steps[from];
-            steps[from] = steps[to - 1];
-            steps[to - 1] = t;
+    size_t words = (size_t)attn_words(p->k.n), rows = attn_plane_size(p) / words;
+    for (size_t r = 0; r < rows; r++)
+        for (int t = 0; t < p->k.n; t++) {
+            enum attn_fate fate =
+                attn_plan_fate(p, (int)(r / (size_t)p->q.n), (int)(r % (size_t)p->q.n), t);
+            size_t at = r * words + (size_t)(t / 32);
+            if (fate == ATTN_COMPUTED) kept[at] |= (uint32_t)1 << (t % 32);
+            if (fate == ATTN_BY_MEAN) mean[at] |= (uint32_t)1 << (t % 32);
         }
-    }
 }
 
-/* bare: the plan by position, for heads 0 .. n_heads - 1. */
+/* bare: the plan by position, for heads 0 .. n_heads - 1. Steps are made there; offsets and the order of starting
+ * follow from them. */
 static int write_lists(uint32_t *to, const struct tiles_parts *t, const struct attn_plan *p,
-                       const struct attn_plan *bare, const struct attn_size *s, struct err *e)
+                       const struct attn_plan *bare, struct err *e)
 {
     struct attn_lists_size size;
     struct attn_lists lists;
     if (attn_lists_size(&size, bare, e) < 0) return -1;
-    if (size.row_ptr > t->order || size.order > t->steps - t->order ||
-        size.steps > (t->mean      ? t->mean
-                      : t->q_token ? t->q_token
-                      : t->k_token ? t->k_token
-                                   : t->words) -
-                         t->steps)
+    size_t most = tiles_steps(size.row_ptr - 1, (size_t)p->k.n, p->k.size, bare->mean);
+    if (size.row_ptr > t->order || size.order > t->kept - t->order || size.steps > most)
         return err_set(e, ERR_BUG, "lists of %zu rows, %zu tiles in room for %zu words",
                        size.row_ptr, size.steps, t->words);
-    if (attn_lists_fill(&lists, to, to + t->steps, to + t->order, t->mean ? to + t->mean : NULL,
-                        bare, e) < 0)
-        return -1;
-    if (p->heads) {
-        uint32_t *spare = malloc(size.order * sizeof *spare);
-        if (!spare) return err_set(e, ERR_RESOURCE, "no memory for a plan (%zu rows)", size.order);
-        order_by_heads(to + t->order, p, spare);
-        free(spare);
+    uint32_t *spare = malloc((size.steps + size.mean + size.order) * sizeof *spare);
+    if (!spare) return err_set(e, ERR_RESOURCE, "no memory for a plan (%zu tiles)", size.steps);
+    int rc = attn_lists_fill(&lists, to, spare, to + t->order, spare + size.steps, bare, e);
+    if (rc == 0) {
+        write_bits(to + t->kept, to + t->mean, bare);
+        if (p->heads) order_by_heads(to + t->order, p, spare + size.steps + size.mean);
     }
-    if (tiles_fall(p, s)) fall(to + t->steps, to, size.row_ptr - 1);
-    return 0;
+    free(spare);
+    return rc;
 }
 
 static int write_runs(uint32_t *to, const struct tiles_parts *t, const struct attn_plan *p,
@@ -229,8 +229,10 @@ int tiles_put(struct device *d, void *at, const struct attn_plan *p, const struc
     struct attn_plan bare = *p;
     size_t most = tiles_plan_bytes(s, p->n_heads, attn_plans(p));
     if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) return 0; /* a launch says it all */
-    if (t.words * sizeof(uint32_t) > most)
-        return err_set(e, ERR_BUG, "a plan of %zu words in room for %zu bytes", t.words, most);
+    if (p->q.n > s->rows || p->k.n > s->cols || t.words * sizeof(uint32_t) > most)
+        return err_set(e, ERR_BUG,
+                       "a plan of %d x %d tiles, %zu words, in room for %d x %d, %zu bytes", p->q.n,
+                       p->k.n, t.words, s->rows, s->cols, most);
     bare.heads = NULL;
     bare.q_order = bare.k_order = (struct attn_order){0};
     bare.key_bias = NULL;
@@ -240,8 +242,7 @@ int tiles_put(struct device *d, void *at, const struct attn_plan *p, const struc
     if (p->all) bare.mean = NULL;
     uint32_t *words = calloc(t.words, sizeof *words);
     if (!words) return err_set(e, ERR_RESOURCE, "no memory for a plan (%zu words)", t.words);
-    int rc =
-        t.runs ? write_runs(words, &t, p, &bare, s, e) : write_lists(words, &t, p, &bare, s, e);
+    int rc = t.runs ? write_runs(words, &t, p, &bare, s, e) : write_lists(words, &t, p, &bare, e);
     if (rc == 0) {
         write_order(words + t.q_token, &p->q_order, p, (size_t)p->q.len);
         write_order(words + t.k_token, &p->k_order, p, (size_t)p->k.len);

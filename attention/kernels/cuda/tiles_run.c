@@ -5,6 +5,7 @@
 #include "attention/kernels/cuda/sage_cuda.h"
 #include "attention/kernels/cuda/simt_cuda.h"
 #include "attention/kernels/cuda/tiles_cuda.h"
+#include "attention/kernels/cuda/tiles_list.h"
 #include "model/base/device_table.h"
 
 #include <string.h>
@@ -16,6 +17,7 @@ struct room { /* bytes from the beginning of scratch */
     size_t x; /* [N, len_q, D]: the plan's output beside the exact one */
     size_t lse; /* [N, len_q] by position */
     size_t alive; /* [N * rows, words]: a record that nobody reads */
+    size_t steps; /* of the plan's lists */
     size_t bytes;
 };
 
@@ -41,6 +43,9 @@ static struct room room_of(const struct attn_size *s)
     r.lse = take(&r, orders && s->needs & ATTN_NEED_LSE, heads * len_q * sizeof(float));
     r.alive = take(&r, s->needs & ATTN_NEED_ALIVE && s->needs & ATTN_NEED_WALK,
                    heads * (size_t)s->rows * (size_t)attn_words(s->cols) * sizeof(uint32_t));
+    size_t steps = tiles_steps(heads * (size_t)s->rows, (size_t)s->cols, s->block_k,
+                               s->needs & ATTN_NEED_MEAN);
+    r.steps = take(&r, !tiles_by_runs(s), steps * sizeof(uint32_t));
     return r;
 }
 
@@ -105,10 +110,26 @@ static struct attn_lists lists_of(const struct work *w, int i, int end)
                                .block_k = p->k.size,
                                .n_plans = p->per_head ? end - i : 1,
                                .row_ptr = w->at + plan_row,
-                               .steps = w->at + t->steps,
+                               .steps =
+                                   (const uint32_t *)(const void *)in_scratch(w, w->room.steps),
                                .order = w->at + t->order + (size_t)i * rows,
                                .mean = t->mean ? w->at + t->mean + plan_row * (size_t)words : NULL,
                                .words = words};
+}
+
+static int list_tiles(const struct work *w, struct err *e)
+{
+    const struct attn_plan *p = w->p;
+    const struct tiles_parts *t = &w->parts;
+    struct tiles_listing l = {.steps = (uint32_t *)(void *)in_scratch(w, w->room.steps),
+                              .row_ptr = w->at,
+                              .kept = w->at + t->kept,
+                              .mean = t->mean ? w->at + t->mean : NULL,
+                              .plan_rows = attn_plans(p) * p->q.n,
+                              .words = attn_words(p->k.n),
+                              .block_k = p->k.size,
+                              .falls = tiles_fall(p, w->j->size)};
+    return t->runs ? 0 : tiles_list(&l, w->call.stream, e);
 }
 
 static int compute_codes(const struct work *w, const struct attn_cuda *all, bool exact,
@@ -322,7 +343,10 @@ static struct work work_of(enum attn_cuda_row row, struct device *d, const struc
                              .named = p->heads != NULL,
                              .stream = w.call.stream};
     if (p->heads) memcpy(w.moved.heads, p->heads, (size_t)p->n_heads);
-    if (at) w.parts = tiles_parts(p, j->size);
+    if (at) {
+        w.parts = tiles_parts(p, j->size);
+        w.room = room_of(j->size);
+    }
     return w;
 }
 
@@ -336,7 +360,7 @@ static int run(enum attn_cuda_row row, struct device *d, const struct attn_job *
     struct work w = work_of(row, d, j, is_dense(j) ? NULL : at);
     if (!w.at && j->alive && all_alive(&w, e) < 0) return -1;
     if (!w.at) return by_rule(&w, e);
-    w.room = room_of(j->size);
+    if (list_tiles(&w, e) < 0) return -1;
     w.ordered = p->q_order.token || p->k_order.token;
     if (tiles_fall(p, j->size) && !j->alive) { /* listed for the kernel that records */
         w.call.alive = (uint32_t *)(void *)in_scratch(&w, w.room.alive);
@@ -367,6 +391,7 @@ int tiles_run_simt(struct device *d, const struct attn_job *j, const void *at, s
     struct work w = work_of(ATTN_SM80, d, j, at);
     struct attn_lists l = {0};
     if (at) {
+        if (list_tiles(&w, e) < 0) return -1;
         l = lists_of(&w, 0, w.p->n_heads);
         w.call.lists = &l;
     }

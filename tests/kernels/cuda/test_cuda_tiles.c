@@ -13,29 +13,24 @@ static int most_columns(const struct attn_plan *p)
     return most;
 }
 
-/* The row's steps against its fates; n: of them. */
-static int check_row(const uint32_t *steps, uint32_t n, const uint32_t *mean,
-                     const struct attn_plan *p, int plan, int row, bool falls)
+/* The row's bits against its fates; n: of the steps that they make. */
+static int check_row(const uint32_t *kept, const uint32_t *mean, uint32_t n,
+                     const struct attn_plan *p, int plan, int row)
 {
-    uint32_t at = 0;
+    uint32_t steps = 0;
     int wrong = 0, group = -1;
-    for (int i = 0; i < p->k.n; i++) {
-        int t = falls ? p->k.n - 1 - i : i;
-        if (attn_plan_fate(p, plan, row, t) == ATTN_COMPUTED)
-            wrong += at >= n || steps[at++] != (uint32_t)t;
+    for (int t = 0; t < 32 * attn_words(p->k.n); t++) {
+        enum attn_fate fate = t < p->k.n ? attn_plan_fate(p, plan, row, t) : ATTN_LEFT_OUT;
+        bool by_mean = fate == ATTN_BY_MEAN;
+        wrong += (kept[t / 32] >> (t % 32) & 1) != (fate == ATTN_COMPUTED);
+        wrong += mean ? (mean[t / 32] >> (t % 32) & 1) != by_mean : by_mean;
+        steps += fate == ATTN_COMPUTED || (by_mean && t / p->k.size != group);
+        if (by_mean) group = t / p->k.size;
     }
-    for (int t = 0; t < p->k.n; t++) {
-        bool by_mean = attn_plan_fate(p, plan, row, t) == ATTN_BY_MEAN;
-        wrong += mean && (mean[t / 32] >> (t % 32) & 1) != by_mean;
-        if (!by_mean || t / p->k.size == group) continue;
-        group = t / p->k.size;
-        wrong += at >= n || steps[at++] != (ATTN_STEP_MEAN | (uint32_t)group);
-    }
-    return wrong + (at != n);
+    return wrong + (steps != n);
 }
 
-static int check_lists(const uint32_t *at, const struct tiles_parts *t, const struct attn_plan *p,
-                       bool falls)
+static int check_lists(const uint32_t *at, const struct tiles_parts *t, const struct attn_plan *p)
 {
     int wrong = 0;
     size_t rows = (size_t)p->q.n, words = (size_t)attn_words(p->k.n);
@@ -57,8 +52,9 @@ static int check_lists(const uint32_t *at, const struct tiles_parts *t, const st
     for (int i = 0; i < attn_plans(p); i++)
         for (size_t r = 0; r < rows; r++) {
             size_t row = (size_t)i * rows + r;
-            wrong += check_row(at + t->steps + at[row], at[row + 1] - at[row],
-                               t->mean ? at + t->mean + row * words : NULL, p, i, (int)r, falls);
+            wrong +=
+                check_row(at + t->kept + row * words, t->mean ? at + t->mean + row * words : NULL,
+                          at[row + 1] - at[row], p, i, (int)r);
         }
     free(started);
     return wrong;
@@ -114,7 +110,7 @@ static void check_plan(struct problem *x, struct device *d)
     CHECK_MSG(at[bytes / 4] == ~0u, "more than %zu bytes: %s", bytes, x->what);
     struct tiles_parts t = tiles_parts(&p, &s);
     CHECK(t.runs == tiles_by_runs(&s) && !(sm80 && t.runs));
-    int wrong = t.runs ? check_runs(at, &t, &p) : check_lists(at, &t, &p, tiles_fall(&p, &s));
+    int wrong = t.runs ? check_runs(at, &t, &p) : check_lists(at, &t, &p);
     wrong += check_order(at + t.q_token, &p.q_order, &p, p.q.len);
     wrong += check_order(at + t.k_token, &p.k_order, &p, p.k.len);
     CHECK_MSG(!wrong, "%d words say something else: %s", wrong, x->what);
@@ -128,7 +124,8 @@ static void check_scratch(void)
 {
     struct attn_size s = {
         .len_q = 256, .len_k = 128, .n_heads = 2, .head_dim = 64, .rows = 2, .cols = 1};
-    size_t none = tiles_scratch(&s), row = 2 * 64 * 2;
+    s.block_q = s.block_k = 128;
+    size_t none = tiles_scratch(&s), row = 2 * 64 * 2; /* none: steps, and what any launch needs */
     s.needs = ATTN_NEED_K_ORDER;
     CHECK(tiles_scratch(&s) == none + (256 + 2 * 128) * row);
     s.needs |= ATTN_NEED_LSE;

@@ -70,6 +70,8 @@ static const char *meaningful(struct test_rng *r, int id)
                 {SET_COMPAT, {"", "truncate", "diffusers-0.36", "truncate, diffusers-0.37"}},
                 {SET_STEP_CACHE,
                  {"none", "easycache", "teacache:poly=1/2/3/4/5", "magcache:most=2,last=.5"}},
+                {SET_ERROR_BUDGET, {"40dB", "33", "good", "none"}},
+                {SET_MAX_VRAM, {"16G", "900M", "1.5g", "524288K"}},
                 {SET_ATTENTION, {"dense", "window", "window:tiles=3", "window:tiles=999"}}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         if (rows[i].id == id) return rows[i].words[rng_int(r, 0, 3)];

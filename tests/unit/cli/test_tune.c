@@ -50,6 +50,69 @@ static void front(struct test_rng *r)
                   tune_worth(&lines[i], &faithful, false));
 }
 
+/* Sizes in any order become lists by tokens; what nobody changes is not said. */
+static void sizes(void)
+{
+    struct tune t = {0};
+    struct err e = {0};
+    char *text = NULL;
+    size_t n;
+    CHECK_OK(tune_sizes_parse(&t, "384x384x33,256x256x33,128x128x9", &e));
+    CHECK(t.n_sizes == 3 && t.sizes[0].height == 384 && t.sizes[2].frames == 9);
+    const int tokens[] = {5184, 2304, 192};
+    const char *const rows[] = {"attention=resid:every=3,density=.03;steps=25",
+                                "step-cache=magcache;error-budget=40dB", ""};
+    for (int i = 0; i < 3; i++) {
+        t.sizes[i].tokens = tokens[i], t.sizes[i].steps = 30, t.sizes[i].verified = true;
+        snprintf(t.sizes[i].row, sizeof t.sizes[i].row, "%s", rows[i]);
+    }
+    FILE *f = open_memstream(&text, &n);
+    tune_sizes_profile(f, &t);
+    fclose(f);
+    CHECK(strstr(text, "attention = \"dense | resid:every=3,density=.03@5184\"\n"));
+    CHECK(strstr(text, "error-budget = \"none | 40dB@2304 | none@5184\"\n"));
+    CHECK(strstr(text, "step-cache = \"none | magcache@2304 | none@5184\"\n"));
+    CHECK(strstr(text, "steps = \"30, 25@5184\"\n"));
+    CHECK(strstr(text, "128x128, 9 frames: exact, as nothing met the target"));
+    struct ditgen_settings *s;
+    CHECK_OK(settings_open(&s, &e));
+    CHECK_OK(profile_from_clip(s, LAYER_CONFIG, text, "sizes.ini", &e));
+    settings_close(s);
+    free(text);
+    static const char *const bad[] = {"",
+                                      "32x32",
+                                      "32x32x5,",
+                                      "32x32x5x7",
+                                      "0x32x5",
+                                      "32x32x5;1x1x1",
+                                      "1x1x1,1x1x1,1x1x1,1x1x1,1x1x1,1x1x1,1x1x1,1x1x1,1x1x1"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct tune other = {0};
+        CHECK_MSG(tune_sizes_parse(&other, bad[i], &e) < 0 && strstr(e.msg, "--sizes"), "%s",
+                  bad[i]);
+    }
+}
+
+/* The rival of a clip is its own, and what an error budget promised is counted. */
+static void check_lines(void)
+{
+    const struct tune_clip clips[] = {{"a duck", 9001, .5, 41, .99, 40.5, 35},
+                                      {"a shark", 9002, .6, 38.5, .98, 40, 36}};
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    tune_check_print(f, clips, 2, 40);
+    fclose(f);
+    CHECK(strstr(text, "| \"a shark\", seed 9002 | 0.60 | 38.5 | 40.0 | 0.980 | 36.0 | +2.5 |"));
+    CHECK(strstr(text, "| mean | 0.55 | 39.8 | | | 35.5 | +4.2 |"));
+    CHECK(strstr(text, "| worst | | 38.5 | | | 35.0 | +3.5 |"));
+    CHECK_MSG(strstr(text,
+                     "error budget 40 dB: held by 1 of 2 clips, worst 38.5 dB; clips are -0.5 dB "
+                     "from their estimates in the mean, 1.1 dB root mean square"),
+              "%s", text);
+    free(text);
+}
+
 static void profile(void)
 {
     struct bench_row row = {.text =
@@ -95,5 +158,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 200; i++)
         front(&r);
     profile();
+    sizes();
+    check_lines();
     return TEST_RESULT();
 }

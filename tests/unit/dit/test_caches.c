@@ -15,6 +15,18 @@ static struct dit_calibration calibration = {
     .ratio = ratio,
 };
 
+static float gain[STEPS], weight[1] = {1}, drift[STEPS];
+static const struct budget_table table = {.n_steps = STEPS,
+                                          .n_units = 1,
+                                          .gain = gain,
+                                          .weight = weight,
+                                          .drift = drift,
+                                          .power = 1,
+                                          .at = 20,
+                                          .slope = 1,
+                                          .usual = 1};
+static struct budget budget = {.table = &table, .db = 30};
+
 /* --- a run: latents that drift, times that fall ------------------------------------------------- */
 
 struct sample {
@@ -54,7 +66,8 @@ static int prepare(struct dit *d, const char *words, struct err *e)
     struct attn_params attn = cpu_attention(d->precision);
     struct dit_run_params p = run_params(&clip, &attn);
     p.n_steps = STEPS;
-    p.cache = (struct dit_cache_params){.words = words, .calibration = &calibration};
+    p.cache =
+        (struct dit_cache_params){.words = words, .calibration = &calibration, .budget = &budget};
     if (dit_prepare(d, &p, e) < 0) return -1;
     float *text = drawn("dit.text", (size_t)clip.rows * (size_t)dit_config_of(d)->text_dim);
     for (int b = 0; b < 2; b++)
@@ -297,6 +310,7 @@ static void walk(void)
     steps(d, &plain, 0, STEPS, true);
     for (int i = 0; i < dit_caches(); i++) {
         const char *name = dit_cache_info(i).name;
+        if (dit_cache_info(i).budgeted) continue; /* budgeted() */
         /* nothing is close enough: no cache, bit for bit */
         snprintf(words, sizeof words, "%s:threshold=0", name);
         CHECK_OK(prepare(d, words, &e));
@@ -331,7 +345,8 @@ static void resumed(void)
     sample_open(&whole, d), sample_open(&parts, d);
     for (int i = 0; i < dit_caches(); i++) {
         char words[200];
-        snprintf(words, sizeof words, "%s:threshold=.3,first=2,last=1", dit_cache_info(i).name);
+        snprintf(words, sizeof words, "%s:%sfirst=2,last=1", dit_cache_info(i).name,
+                 dit_cache_info(i).budgeted ? "" : "threshold=.3,");
         CHECK_OK(prepare(d, words, &e));
         steps(d, &whole, 0, STEPS, true);
         for (int at = 1; at < STEPS; at += 3) {
@@ -379,8 +394,8 @@ static void forecast(void)
         size_t without, with;
         p.n_steps = STEPS;
         CHECK_OK(dit_bytes(&without, dit_config_of(d), PRECISION_FP32, &p, &e));
-        p.cache =
-            (struct dit_cache_params){.words = dit_cache_info(i).name, .calibration = &calibration};
+        p.cache = (struct dit_cache_params){
+            .words = dit_cache_info(i).name, .calibration = &calibration, .budget = &budget};
         CHECK_OK(dit_cache_forecast(&f, dit_config_of(d), &p, &e));
         CHECK_OK(dit_bytes(&with, dit_config_of(d), PRECISION_FP32, &p, &e));
         CHECK_MSG(with - without >= f.bytes && with - without <= f.bytes + 4 * 256,
@@ -399,6 +414,79 @@ static void forecast(void)
         }
     }
     sample_close(&got);
+    dit_close(d);
+}
+
+static double change(const float *a, const float *b, size_t n)
+{
+    double by = 0, size = 0;
+    for (size_t i = 0; i < n; i++)
+        by += fabs((double)a[i] - (double)b[i]), size += fabs((double)b[i]);
+    return by / size;
+}
+
+static void on_moved(void *ctx, int step, int unit, double moved)
+{
+    double *to = ctx;
+    CHECK(unit == 0);
+    to[step] = moved;
+}
+
+/* Which steps are left out is the budget's alone; how far the others moved is told. */
+static void budgeted(void)
+{
+    struct dit *d = open_tiny("t2v", PRECISION_FP32);
+    struct sample plain = {0}, got = {0};
+    const struct budget before = budget;
+    struct err e = {0};
+    struct dit_cache_stats stats;
+    double moved[STEPS];
+    if (!d) return;
+    sample_open(&plain, d), sample_open(&got, d);
+    CHECK_OK(prepare(d, NULL, &e));
+    steps(d, &plain, 0, STEPS, true);
+    for (int t = 0; t < STEPS; t++)
+        moved[t] = -1;
+    budget = (struct budget){.mode = BUDGET_RENEW, .moved = on_moved, .ctx = moved};
+    CHECK_OK(prepare(d, "budget:first=2,last=1", &e));
+    steps(d, &got, 0, STEPS, true);
+    CHECK(left_out(&got) == 0 && same(&plain, &got, 0));
+    for (int t = 0; t < STEPS; t++) {
+        double by = t ? change(plain.velocity[t][0], plain.velocity[t - 1][0], plain.n) : 0;
+        if (t < 2 || t == STEPS - 1)
+            CHECK(moved[t] == -1);
+        else
+            CHECK_MSG(fabs(moved[t] / (by * by) - 1) < 1e-4, "step %d: %g, wanted %g", t, moved[t],
+                      by * by);
+    }
+    budget = (struct budget){.mode = BUDGET_PROBE, .step = 2, .from = 0, .to = 1};
+    CHECK_OK(prepare(d, "budget:first=2,last=1", &e));
+    steps(d, &got, 0, STEPS, true);
+    CHECK(left_out(&got) == 1 && got.skipped[2]);
+    /* a larger budget leaves out no more */
+    int most = STEPS;
+    for (double db = 15; db < 85; db += 5) {
+        budget = (struct budget){.table = &table, .db = db};
+        CHECK_OK(prepare(d, "budget", &e));
+        steps(d, &got, 0, STEPS, true);
+        CHECK_MSG(left_out(&got) <= most, "%g dB: %d left out, %d before", db, left_out(&got),
+                  most);
+        most = left_out(&got);
+        dit_cache_stats(d, &stats);
+        CHECK(stats.budgeted && stats.spent.carried == most &&
+              stats.spent.renewed + stats.spent.carried == STEPS - 2);
+        if (db == 15) CHECK(most > 2);
+    }
+    CHECK(most == 0);
+    budget = before;
+    struct attn_params attn = cpu_attention(PRECISION_FP32);
+    struct dit_run_params p = run_params(&clip, &attn);
+    p.n_steps = STEPS;
+    p.cache.words = "budget";
+    size_t bytes;
+    CHECK(dit_bytes(&bytes, dit_config_of(d), PRECISION_FP32, &p, &e) < 0 &&
+          strstr(e.msg, "--error-budget"));
+    sample_close(&plain), sample_close(&got);
     dit_close(d);
 }
 
@@ -436,8 +524,11 @@ int main(void)
     for (int t = 0; t < STEPS; t++)
         for (int b = 0; b < 2; b++)
             ratio[2 * t + b] = 1 + 0.002F * (float)((t * 7 + b * 3) % 11 + 1);
+    for (int t = 2; t < STEPS; t++)
+        gain[t] = .02F, drift[t] = .1F + .01F * (float)t;
     words();
     transcriptions();
+    budgeted();
     walk();
     resumed();
     forecast();
