@@ -12,7 +12,9 @@
 #include "model/base/clock.h"
 
 #define GROUPS 4 /* that layers are cut into */
-static const double shares[] = {.7, .45, .25, .1}; /* renewed in whole clips */
+/* Renewed in whole clips. Below a fifth clips are other clips: their loss no longer grows, and a line
+ * through them tells too much of those between. */
+static const double shares[] = {.85, .7, .5, .3};
 #define SHARES ((int)ARRAY_LEN(shares))
 
 struct exact { /* of a prompt */

@@ -110,25 +110,35 @@ static void put_budget(FILE *to, double budget, const struct tune_clip *clip, in
     fputs("\n\n", to);
 }
 
+/* dB gained over fewer steps; nothing is where exact itself is not slower. */
+static const char *gain(char buf[16], double psnr, double rival)
+{
+    snprintf(buf, 16, rival >= TRIAL_EQUAL ? "loses" : "%+.1f", psnr - rival);
+    return buf;
+}
+
 void tune_check_print(FILE *to, const struct tune_clip *clip, int n, double budget)
 {
-    double sum[3] = {0}, worst = TRIAL_EQUAL, rival_worst = TRIAL_EQUAL;
-    char a[16], b[16], c[16] = "";
+    double share = 0, psnr = 0, rival = 0, worst = TRIAL_EQUAL, rival_worst = TRIAL_EQUAL;
+    char a[16], b[16], c[16], d[16];
+    bool all = true; /* have a rival */
     fputs("| clip | share | dB | estimate | SSIM | fewer steps dB | gain "
           "|\n|---|---|---|---|---|---|---|\n",
           to);
     for (int i = 0; i < n; i++) {
         const struct tune_clip *k = &clip[i];
-        if (k->estimate > 0) snprintf(c, sizeof c, "%.1f", k->estimate);
-        fprintf(to, "| \"%s\", seed %llu | %.2f | %s | %s | %.3f | %s | %+.1f |\n", k->prompt,
+        snprintf(c, sizeof c, k->estimate > 0 ? "%.1f" : "", k->estimate);
+        fprintf(to, "| \"%s\", seed %llu | %.2f | %s | %s | %.3f | %s | %s |\n", k->prompt,
                 (unsigned long long)k->seed, k->share, db(a, k->psnr), c, k->ssim, db(b, k->rival),
-                k->psnr - k->rival);
-        sum[0] += k->share / n, sum[1] += k->psnr / n, sum[2] += k->rival / n;
+                gain(d, k->psnr, k->rival));
+        share += k->share / n, psnr += k->psnr / n, rival += k->rival / n;
         worst = fmin(worst, k->psnr), rival_worst = fmin(rival_worst, k->rival);
+        all = all && k->rival < TRIAL_EQUAL;
     }
-    fprintf(to,
-            "| mean | %.2f | %.1f | | | %.1f | %+.1f |\n| worst | | %.1f | | | %.1f | %+.1f |\n\n",
-            sum[0], sum[1], sum[2], sum[1] - sum[2], worst, rival_worst, worst - rival_worst);
+    if (!all) rival = TRIAL_EQUAL;
+    fprintf(to, "| mean | %.2f | %.1f | | | %s | %s |\n| worst | | %.1f | | | %s | %s |\n\n", share,
+            psnr, db(a, rival), gain(b, psnr, rival), worst, db(c, rival_worst),
+            gain(d, worst, rival_worst));
     if (budget > 0) put_budget(to, budget, clip, n);
 }
 

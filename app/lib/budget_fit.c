@@ -267,8 +267,9 @@ int budget_fit_line(struct error_budget *b, const struct budget_fit *f, struct e
             f->s.end - f->s.first, f->s.steps);
     double spread = xx - x * x / n;
     t->slope = spread > 1e-9 ? -(xy - x * y / n) / spread : 1;
-    if (!(t->slope > 0.5)) t->slope = 0.5; /* a fall that a few clips hide is still there */
-    if (t->slope > 2) t->slope = 2;
+    /* 1 by its definition while losses are small; few clips may hide that */
+    if (!(t->slope > 0.7)) t->slope = 0.7;
+    if (t->slope > 1.3) t->slope = 1.3;
     t->at = (y + t->slope * x) / n;
     t->margin = 0, t->least = 1e9, t->most = -1e9;
     for (int i = 0; i < f->points; i++) {

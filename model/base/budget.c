@@ -13,28 +13,33 @@ struct budget_state {
     int steps; /* 1 + the last step; 0: none yet */
     double raw, measured, expected;
     long renewed, carried;
-    float numbers[]; /* path, before, ahead: [n_units] each; then held, renews: bytes */
+    float numbers[]; /* parts, [n_units] each; then bytes */
 };
 
+#define FLOATS 5
+
+struct way { /* of each unit since it was renewed */
+    float *path; /* to the table's power; in ways that are foreseen -1: nothing is held */
+    float *loss; /* amplitude of what the window lost */
+};
 struct parts { /* of a state */
-    float *path; /* way of what is held since it was renewed, to the table's power */
-    float *before; /* the same when this step began; -1: nothing was held */
-    float *ahead; /* scratch: path in steps that are foreseen */
+    struct way now, ahead; /* ahead: scratch, in steps that are foreseen */
+    float *before; /* path when this step began; -1: nothing was held */
     uint8_t *held, *renews;
 };
 
 size_t budget_state_bytes(int n_units)
 {
     size_t n = (size_t)n_units;
-    return (sizeof(struct budget_state) + n * (3 * sizeof(float) + 2) + 63) / 64 * 64;
+    return (sizeof(struct budget_state) + n * (FLOATS * sizeof(float) + 2) + 63) / 64 * 64;
 }
 
 static struct parts parts_of(const struct budget_state *s, int n_units)
 {
     size_t n = (size_t)n_units;
     float *at = (float *)(uintptr_t)s->numbers;
-    uint8_t *bytes = (uint8_t *)(at + 3 * n);
-    return (struct parts){at, at + n, at + 2 * n, bytes, bytes + n};
+    uint8_t *bytes = (uint8_t *)(at + FLOATS * n);
+    return (struct parts){{at, at + n}, {at + 2 * n, at + 3 * n}, at + 4 * n, bytes, bytes + n};
 }
 
 /* --- of one unit ------------------------------------------------------------------------------- */
@@ -55,21 +60,28 @@ void budget_take(struct budget_one *to, const double n[BUDGET_NUMBERS])
     s->steps = (int)whole(n[0]);
     s->raw = n[1], s->measured = n[2], s->expected = n[3];
     s->renewed = whole(n[4]), s->carried = whole(n[5]);
-    p.path[0] = (float)n[6];
+    p.now.path[0] = (float)n[6];
     p.before[0] = (float)n[7];
     p.held[0] = n[8] > 0;
     p.renews[0] = n[9] > 0;
+    p.now.loss[0] = (float)n[10];
 }
 
 void budget_give(double n[BUDGET_NUMBERS], const struct budget_one *from)
 {
     const struct budget_state *s = (const struct budget_state *)(const void *)from->at;
     struct parts p = parts_of(s, 1);
-    const double all[BUDGET_NUMBERS] = {s->steps,           s->raw,
-                                        s->measured,        s->expected,
-                                        (double)s->renewed, (double)s->carried,
-                                        (double)p.path[0],  (double)p.before[0],
-                                        p.held[0],          p.renews[0]};
+    const double all[BUDGET_NUMBERS] = {s->steps,
+                                        s->raw,
+                                        s->measured,
+                                        s->expected,
+                                        (double)s->renewed,
+                                        (double)s->carried,
+                                        (double)p.now.path[0],
+                                        (double)p.before[0],
+                                        p.held[0],
+                                        p.renews[0],
+                                        (double)p.now.loss[0]};
     memcpy(n, all, sizeof all);
 }
 
@@ -81,7 +93,8 @@ const uint8_t *budget_renews(const struct budget_state *s, const struct budget_r
 }
 
 /* sizes: budget_one */
-_Static_assert(sizeof(struct budget_state) + 3 * sizeof(float) + 2 <= sizeof(struct budget_one),
+_Static_assert(sizeof(struct budget_state) + FLOATS * sizeof(float) + 2 <=
+                   sizeof(struct budget_one),
                "a state of one unit has room");
 
 static double price_at(int i) { return i < 0 ? 0 : pow(10, -16 + i / 20.0); }
@@ -126,13 +139,26 @@ static double scale2_of(const struct budget_state *s, const struct budget_table 
     return t && t->usual > 0 ? budget_scale2(t, s->measured, s->expected) : 1;
 }
 
-/* Of carrying units u .. u + group - 1 through the step. */
-static double cost(const struct budget_table *t, const float *path, int step, int u, int group)
+/* Amplitude that carrying a unit through the step adds to its window. */
+static double amplitude(const struct budget_table *t, const struct way *w, int step, int u)
+{
+    return sqrt((double)t->gain[step] * (double)t->weight[u] * squared(t, w->path[u]));
+}
+
+/* Of carrying units u .. u + group - 1 through the step: what the squares of their windows grow by. */
+static double cost(const struct budget_table *t, const struct way *w, int step, int u, int group)
 {
     double sum = 0;
-    for (int i = u; i < u + group; i++)
-        sum += (double)t->weight[i] * squared(t, path[i]);
-    return sum * (double)t->gain[step];
+    for (int i = u; i < u + group; i++) {
+        double a = amplitude(t, w, step, i);
+        sum += a * (a + 2 * (double)w->loss[i]);
+    }
+    return sum;
+}
+
+static void carry(const struct budget_table *t, const struct way *w, int step, int u)
+{
+    w->loss[u] += (float)amplitude(t, w, step, u);
 }
 
 static bool any_new(const struct parts *p, int u, int group)
@@ -142,7 +168,7 @@ static bool any_new(const struct parts *p, int u, int group)
     return false;
 }
 
-/* Error of the steps from `step` to the end under a price; p->ahead begins as path does now, -1 where
+/* Error of the steps from `step` to the end under a price; p->ahead begins as things are now, -1 where
  * nothing is held. Stops above `most`. share[steps], if wanted: of units that are renewed. */
 static double foresee(const struct parts *p, const struct budget_run *r, int step, double price,
                       double most, float *share)
@@ -153,15 +179,19 @@ static double foresee(const struct parts *p, const struct budget_run *r, int ste
         const float *drift = t->drift + (size_t)k * (size_t)r->n_units;
         int renewed = 0;
         for (int u = 0; u < r->n_units; u += r->group) {
-            bool none = p->ahead[u] < 0;
+            bool none = p->ahead.path[u] < 0;
             for (int i = u; k > step && !none && i < u + r->group; i++)
-                p->ahead[i] += drift[i];
-            double one = none ? 0 : cost(t, p->ahead, k, u, r->group);
+                p->ahead.path[i] += drift[i];
+            double one = none ? 0 : cost(t, &p->ahead, k, u, r->group);
             bool carried = !none && one <= price * r->group;
             renewed += carried ? 0 : r->group;
             sum += carried ? one : 0;
-            for (int i = u; !carried && i < u + r->group; i++)
-                p->ahead[i] = 0;
+            for (int i = u; i < u + r->group; i++) {
+                if (carried)
+                    carry(t, &p->ahead, k, i);
+                else
+                    p->ahead.path[i] = p->ahead.loss[i] = 0;
+            }
         }
         if (share) share[k] = (float)renewed / (float)r->n_units;
     }
@@ -172,8 +202,10 @@ static void begin_ahead(const struct parts *p, const struct budget_run *r)
 {
     for (int u = 0; u < r->n_units; u += r->group) {
         bool none = any_new(p, u, r->group);
-        for (int i = u; i < u + r->group; i++)
-            p->ahead[i] = none ? -1 : p->path[i];
+        for (int i = u; i < u + r->group; i++) {
+            p->ahead.path[i] = none ? -1 : p->now.path[i];
+            p->ahead.loss[i] = p->now.loss[i];
+        }
     }
 }
 
@@ -208,7 +240,7 @@ static bool renew(const struct parts *p, const struct budget_run *r, int step, i
     if (any_new(p, u, r->group) || b->mode == BUDGET_RENEW) return true;
     if (b->mode == BUDGET_PROBE) return step != b->step || u < b->from || u >= b->to;
     /* NaN renews */
-    return !(cost(b->table, p->path, step, u, r->group) <= price * r->group);
+    return !(cost(b->table, &p->now, step, u, r->group) <= price * r->group);
 }
 
 void budget_step(struct budget_state *s, const struct budget_run *r, int step)
@@ -218,19 +250,20 @@ void budget_step(struct budget_state *s, const struct budget_run *r, int step)
     int from = s->steps < 0 || s->steps > step ? step : s->steps;
     for (int k = from; t && k <= step; k++)
         for (int u = 0; u < r->n_units; u++)
-            p.path[u] += t->drift[(size_t)k * (size_t)r->n_units + (size_t)u];
+            p.now.path[u] += t->drift[(size_t)k * (size_t)r->n_units + (size_t)u];
     double price = t ? price_now(s, &p, r, step) : 0;
     for (int u = 0; u < r->n_units; u += r->group) {
         bool again = renew(&p, r, step, u, price);
-        if (!again && t) s->raw += cost(t, p.path, step, u, r->group);
+        if (!again && t) s->raw += cost(t, &p.now, step, u, r->group);
         for (int i = u; i < u + r->group; i++) {
-            p.before[i] = p.held[i] == 1 ? p.path[i] : -1;
+            p.before[i] = p.held[i] == 1 ? p.now.path[i] : -1;
             s->renewed += again && p.held[i] == 1;
             s->carried += !again;
             p.renews[i] = again;
+            if (!again && t) carry(t, &p.now, step, i);
             if (!again) continue;
             p.held[i] = 1;
-            p.path[i] = 0;
+            p.now.path[i] = p.now.loss[i] = 0;
         }
     }
     s->steps = step + 1;

@@ -1,9 +1,9 @@
 /* How much error a clip may still take, and so what must be renewed and what may be carried on.
  *
  * A unit is what is carried from an earlier step, or renewed, on its own: a head of a layer, or a whole
- * step. What a clip loses is a sum over steps s and units u that are carried,
+ * step. What a clip loses is a sum over units u and windows, the steps s from one renewal to the next,
  *
- *     error = scale² Σ gain[s] weight[u] moved²
+ *     error = scale² Σ (Σ sqrt(gain[s] weight[u]) moved)²     over windows; inside: over a window's steps
  *     moved = (drift[r + 1][u]^power + ... + drift[s][u]^power)^(1 / power)
  *     dB    = at - slope * 10 log10(error)
  *
@@ -12,14 +12,16 @@
  * power    how steps add up: 1 along a straight way, 2 as a random walk; so error never falls with age
  * gain     what the clip's squared error answers to a squared drift in that step: early steps choose the
  *          clip, late ones its details. Measured by clips that carry in one step alone
- * weight   the same of layers. Errors of different calls are taken as independent: squares add up.
- *          What they share after all is in slope and at, fitted to whole clips; so a layer's own
- *          error is never taken for the clip's (attention-sparse.md 17.2: it misleads)
+ * weight   the same of layers. In a window errors point the same way, as all come from one kept value:
+ *          amplitudes add (squares alone called windows of five steps 5 dB better than they were); those
+ *          of other windows and units are taken as independent: squares add. What they share
+ *          after all is in slope and at, fitted to whole clips; so a layer's own error is never taken for
+ *          the clip's (attention-sparse.md 17.2: it misleads)
  * scale    how much more this clip moves than those that were calibrated with: measured when units are
  *          renewed, beside what was expected; one number, as it starts from 1 and few rows are looked at
  *
- * One rule decides: a unit is renewed when carrying it through this step would cost more than the
- * price. The price is one for all units and steps: the highest for which the run as far as it went,
+ * One rule decides: a unit is renewed when carrying it through this step would add more than the
+ * price, which it does the more the longer its window is. The price is one for all units and steps: the highest for which the run as far as it went,
  * and what is foreseen of the rest, stay within the budget. It is found anew in each step, so what a clip
  * has more or less of is made up for. A larger budget never gives a lower price.
  *
@@ -68,9 +70,9 @@ struct budget_state; /* see budget_state_bytes */
 size_t budget_state_bytes(int n_units);
 
 /* A state of one unit as numbers, for who keeps nothing else; zeroes are a run's beginning. */
-#define BUDGET_NUMBERS 10
+#define BUDGET_NUMBERS 11
 struct budget_one {
-    double at[10]; /* a budget_state of one unit */
+    double at[16]; /* a budget_state of one unit: budget_state_bytes(1) */
 };
 struct budget_state *budget_one(struct budget_one *s);
 void budget_take(struct budget_one *s, const double numbers[BUDGET_NUMBERS]);

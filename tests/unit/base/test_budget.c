@@ -45,6 +45,7 @@ static struct came run(const struct budget *b, int group, int end, double lively
     struct budget_state *s = calloc(1, budget_state_bytes(UNITS));
     struct came c = {0};
     int last[UNITS];
+    double loss[UNITS] = {0};
     for (int k = FIRST; s && k < end; k++) {
         budget_step(s, &r, k);
         const uint8_t *renews = budget_renews(s, &r);
@@ -59,9 +60,12 @@ static struct came run(const struct budget *b, int group, int end, double lively
                     for (int branch = 0; branch < 2; branch++)
                         budget_moved(s, &r, u, table.usual * lively * lively * path * path, 2);
                 last[u] = k;
+                loss[u] = 0;
                 c.renewals[k]++;
             } else {
-                c.error += (double)gain[k] * (double)weight[u] * path * path;
+                double add = sqrt((double)gain[k] * (double)weight[u]) * path, was = loss[u];
+                loss[u] += add;
+                c.error += loss[u] * loss[u] - was * was;
             }
         }
         if (k > FIRST) c.share += c.renewals[k] / (double)UNITS / (end - FIRST - 1);
