@@ -33,7 +33,7 @@ int model_open(struct model **out, const struct model_info *info, const struct m
     if (!m) return err_set(e, ERR_RESOURCE, "no memory for the model");
     m->info = *info;
     m->p = *p;
-    m->p.attn.precision = p->precision;
+    m->p.attn.precision = precision_beside(p->precision);
     m->p.attn.threads = p->threads;
     m->p.attn.log = p->log;
     m->p.attn.device = p->device;
@@ -89,7 +89,7 @@ static int open_text(struct model *m, struct err *e)
                        "another model",
                        path, tokenizer_vocab_size(m->tokenizer) - 1, m->info.text.vocab_size);
     snprintf(path, sizeof path, "%s/text_encoder", m->info.dir);
-    return umt5_open(&m->text, m->p.device, path, m->p.precision, m->p.log, e);
+    return umt5_open(&m->text, m->p.device, path, precision_beside(m->p.precision), m->p.log, e);
 }
 
 int model_check(struct model *m, struct err *e)
@@ -249,6 +249,21 @@ int model_step_done(struct model *m, struct err *e)
     return m->steps > 1 ? device_mark_wait(m->p.device, m->marks[!now], e) : 0;
 }
 
+int model_check_precision(const struct device *d, enum precision precision, struct err *e)
+{
+    enum dtype ignored;
+    const struct ops *o = ops_of(d);
+    if (precision != PRECISION_FP8 || !o) return 0;
+    return o->type((struct device *)(uintptr_t)d, precision, &ignored, e);
+}
+
+int model_fp8_error(const struct model *m, double *error, long *products, struct err *e)
+{
+    *error = 0;
+    *products = 0;
+    return m->dit ? dit_fp8_error(m->dit, error, products, e) : 0;
+}
+
 void model_attn_stats(const struct model *m, struct attn_stats *stats)
 {
     *stats = (struct attn_stats){.density = 1};
@@ -311,8 +326,8 @@ static int make_room(struct model *m, const struct model_clip *c, struct err *e)
     struct dit_grid g = model_grid(&m->info, c);
     size_t bytes;
     if (!m->p.store || !m->p.store->dit) return 0;
-    if (vae_decode_bytes(&bytes, &m->info.vae, m->p.device, m->p.precision, g.frames, g.height,
-                         g.width, e) < 0)
+    if (vae_decode_bytes(&bytes, &m->info.vae, m->p.device, precision_beside(m->p.precision),
+                         g.frames, g.height, g.width, e) < 0)
         return -1;
     if (m->p.store->vae) bytes -= vae_held_bytes(m->p.store->vae);
     bool stays = !m->plan.limit || m->plan.dit_stays;
@@ -325,7 +340,7 @@ static int open_vae(struct model *m, struct vae **v, int part, struct err *e)
     char path[4352];
     snprintf(path, sizeof path, "%s/vae", m->info.dir);
     if (m->p.store && part == VAE_DECODER) return store_vae(v, m->p.store, path, &m->p, e);
-    return vae_open(v, m->p.device, path, part, m->p.precision, m->p.log, e);
+    return vae_open(v, m->p.device, path, part, precision_beside(m->p.precision), m->p.log, e);
 }
 
 /* Kept for the next run where there is a store. */

@@ -40,6 +40,9 @@ bool model_is_slow(void); /* by plain C: many times slower than this processor c
 /* This build and processor multiply bf16 natively: what --precision auto asks. */
 bool model_has_bf16(void);
 
+/* Refuses fp8 where the device has no such products. */
+int model_check_precision(const struct device *d, enum precision precision, struct err *e);
+
 /* Nearest legal values at or below and at or above v, both the least or both the most where v is
  * beyond; both equal v when it is legal. Width and height differ where patches are not square. */
 void model_width_near(const struct model_info *m, int v, int *below, int *above);
@@ -185,6 +188,8 @@ const char *model_op_name(int op);
 int model_step_done(struct model *m, struct err *e);
 /* What self-attention did so far. */
 void model_attn_stats(const struct model *m, struct attn_stats *stats);
+/* How far fp8 products were from bf16's in the run's first step (dit.h); products 0: none were. Waits. */
+int model_fp8_error(const struct model *m, double *error, long *products, struct err *e);
 /* What its step cache did so far, and remembers (dit.h); nothing outside of phase 2. */
 void model_cache_stats(const struct model *m, struct dit_cache_stats *stats);
 void model_cache_kept(struct model *m, struct dit_cache_kept *kept);

@@ -63,9 +63,10 @@ int model_plan_bytes(const struct model_info *m, const struct model_params *p,
     model_frames_near(m, c->frames, &below, &above);
     if (below != c->frames) return err_set(e, ERR_BUG, "%d frames were not checked", c->frames);
     struct dit_run_params r = model_run_params(m, p, c, text_rows);
-    bytes[0] = umt5_bytes(&m->text, p->device, p->precision, text_rows);
+    enum precision beside = precision_beside(p->precision);
+    bytes[0] = umt5_bytes(&m->text, p->device, beside, text_rows);
     if (dit_bytes(&bytes[1], &m->dit, p->precision, &r, e) < 0) return -1;
-    if (vae_decode_bytes(&bytes[2], &m->vae, p->device, p->precision, r.grid.frames, r.grid.height,
+    if (vae_decode_bytes(&bytes[2], &m->vae, p->device, beside, r.grid.frames, r.grid.height,
                          r.grid.width, e) < 0)
         return -1;
     for (int i = 0; i < 3; i++)

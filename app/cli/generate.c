@@ -198,6 +198,8 @@ static int prepare(struct cli *c, struct ditgen **d, struct progress *p, struct 
 /* precision as it was chosen (plan NULL: as it would be), so that a stored "auto" does not change its meaning elsewhere. */
 static int fix_precision(struct cli *c, const struct ditgen_plan *plan, struct err *e)
 {
+    if (settings_int(c->settings, SET_PRECISION) == 3)
+        return 0; /* fp8 is never chosen for anybody */
     bool bf16 = plan ? plan->bf16 != 0 : settings_int(c->settings, SET_PRECISION) != 1;
     if (!plan && settings_int(c->settings, SET_PRECISION) == 0) bf16 = model_has_bf16();
     return settings_set(c->settings, LAYER_FLAG, "precision", bf16 ? "bf16" : "fp32", e);

@@ -234,9 +234,25 @@ static void say_budget(struct progress *p, const struct ditgen_ran *r)
                  r->budget_scale);
 }
 
+/* A line of its own: fp8 goes with any attention. */
+static void put_fp8(struct progress *p, const struct ditgen_ran *r)
+{
+    if (!(r->fp8_error > 0)) return;
+    if (p->form == PROGRESS_JSON) {
+        fprintf(p->to, "{\"event\":\"fp8\",\"sampled_error\":%.4g}\n", r->fp8_error);
+        fflush(p->to);
+        return;
+    }
+    progress_say(p,
+                 "approximate: linear layers in fp8; their products were %.2g off bf16's (relative "
+                 "L2, sampled in the first step)",
+                 r->fp8_error);
+}
+
 void plan_print_ran(struct progress *p, const struct ditgen_ran *r)
 {
     char copied[48] = "", error[96] = "", reused[48] = "", codes[64] = "";
+    put_fp8(p, r);
     if (r->exact_method > 0) return;
     if (r->reused_steps > 0)
         snprintf(reused, sizeof reused, "; %.0f steps left out", r->reused_steps);

@@ -18,6 +18,7 @@ void ran_of(struct ran *r, const struct ditgen_ran *from)
     if (from->copied > 0) r->copied_error = from->drift;
     r->reused_steps = from->reused_steps;
     if (from->error_budget > 0) r->estimate = from->budget_estimate;
+    r->fp8_error = from->fp8_error;
 }
 
 static int take_word(char *to, size_t n, const char *key, const char *value, struct err *e)
@@ -39,7 +40,8 @@ static int take(void *ctx, const char *section, const char *key, const char *val
                    {"sampled-error", offsetof(struct ran, error), 1e6},
                    {"copied-error", offsetof(struct ran, copied_error), 1e6},
                    {"reused-steps", offsetof(struct ran, reused_steps), 1e6},
-                   {"budget-estimate", offsetof(struct ran, estimate), 99}};
+                   {"budget-estimate", offsetof(struct ran, estimate), 99},
+                   {"fp8-error", offsetof(struct ran, fp8_error), 1e6}};
     if (strcmp(section, "run") != 0 || !key) return 0;
     if (!r->known) *r = (struct ran){.known = true, .density = 1, .error = -1, .copied_error = -1};
     if (strcmp(key, "device") == 0) return take_word(r->device, sizeof r->device, key, value, e);
@@ -72,6 +74,7 @@ char *ran_text(const char *settings, const struct ran *r)
     if (r->copied_error >= 0) fprintf(f, "copied-error = %.3g\n", r->copied_error);
     if (r->reused_steps > 0) fprintf(f, "reused-steps = %.0f\n", r->reused_steps);
     if (r->estimate > 0) fprintf(f, "budget-estimate = %.4g\n", r->estimate);
+    if (r->fp8_error > 0) fprintf(f, "fp8-error = %.3g\n", r->fp8_error);
     if (fclose(f) == 0) return text;
     free(text);
     return NULL;
@@ -113,5 +116,8 @@ void ran_compare(char *buf, size_t n, const struct ran *clip, const struct ran *
     if (clip->estimate > 0 && !near(clip->estimate, now->estimate, 0.005))
         SAY("%sits error budget came to %.1f dB then, %.1f now", len ? "; " : "", clip->estimate,
             now->estimate);
+    if (!near(clip->fp8_error, now->fp8_error, 0.05))
+        SAY("%ssampled error of fp8 products %.2g then, %.2g now", len ? "; " : "", clip->fp8_error,
+            now->fp8_error);
 #undef SAY
 }

@@ -8,6 +8,7 @@
  *     copied-error = 0.13     relative L1 of copied outputs against those made next; absent likewise
  *     reused-steps = 12       left out by the step cache; absent where there was none
  *     budget-estimate = 41.2  dB that its error budget came to; absent where there was none
+ *     fp8-error = 0.037       relative L2 of fp8 products against bf16's, sampled; absent without fp8
  *
  * It asks for nothing: who reads settings passes over it, rerun says what is different this time.
  * Values, no heap. */
@@ -25,6 +26,7 @@ struct ran {
     double density, error, copied_error; /* errors: -1: the clip says none */
     double reused_steps; /* 0: none */
     double estimate; /* dB that its error budget came to; 0: it had none */
+    double fp8_error; /* 0: none */
 };
 
 void ran_of(struct ran *r, const struct ditgen_ran *from);

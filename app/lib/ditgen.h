@@ -122,7 +122,8 @@ struct ditgen_plan {
     int tokens; /* the transformer sees */
     int branches; /* 1, or 2 with guidance */
     int threads; /* chosen */
-    const char *precision; /* for people: "fp32", "bf16", "bf16 (emulated, slow)" */
+    const char
+        *precision; /* for people: "fp32", "bf16", "bf16 (emulated, slow)", "fp8 (approximate)" */
     int bf16, emulated; /* nonzero: bf16 was chosen; by fp32 arithmetic */
     int slow; /* nonzero: this precision or this build is slow here */
     /* of any length, for people; they live until the next plan of the same model, or its close */
@@ -206,7 +207,9 @@ struct ditgen_ran { /* what denoising did; strings live for the call */
         budget_margin; /* dB that clips it was calibrated with fell short of the estimate at most */
     double budget_renewed; /* share of carried heads and steps that were renewed */
     double budget_scale; /* how much the clip moved, beside those */
-    double reserved[2];
+    double
+        fp8_error; /* relative L2 of fp8 products against bf16's, sampled in the first step; 0: no fp8 */
+    double reserved[1];
 };
 
 /* Latents to colours, good enough to see what a clip will be: fitted to what a decoder made once. */

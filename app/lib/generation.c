@@ -145,12 +145,18 @@ static int ask_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
     return model_velocity(j->model, a->velocity, a->latents, &m, e);
 }
 
-static void tell_ran(struct job *j)
+static int tell_ran(struct job *j, struct err *e)
 {
     struct attn_stats s;
     struct dit_cache_stats cache;
     model_attn_stats(j->model, &s);
     model_cache_stats(j->model, &cache);
+    double fp8_error;
+    long products;
+    if (model_fp8_error(j->model, &fp8_error, &products, e) < 0) return -1;
+    if (products)
+        log_line(j->run.params.log, 1, "fp8: relative L2 %.2g of %ld sampled products against bf16",
+                 fp8_error, products);
     struct ditgen_ran ran = {.device = device_kind_name(device_kind(j->run.params.device)),
                              .kernel = s.kernel ? s.kernel : "none",
                              .density = s.density,
@@ -163,6 +169,7 @@ static void tell_ran(struct job *j)
                              .exact_method = j->run.forecast.exact && !j->run.cache.name,
                              .reused_steps = cache.reused,
                              .planning = s.planning,
+                             .fp8_error = fp8_error,
                              .steps = j->meter.n,
                              .exact_steps = step_meter_bought(&j->meter)};
     if (s.budgeted || cache.budgeted) {
@@ -176,6 +183,7 @@ static void tell_ran(struct job *j)
         if (j->d->budget_spent) *j->d->budget_spent = *b;
     }
     if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
+    return 0;
 }
 
 /* Nonzero: the caller wants to stop. */
@@ -218,7 +226,7 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     model_attn_stats(j->model, &stats);
     model_cache_stats(j->model, &cache);
     step_meter_step(&j->meter, step, num_steps, &stats, cache.reused, clock_seconds());
-    if (step + 1 == num_steps) tell_ran(j);
+    if (step + 1 == num_steps && tell_ran(j, &j->failed) < 0) return -1;
     return report(j) || job_give_state(j, step + 1, num_steps) ||
            give_preview(j, step + 1, num_steps);
 }

@@ -67,9 +67,10 @@ void run_device_close(struct ditgen *d)
     d->device = NULL;
 }
 
-/* Of the row precision: auto|fp32|bf16. */
+/* Of the row precision: auto|fp32|bf16|fp8. */
 static enum precision choose_precision(int asked, const struct device *device)
 {
+    if (asked == 3) return PRECISION_FP8; /* never by auto: it is approximate */
     if (device_place(device) != PLACE_HOST) return asked == 1 ? PRECISION_FP32 : PRECISION_BF16;
     if (asked == 1 || (asked == 0 && !model_has_bf16())) return PRECISION_FP32;
     return model_has_bf16() ? PRECISION_BF16 : PRECISION_BF16_EMULATED;
@@ -125,7 +126,7 @@ static int choose_attention(struct run *r, struct ditgen *d, struct err *e)
     a->kernel = settings_text(r->settings, SET_KERNEL);
     a->cpu = d->cpu;
     a->device = d->device;
-    a->precision = r->params.precision;
+    a->precision = precision_beside(r->params.precision);
     a->threads = r->params.threads;
     a->log = r->params.log;
     a->watch = d->attn_watch;
@@ -199,6 +200,10 @@ int run_init(struct run *r, struct ditgen *d, const struct ditgen_settings *s,
     r->params.device = d->device;
     r->params.store = device_place(d->device) == PLACE_HOST ? NULL : &d->store;
     r->params.precision = choose_precision(settings_int(r->settings, SET_PRECISION), d->device);
+    if (model_check_precision(d->device, r->params.precision, e) < 0) {
+        err_wrap(e, "--precision fp8");
+        goto fail;
+    }
     r->params.threads = choose_threads(d, settings_int(r->settings, SET_THREADS));
     threads_set(r->params.threads);
     r->params.log = log;

@@ -24,7 +24,7 @@ struct ditgen { /* the public handle */
     size_t device_peak
         [DITGEN_PHASES]; /* of the card in the last run, all that it took; 0: not known */
     int probed_threads; /* 0: not probed yet */
-    double probed_flops[3]; /* by enum precision, with the threads of the last probe; 0: not yet */
+    double probed_flops[4]; /* by enum precision, with the threads of the last probe; 0: not yet */
     int probed_flops_threads;
     const struct dit_watch *watch; /* who calibrates, or NULL */
     const struct attn_watch

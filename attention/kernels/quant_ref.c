@@ -1,10 +1,11 @@
 #include "attention/kernels/quant_ref.h"
 
+#include "model/base/e4m3.h"
+
 #include <math.h>
 #include <string.h>
 
 #define LEAST 1e-7f /* of a group's largest magnitude: no division by zero */
-#define E4M3_MOST 448.0f
 
 static void *take(char *at, size_t *used, size_t bytes)
 {
@@ -42,32 +43,9 @@ size_t quant_codes_carve(struct quant_codes *c, void *at)
 
 /* ---- numbers ---- */
 
-float quant_e4m3_value(uint8_t code)
-{
-    int e = code >> 3 & 15, m = code & 7;
-    float x = e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
-    if (e == 15 && m == 7) x = NAN;
-    return code & 128 ? -x : x;
-}
+float quant_e4m3_value(uint8_t code) { return e4m3_value(code); }
 
-uint8_t quant_e4m3(float x)
-{
-    uint8_t sign = signbit(x) ? 128 : 0;
-    float a = fabsf(x);
-    int e;
-    if (isnan(x)) return sign | 127;
-    if (a >= E4M3_MOST) return sign | 126;
-    frexpf(a, &e); /* a in [2^(e-1), 2^e): steps of 2^(e-4), of 2^-9 below 2^-6 */
-    if (e < -5) e = -5;
-    float steps = rintf(ldexpf(a, 4 - e)); /* 8..16; 0..8 where denormal */
-    if (steps >= 16) {
-        steps = 8;
-        e++;
-    }
-    if (steps < 8) return sign | (uint8_t)steps;
-    if (e > 9) return sign | 126;
-    return sign | (uint8_t)((e + 6) << 3 | ((int)steps - 8));
-}
+uint8_t quant_e4m3(float x) { return e4m3_code(x); }
 
 void quant_rotate(float *x, int dim)
 {

@@ -25,7 +25,9 @@ int dtype_from_name(const char *name)
 
 const char *precision_name(enum precision p)
 {
-    return p == PRECISION_FP32 ? "fp32" : p == PRECISION_BF16 ? "bf16" : "bf16 (emulated, slow)";
+    static const char *const names[] = {"fp32", "bf16", "bf16 (emulated, slow)",
+                                        "fp8 (approximate)"};
+    return names[p];
 }
 
 static float f16_to_f32(uint16_t h)

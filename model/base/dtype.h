@@ -1,9 +1,10 @@
-/* Element types as files store them, and the two precisions the program computes in.
+/* Element types as files store them, and the precisions the program computes in.
  *
  * Activations are fp32 in memory everywhere. PRECISION_BF16 rounds them to bf16 where the reference
  * stores bf16 and lets matrix units take them as bf16 (exact: they already are); so the native and
  * the emulated form differ only inside matrix products, and one set of element-wise code serves
- * all. */
+ * all. PRECISION_FP8 is PRECISION_BF16 but for the products of the transformer's large linear layers,
+ * which read e4m3 codes (model/ops/fp8.h): approximate, and on a GPU alone. */
 #ifndef DITGEN_BASE_DTYPE_H
 #define DITGEN_BASE_DTYPE_H
 
@@ -34,7 +35,14 @@ enum precision {
     PRECISION_FP32,
     PRECISION_BF16, /* needs AVX512-BF16 or AMX */
     PRECISION_BF16_EMULATED, /* fp32 arithmetic that rounds where the specification rounds; slow */
+    PRECISION_FP8, /* needs a GPU from compute capability 8.9 on */
 };
+
+/* Of all that fp8 leaves as it is: text, frames, attention, the transformer's ends. */
+static inline enum precision precision_beside(enum precision p)
+{
+    return p == PRECISION_FP8 ? PRECISION_BF16 : p;
+}
 
 size_t dtype_size(enum dtype t); /* bytes of one element */
 const char *dtype_name(enum dtype t); /* as safetensors writes it: "BF16" */

@@ -33,13 +33,15 @@ void tensor_shape_text(char *buf, size_t n, int n_dims, const int64_t *shape);
 enum place { PLACE_HOST, PLACE_DEVICE };
 
 /* [n, cols]: what the operations of a device read and write. A view owns nothing; a row's numbers lie
- * together. */
+ * together. Of F8_E4M3, which operations of PRECISION_FP8 alone take, a number is its row's scale times the
+ * value of its code (model/ops/fp8.h). */
 struct rows {
     void *at; /* of row 0; NULL: no such tensor */
     enum dtype type;
     enum place where;
     int64_t n, cols;
     int64_t stride; /* elements from one row to the next */
+    float *scale; /* [n] of F8_E4M3, in the same memory; else NULL */
 };
 
 /* [len, n, dim]: what attention calls q, k, v and o. A view owns nothing; channels are contiguous. */

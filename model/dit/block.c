@@ -43,7 +43,7 @@ static int add(struct dit_run *r, const struct turn *t, const struct rows *y, in
         p.period = t->period;
     }
     if (!next) return r->ops->gate(r->device, &r->x, y, &p, e);
-    return r->ops->gate_norm(r->device, &r->x, y, &p, &r->n, next, e);
+    return r->ops->gate_norm(r->device, &r->x, y, &p, dit_normed(r), next, e);
 }
 
 static int round_if(struct dit_run *r, const struct rows *x, struct err *e)
@@ -98,10 +98,10 @@ static int self_attention(struct dit *d, const struct turn *t, const struct norm
     bool copied;
     if (ask(d, t, &copied, e) < 0) return -1;
     if (copied) return add(r, t, &r->q, GATE_SA, next, e);
-    if (o->norm(r->device, &r->n, &r->x, &norm, e) < 0) return -1;
+    if (o->norm(r->device, dit_normed(r), &r->x, &norm, e) < 0) return -1;
     struct op_linear *const layers[] = {b->q, b->k, b->v};
     const struct rows qkv[] = {r->q, r->k, r->v};
-    if (o->linear_several(layers, qkv, 3, &r->n, r->scratch, e) < 0) return -1;
+    if (o->linear_several(layers, qkv, 3, dit_normed(r), r->scratch, e) < 0) return -1;
     struct rms_rope_params p[2];
     p[0] = (struct rms_rope_params){.eps = (float)d->config.eps,
                                     .weight = b->norm_q,
@@ -169,7 +169,7 @@ static int cross_attention(struct dit *d, const struct turn *t, const struct nor
 {
     struct dit_run *r = &d->run;
     const struct ops *o = r->ops;
-    const struct rows *in = t->b->norm2_w ? &r->n : &r->x;
+    const struct rows *in = t->b->norm2_w ? dit_normed(r) : &r->x;
     struct rms_rope_params norm = {
         .eps = (float)d->config.eps, .weight = t->b->xnorm_q, .round = r->round};
     if (o->linear(t->b->xq, &r->q, in, r->scratch, e) < 0 ||
@@ -185,7 +185,7 @@ static int cross_attention(struct dit *d, const struct turn *t, const struct nor
 static int feed_forward(struct dit *d, const struct turn *t, struct err *e)
 {
     struct dit_run *r = &d->run;
-    if (r->ops->ffn(t->b->up, t->b->down, &r->q, &r->n, r->scratch, e) < 0) return -1;
+    if (r->ops->ffn(t->b->up, t->b->down, &r->q, dit_normed(r), r->scratch, e) < 0) return -1;
     return add(r, t, &r->q, GATE_FF, NULL, e);
 }
 

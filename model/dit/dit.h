@@ -186,6 +186,10 @@ int dit_velocity(struct dit *d, float *const *velocity, const float *latents,
 int dit_trace(struct dit *d, float *const *velocity, const float *latents, const struct dit_call *c,
               struct err *e);
 
+/* Of a run in PRECISION_FP8, after its first step: how far products were from bf16's in it, by a few numbers of
+ * each (relative L2, mean of so many products; 0: none). Waits for the device. */
+int dit_fp8_error(const struct dit *d, double *error, long *products, struct err *e);
+
 #define DIT_MOST_STEPS 1024 /* that are foreseen one by one */
 struct dit_cache_forecast {
     const char *name; /* NULL: none */

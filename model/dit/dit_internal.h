@@ -48,6 +48,7 @@ struct layer_row {
     bool fp32; /* fp32 whatever the precision: wan.md 3.2 */
     bool patch; /* stored as [out, channels, pt, ph, pw] */
     bool sums; /* whoever reads the result rounds it: a pass less in bf16 runs */
+    bool large; /* what fp8 is for: products of all tokens inside the blocks */
 };
 
 /* One vector or table that is kept as fp32. */
@@ -213,6 +214,9 @@ struct dit_run {
     int time_rows; /* T of the current call */
     int together; /* branches that go through a block as one view of all their rows */
     bool round; /* a bf16 precision */
+    bool fp8;
+    bool watched; /* fp8: a step was held against bf16 */
+    bool watching; /* that step is under way: norms write activations */
 
     float *cos_t, *sin_t; /* [L, head_dim / 2] */
     char *text_kv; /* [branch][layer][k, v][text_keys, D] act */
@@ -231,6 +235,7 @@ struct dit_run {
     struct rows streams; /* [branch * L, D] act: residual streams */
     struct rows x,
         n; /* [L a branch, D] the streams under way; what a layer reads, attention's output */
+    struct rows codes; /* fp8: n's memory as what the layers behind a norm read */
     void *scratch; /* of linear layers and cross-attention */
     size_t scratch_bytes;
 
@@ -303,6 +308,8 @@ int step_cache_done(struct dit *d, float *const *velocity, const float *latents,
 
 /* Makes x the streams of branches c->branch + i and the n - 1 after it. */
 void dit_stream(struct dit_run *r, int i, int n);
+/* Where a norm writes for the layers behind it: n, or its codes. */
+struct rows *dit_normed(struct dit_run *r);
 /* Keys or values of a layer, [text_keys, D] or [image_rows, D]. */
 struct rows dit_text_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);
 struct rows dit_image_kv(const struct dit_run *r, int n_layers, int branch, int layer, bool value);

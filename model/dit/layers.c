@@ -8,8 +8,8 @@ int dit_block_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_R
 {
     int D = c->n_heads * c->head_dim, F = c->ffn_dim, n = 0;
 #define L(field, nm, out, in, act, kind)                                                           \
-    rows[n++] =                                                                                    \
-        (struct layer_row){"blocks.%d." nm, BLOCK(field), out, in, act, kind, false, false, false}
+    rows[n++] = (struct layer_row){"blocks.%d." nm, BLOCK(field), out,   in,   act, kind,          \
+                                   false,           false,        false, false}
     L(q, "attn1.to_q", D, D, ACT_NONE, ROWS_TOKENS);
     L(k, "attn1.to_k", D, D, ACT_NONE, ROWS_TOKENS);
     L(v, "attn1.to_v", D, D, ACT_NONE, ROWS_TOKENS);
@@ -24,6 +24,7 @@ int dit_block_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_R
         size_t at = rows[i].offset;
         rows[i].sums = at == BLOCK(q) || at == BLOCK(k) || at == BLOCK(o) || at == BLOCK(xq) ||
                        at == BLOCK(xo) || at == BLOCK(down);
+        rows[i].large = rows[i].kind == ROWS_TOKENS || rows[i].kind == ROWS_CHAIN;
     }
     if (c->added_kv_proj_dim) {
         L(ik, "attn2.add_k_proj", D, c->added_kv_proj_dim, ACT_NONE, ROWS_IMAGE);
@@ -38,7 +39,7 @@ int dit_top_layers(const struct dit_config *c, struct layer_row rows[DIT_MAX_ROW
     int D = c->n_heads * c->head_dim, patch = c->patch_t * c->patch_h * c->patch_w, n = 0;
 #define C "condition_embedder."
 #define L(field, nm, out, in, act, kind)                                                           \
-    rows[n++] = (struct layer_row){nm, TOP(field), out, in, act, kind, false, false, false}
+    rows[n++] = (struct layer_row){nm, TOP(field), out, in, act, kind, false, false, false, false}
     L(patch, "patch_embedding", D, c->in_channels * patch, ACT_NONE, ROWS_TOKENS);
     rows[n - 1].patch = true;
     L(time_1, C "time_embedder.linear_1", D, c->freq_dim, ACT_SILU, ROWS_TIME);
@@ -106,7 +107,9 @@ struct linear_params dit_linear_params(const struct layer_row *r, enum precision
 {
     return (struct linear_params){.in = r->in,
                                   .out = r->out,
-                                  .precision = r->fp32 ? PRECISION_FP32 : p,
+                                  .precision = r->fp32    ? PRECISION_FP32
+                                               : r->large ? p
+                                                          : precision_beside(p),
                                   .act = r->act,
                                   .round_out = !r->fp32 && !r->sums && p != PRECISION_FP32};
 }

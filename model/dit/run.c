@@ -71,6 +71,16 @@ static int check_params(const struct dit_config *c, const struct dit_run_params 
     return 0;
 }
 
+/* Refused before weights are read. */
+static int check_fp8(const struct dit_run *r, const struct dit_config *c, struct err *e)
+{
+    if (!r->fp8 || (r->width % 16 == 0 && c->ffn_dim % 16 == 0)) return 0;
+    return err_set(e, ERR_USAGE,
+                   "fp8 products take features in multiples of 16, this transformer has %d and "
+                   "%d; use --precision bf16",
+                   r->width, c->ffn_dim);
+}
+
 static int sizes(struct dit_run *r, const struct dit_config *c, enum precision precision,
                  const struct dit_run_params *p, struct device *device, struct err *e)
 {
@@ -81,26 +91,28 @@ static int sizes(struct dit_run *r, const struct dit_config *c, enum precision p
     if (!r->ops)
         return err_set(e, ERR_DEVICE, "%s: this build computes nothing there; use --device cpu",
                        device_name(device));
-    if (device_place(device) != PLACE_HOST && r->ops->type(device, precision, &r->act, e) < 0)
+    if ((device_place(device) != PLACE_HOST || precision == PRECISION_FP8) &&
+        r->ops->type(device, precision, &r->act, e) < 0)
         return -1;
     if (p->attn)
         r->attn_params = *p->attn;
     else
         cpu_detect(&r->attn_params.cpu); /* dense, best kernel, all threads */
     r->attn_params.device = device;
-    r->attn_params.precision = precision;
+    r->attn_params.precision = precision_beside(precision);
     r->p.attn = &r->attn_params;
     r->tokens = dit_tokens(c, &p->grid);
     r->tokens_a_frame = r->tokens / p->grid.frames;
     r->width = c->n_heads * c->head_dim;
     r->round = precision != PRECISION_FP32;
+    r->fp8 = precision == PRECISION_FP8;
     r->text_keys =
         p->collapse_pads && p->max_text_rows < p->text_len ? p->max_text_rows + 1 : p->text_len;
     struct attn_shape shape = dit_attn_shape(c, p);
     bool copies;
     if (attn_may_copy(&copies, &r->attn_params, &shape, e) < 0) return -1;
     r->together = r->ops->together && !copies ? p->n_branches : 1; /* one may copy the other's */
-    return 0;
+    return check_fp8(r, c, e);
 }
 
 /* The row counts a layer runs with; returns how many. */
@@ -240,6 +252,21 @@ struct attn_shape dit_attn_shape(const struct dit_config *c, const struct dit_ru
                                .n_steps = p->n_steps};
 }
 
+/* n, and of fp8 its codes in the same memory: they are read before attention, or the next norm, writes n
+ * again. */
+static struct rows take_n(struct dit_run *r, struct arena *a, size_t n, size_t cols)
+{
+    size_t bytes = mul3(n, cols, dtype_size(r->act)), codes = mul3(n, cols, 1);
+    if (r->fp8 && codes < SIZE_MAX / 8) {
+        codes = (codes + 255) / 256 * 256;
+        grow(&bytes, codes + mul3(n, sizeof(float), 1));
+    }
+    char *at = arena_take(a, bytes);
+    r->codes = rows_of(r->device, at, DTYPE_F8_E4M3, (int64_t)n, (int64_t)cols);
+    r->codes.scale = at ? (float *)(void *)(at + codes) : NULL;
+    return rows_of(r->device, at, r->act, (int64_t)n, (int64_t)cols);
+}
+
 /* a: of the device; host: what the host alone reads. On the host both are one. */
 static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena *a,
                      struct arena *host, struct err *e)
@@ -259,7 +286,7 @@ static int carve_run(struct dit_run *r, const struct dit_config *c, struct arena
     r->time6 = take_rows(r, a, r->act, frames, 6 * D);
     r->mod = take_rows(r, a, DTYPE_F32, frames, 6 * D);
     r->streams = take_rows(r, a, r->act, mul3((size_t)r->p.n_branches, L, 1), D);
-    r->n = take_rows(r, a, r->act, L * (size_t)r->together, D);
+    r->n = take_n(r, a, L * (size_t)r->together, D);
     r->scratch = arena_take(a, r->scratch_bytes);
     r->work_bytes = carve_work(r, c, NULL, 0);
     r->work = arena_take(a, r->work_bytes);

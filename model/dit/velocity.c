@@ -6,8 +6,10 @@ void dit_stream(struct dit_run *r, int i, int n)
 {
     int64_t rows = (int64_t)n * r->tokens;
     r->x = rows_part(&r->streams, (int64_t)i * r->tokens, rows);
-    r->n.n = r->q.n = r->k.n = r->v.n = rows;
+    r->n.n = r->q.n = r->k.n = r->v.n = r->codes.n = rows;
 }
+
+struct rows *dit_normed(struct dit_run *r) { return r->fp8 && !r->watching ? &r->codes : &r->n; }
 
 /* --- A step, whose times are in memory --- */
 
@@ -82,6 +84,32 @@ static int whole(struct dit *d, float *const *velocity, const float *latents,
 
 static step_part *const step_parts[STEP_PARTS] = {whole, front, computed, left_out};
 
+/* The first step of a run in fp8 is held against bf16 while it is made: the same bytes, since codes are of
+ * what norms would have written. */
+static int part_run(struct dit *d, int part, float *const *velocity, const float *latents,
+                    const struct dit_call *c, struct err *e)
+{
+    struct dit_run *r = &d->run;
+    struct err off = {0};
+    if (!r->fp8 || r->watched || (part != STEP_WHOLE && part != STEP_COMPUTED))
+        return step_parts[part](d, velocity, latents, c, e);
+    if (r->ops->fp8_watch(r->device, true, e) < 0) return -1;
+    r->watching = true;
+    int rc = step_parts[part](d, velocity, latents, c, e);
+    r->watching = false;
+    r->watched = true;
+    if (r->ops->fp8_watch(r->device, false, rc < 0 ? &off : e) < 0) return -1;
+    return rc;
+}
+
+int dit_fp8_error(const struct dit *d, double *error, long *products, struct err *e)
+{
+    *error = 0;
+    *products = 0;
+    if (!d->run.watched) return 0;
+    return d->ops->fp8_watched(d->device, error, products, e);
+}
+
 /* --- Recorded steps --- */
 
 /* The place of this part of this call's kind of step; NULL: it is not recorded. Streamed blocks are,
@@ -129,7 +157,7 @@ static int step(struct dit *d, int part, float *const *velocity, const float *la
     struct dit_run *r = &d->run;
     struct dit_recorded *s = recorded(d, part, velocity, latents, c);
     if (!s || !s->ran) {
-        int rc = step_parts[part](d, velocity, latents, c, e);
+        int rc = part_run(d, part, velocity, latents, c, e);
         if (s) s->ran = rc == 0;
         return rc;
     }

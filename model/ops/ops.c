@@ -54,7 +54,8 @@ struct lincomb_place ops_place(struct device *d)
 
 struct rows rows_of(const struct device *d, void *at, enum dtype type, int64_t n, int64_t cols)
 {
-    return (struct rows){at, type, device_place(d), n, cols, cols};
+    return (struct rows){
+        .at = at, .type = type, .where = device_place(d), .n = n, .cols = cols, .stride = cols};
 }
 
 struct rows rows_part(const struct rows *r, int64_t first, int64_t n)
@@ -62,6 +63,7 @@ struct rows rows_part(const struct rows *r, int64_t first, int64_t n)
     struct rows part = *r;
     part.at = (char *)r->at + first * r->stride * (int64_t)dtype_size(r->type);
     part.n = n;
+    if (part.scale) part.scale += first;
     return part;
 }
 

@@ -103,6 +103,16 @@ struct ops {
     int (*ffn)(struct op_linear *up, struct op_linear *down, const struct rows *y,
                const struct rows *x, void *scratch, struct err *e);
 
+    /* --- fp8: layers of PRECISION_FP8 (fp8.h), whose x may be codes: norm and gate_norm write them where y is
+     * F8_E4M3, of just what they would have written as activations. Other x become codes first. NULL: not on
+     * this device. --- */
+
+    /* on: forgets, and from here on each such layer whose x is not codes holds a few of its numbers against
+     * products of what became codes. Not while recording. */
+    int (*fp8_watch)(struct device *d, bool on, struct err *e);
+    /* Waits. *error: relative L2, mean over *calls (0: none). */
+    int (*fp8_watched)(struct device *d, double *error, long *calls, struct err *e);
+
     /* --- each row by itself; rows.h says what the parameters mean, whose pointers are the device's --- */
 
     /* OP_NORM: y = LN(x) * (1 + scale) + shift. */

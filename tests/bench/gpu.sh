@@ -101,6 +101,8 @@ if wanted clips; then
     clip cuda32 60 --device cuda --precision fp32
     clip cpu32 200 --device cpu --precision fp32
     part against32 30 "$ditgen" compare "$logs/cpu32.y4m" "$logs/cuda32.y4m"
+    clip cuda8 60 --device cuda --precision fp8
+    part against8 30 "$ditgen" compare "$logs/cuda.y4m" "$logs/cuda8.y4m"
     part against16 30 "$ditgen" compare "$logs/cpu32.y4m" "$logs/cuda.y4m"
     cmp "$logs/cuda.y4m" "$logs/again.y4m" >"$logs/same" 2>&1 && echo ok >"$logs/same.end" || echo failed >"$logs/same.end"
 fi
@@ -115,6 +117,7 @@ nvidia-smi --query-gpu=timestamp,clocks.sm,power.draw,temperature.gpu --format=c
 clocks=$!
 wanted embedded && part embedded 60 "$ditgen" bench "$prompt" --device cuda --runs 5
 wanted wan13b && part wan13b 150 "$ditgen" bench "$prompt" -m "$wan13b" --device cuda --precision bf16 --size 832x480 --frames 81 --steps 6 --runs 2
+wanted wan13b && part wan13b_fp8 90 "$ditgen" bench "$prompt" -m "$wan13b" --device cuda --precision fp8 --size 832x480 --frames 81 --steps 6 --runs 1
 # 14B's weights, all of them there and 16 GiB of the card: by the flag, and by somebody who leaves no more free
 vram14b() { # NAME FLAGS...
     name=$1
@@ -157,11 +160,12 @@ summary() {
         [ -f "$logs/$c.end" ] || continue
         line "$c" "nothing failed" "$(tail -n 1 "$logs/$c" | sed 's/^=* *//' | cut -c 1-60)" "$(cat "$logs/$c.end")"
     done
-    for c in against32 against16; do
+    for c in against32 against16 against8; do
         [ -f "$logs/$c.end" ] || continue
-        line "$c" "60 dB in fp32" "$(tail -n 1 "$logs/$c" | cut -c 1-60)" "$(cat "$logs/$c.end")"
+        line "$c" "60 dB in fp32; fp8: beside bf16" "$(tail -n 1 "$logs/$c" | cut -c 1-60)" "$(cat "$logs/$c.end")"
     done
-    for c in embedded wan13b; do
+    grep -h '^approximate: linear layers' "$logs/cuda8" 2>/dev/null || true
+    for c in embedded wan13b wan13b_fp8; do
         [ -f "$logs/$c.end" ] || continue
         for phase in text denoise decode all; do
             line "$c $phase" "seconds" "$(of $c "$phase" 2)" "$(cat "$logs/$c.end")"

@@ -28,7 +28,8 @@ refuse 2 "contradict" x -q -v
 refuse 2 "contradict" x -f somewhere
 refuse 2 "two prompts" x y
 refuse 2 "unipc" x --solver heun
-refuse 2 "auto|fp32|bf16" x --precision fp8
+refuse 2 "auto|fp32|bf16|fp8" x --precision fp16
+refuse 5 "a GPU's, and this is cpu" x --precision fp8 --device cpu
 refuse 2 "dense" x --attention nothing
 refuse 2 "belongs to --attention window" x --attention dense --window-tiles 2
 refuse 2 "nosuch" x --kernel nosuch -o o.y4m

@@ -4,6 +4,8 @@
 
 #include "tests/fake/fake.h"
 
+/* What stands beside fp8 is bf16, on every processor. */
+enum precision fake_emulated(enum precision p);
 int fake_linear_open(struct op_linear **l, struct device *d, const struct linear_params *p,
                      const struct tensor *weight, const struct tensor *bias,
                      struct linear_stage *stage, struct err *e);

@@ -1,5 +1,6 @@
 /* The fake's operations: addresses turned into the host's, then the host's table. Parameters are copied
  * into the arguments of a call, so that it can be written down. */
+#include "tests/fake/fp8.h"
 #include "tests/fake/linear.h"
 
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 static struct rows real(const struct rows *r)
 {
     struct rows h = *r;
+    h.scale = fake_real(r->scale);
     h.at = fake_real(r->at);
     h.where = PLACE_HOST;
     return h;
@@ -35,7 +37,8 @@ struct args { /* of any operation; each takes what it wants */
 
 static int type(struct device *d, enum precision precision, enum dtype *t, struct err *e)
 {
-    return ops_cpu.type(d, precision, t, e);
+    *t = DTYPE_F32;
+    return precision == PRECISION_FP8 ? 0 : ops_cpu.type(d, fake_emulated(precision), t, e);
 }
 
 /* --- rows --- */
@@ -55,10 +58,29 @@ static struct gate_params real_gate(const struct gate_params *p)
     return h;
 }
 
+/* y of codes: room of fp32 for what they are of. */
+static int wide_of(struct rows *y, struct err *e)
+{
+    if (y->type != DTYPE_F8_E4M3) return 0;
+    y->type = DTYPE_F32;
+    y->at = malloc((size_t)(y->n * y->cols) * sizeof(float));
+    return y->at ? 0 : err_set(e, ERR_RESOURCE, "no memory for codes");
+}
+
+static int narrow_to(const struct rows *y, const struct rows *wide, int rc)
+{
+    if (y->type != DTYPE_F8_E4M3) return rc;
+    if (rc == 0) fake_fp8_codes(y, wide->at);
+    free(wide->at);
+    return rc;
+}
+
 RUN(norm)
 {
     struct args *a = args;
-    return ops_cpu.norm(d, &a->y, &a->x, &a->norm, e);
+    struct rows y = a->y;
+    if (wide_of(&y, e) < 0) return -1;
+    return narrow_to(&a->y, &y, ops_cpu.norm(d, &y, &a->x, &a->norm, e));
 }
 
 static int norm(struct device *d, const struct rows *y, const struct rows *x,
@@ -105,7 +127,9 @@ static int gate(struct device *d, const struct rows *x, const struct rows *y,
 RUN(gate_norm)
 {
     struct args *a = args;
-    return ops_cpu.gate_norm(d, &a->x, &a->y, &a->gate, &a->n, &a->norm, e);
+    struct rows n = a->n;
+    if (wide_of(&n, e) < 0) return -1;
+    return narrow_to(&a->n, &n, ops_cpu.gate_norm(d, &a->x, &a->y, &a->gate, &n, &a->norm, e));
 }
 
 static int gate_norm(struct device *d, const struct rows *x, const struct rows *y,
@@ -251,6 +275,20 @@ static int distance(struct device *d, double *room, const struct rows *x, const 
     return GO(distance, a);
 }
 
+static int fp8_watch(struct device *d, bool on, struct err *e)
+{
+    if (device_is_recording(d)) return err_set(e, ERR_BUG, "fp8_watch while recording");
+    fake_fp8_watch(on);
+    return 0;
+}
+
+static int fp8_watched(struct device *d, double *error, long *calls, struct err *e)
+{
+    (void)d, (void)e;
+    fake_fp8_watched(error, calls);
+    return 0;
+}
+
 #define TABLE(as_one)                                                                              \
     {                                                                                              \
         .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = fake_linear_open,    \
@@ -259,10 +297,10 @@ static int distance(struct device *d, double *room, const struct rows *x, const 
         .linear_prepare = fake_linear_prepare, .linear_scratch = fake_linear_scratch,              \
         .linear = fake_linear, .linear_several = fake_linear_several,                              \
         .ffn_prepare = fake_ffn_prepare, .ffn_scratch = fake_ffn_scratch, .ffn = fake_ffn,         \
-        .norm = norm, .rms_rope = rms_rope, .gate = gate, .gate_norm = gate_norm, .act = act,      \
-        .cast = cast, .patchify = patchify, .unpatchify = unpatchify, .sinusoid = sinusoid,        \
-        .add_table = add_table, .lincomb = lincomb, .finite = check_finite,                        \
-        .finite_seen = finite_seen, .distance = distance, .text = &fake_text,                      \
-        .frames = &fake_frames                                                                     \
+        .fp8_watch = fp8_watch, .fp8_watched = fp8_watched, .norm = norm, .rms_rope = rms_rope,    \
+        .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast, .patchify = patchify,      \
+        .unpatchify = unpatchify, .sinusoid = sinusoid, .add_table = add_table,                    \
+        .lincomb = lincomb, .finite = check_finite, .finite_seen = finite_seen,                    \
+        .distance = distance, .text = &fake_text, .frames = &fake_frames                           \
     }
 const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);

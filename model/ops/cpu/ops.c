@@ -35,6 +35,10 @@ static int type(struct device *d, enum precision precision, enum dtype *t, struc
 {
     (void)d;
     *t = DTYPE_F32;
+    if (precision == PRECISION_FP8)
+        return err_set(e, ERR_DEVICE,
+                       "fp8 linear layers are a GPU's, and this is cpu; use --device cuda, or "
+                       "--precision bf16");
     if (precision == PRECISION_BF16 && !ops_has_bf16())
         return err_set(e, ERR_DEVICE,
                        "this processor or build has no bf16 products; use --precision fp32");
@@ -64,7 +68,9 @@ static int open_linear(struct op_linear **out, struct device *d, const struct li
                        const struct tensor *weight, const struct tensor *bias,
                        struct linear_stage *stage, struct err *e)
 {
+    enum dtype ignored;
     *out = NULL;
+    if (p->precision == PRECISION_FP8) return type(d, p->precision, &ignored, e);
     struct cpu_linear *l = calloc(1, sizeof *l);
     if (!l) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
     *l = (struct cpu_linear){.device = d, .in = p->in, .out = p->out};

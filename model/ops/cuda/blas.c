@@ -36,6 +36,7 @@ struct cuda_matmul {
     cublasLtMatmulAlgo_t algo;
     size_t room; /* bytes of it that the kernel wants */
     bool act_after; /* by a launch of its own */
+    bool scales_after; /* likewise, with bias and act */
 };
 
 static int failed(const struct cuda_product *p, const char *what, cublasStatus_t s, struct err *e)
@@ -134,6 +135,8 @@ static int product_check(const struct cuda_product *p, struct err *e)
         return err_set(e, ERR_USAGE,
                        "fp8 products take features in multiples of 16, this layer is %d -> %d",
                        p->in, p->out);
+    if (p->scales == CUDA_ROW_SCALES_AFTER && (p->add || p->batch > 1))
+        return err_set(e, ERR_BUG, "scales behind a product that adds, or behind several");
     if (p->add && (p->act != ACT_NONE || p->batch > 1))
         return err_set(e, ERR_BUG, "a linear layer that adds has no activation and no batch");
     return 0;
@@ -168,25 +171,26 @@ static int describe(struct cuda_matmul *m, struct err *e)
     cublasComputeType_t compute =
         p->type == DTYPE_F32 && p->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasOperation_t t = CUBLAS_OP_T;
-    bool gelu = p->act == ACT_GELU_TANH && !m->act_after;
+    bool gelu = p->act == ACT_GELU_TANH && !m->act_after, bias = p->bias && !m->scales_after;
     cublasLtEpilogue_t epilogue =
-        p->bias ? (gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
-        : gelu  ? CUBLASLT_EPILOGUE_GELU
-                : CUBLASLT_EPILOGUE_DEFAULT;
+        bias   ? (gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
+        : gelu ? CUBLASLT_EPILOGUE_GELU
+               : CUBLASLT_EPILOGUE_DEFAULT;
     cublasStatus_t s = m->b->desc(&m->desc, compute, CUDA_R_32F);
     if (s != CUBLAS_STATUS_SUCCESS) return failed(p, "a product", s, e);
     if (SET(TRANSA, t) < 0 || SET(EPILOGUE, epilogue) < 0) return -1;
-    if (p->bias) {
+    if (bias) {
         int32_t type = (int32_t)data_type(p->y_type);
         if (SET(BIAS_DATA_TYPE, type) < 0) return -1;
         if (p->batch > 1 && SET(BIAS_BATCH_STRIDE, p->bias_batch) < 0) return -1;
     }
     if (p->scales != CUDA_NO_SCALES) {
         int8_t fast = p->fast;
-        int32_t mode = p->scales == CUDA_ROW_SCALES ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
-                                                    : CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+        bool rows = p->scales == CUDA_ROW_SCALES && !m->scales_after;
+        int32_t mode = rows ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
+                            : CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
         /* vectors of scales are not believed in without an address; each run sets its own */
-        const void *some = (const void *)(uintptr_t)256;
+        const void *some = m->scales_after ? NULL : (const void *)(uintptr_t)256; /* NULL: 1 */
         if (SET(FAST_ACCUM, fast) < 0 || SET(A_SCALE_MODE, mode) < 0 ||
             SET(B_SCALE_MODE, mode) < 0 || SET(A_SCALE_POINTER, some) < 0 ||
             SET(B_SCALE_POINTER, some) < 0)
@@ -237,21 +241,31 @@ int cuda_matmul_open(struct cuda_matmul **out, struct cuda_blas *b, const struct
     m->p = *p;
     if (!m->p.x_row) m->p.x_row = p->in;
     if (!m->p.y_row) m->p.y_row = p->out;
-    m->act_after = p->act != ACT_NONE && p->act != ACT_GELU_TANH;
+    m->scales_after = p->scales == CUDA_ROW_SCALES_AFTER;
+    m->act_after = m->scales_after || (p->act != ACT_NONE && p->act != ACT_GELU_TANH);
     cublasStatus_t s = CUBLAS_STATUS_SUCCESS;
     if (layout(m, &m->w, p->type, p->in, p->out, p->in, p->w_batch, e) < 0 ||
         layout(m, &m->x, p->type, p->in, p->rows, m->p.x_row, 0, e) < 0 ||
         layout(m, &m->y, p->y_type, p->out, p->rows, m->p.y_row, p->y_batch, e) < 0 ||
         describe(m, e) < 0)
         goto fail;
-    if (choose(m, &s, e) < 0) {
+    int rc = choose(m, &s, e);
+    bool none = s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_INVALID_VALUE;
+    if (rc < 0 && none && p->scales == CUDA_ROW_SCALES && !p->add && p->batch <= 1) {
+        m->scales_after = m->act_after = true; /* vectors of scales are Hopper's */
+        b->desc_drop(m->desc);
+        m->desc = NULL;
+        if (describe(m, e) < 0) goto fail;
+        rc = choose(m, &s, e);
+    }
+    if (rc < 0) {
         if (s != CUBLAS_STATUS_NOT_SUPPORTED || p->act == ACT_NONE || m->act_after) goto fail;
         m->act_after = true;
         b->desc_drop(m->desc);
         m->desc = NULL;
         if (describe(m, e) < 0 || choose(m, &s, e) < 0) goto fail;
     }
-    if (m->act_after && (m->p.y_row != p->out || p->batch > 1)) {
+    if (m->act_after && !m->scales_after && (m->p.y_row != p->out || p->batch > 1)) {
         err_set(e, ERR_USAGE, "a linear layer with this activation writes rows without gaps");
         goto fail;
     }
@@ -272,7 +286,10 @@ void cuda_matmul_close(struct cuda_matmul *m)
     free(m);
 }
 
-int cuda_matmul_launches(const struct cuda_matmul *m) { return m->act_after ? 2 : 1; }
+int cuda_matmul_launches(const struct cuda_matmul *m)
+{
+    return m->act_after || m->scales_after ? 2 : 1;
+}
 
 int cuda_matmul_run(struct cuda_matmul *m, void *y, const void *x, const void *w, const void *bias,
                     const float *x_scale, const float *w_scale, void *room, void *stream,
@@ -280,14 +297,17 @@ int cuda_matmul_run(struct cuda_matmul *m, void *y, const void *x, const void *w
 {
     const float one = 1, zero = 0;
     const struct cuda_product *p = &m->p;
-    if (p->bias && SET(BIAS_POINTER, bias) < 0) return -1;
-    if (p->scales != CUDA_NO_SCALES &&
+    if (p->bias && !m->scales_after && SET(BIAS_POINTER, bias) < 0) return -1;
+    if (p->scales != CUDA_NO_SCALES && !m->scales_after &&
         (SET(A_SCALE_POINTER, w_scale) < 0 || SET(B_SCALE_POINTER, x_scale) < 0))
         return -1;
     cublasStatus_t s =
         m->b->matmul(m->b->handle, m->desc, &one, w, m->w, x, m->x, p->add ? &one : &zero, y, m->y,
                      y, m->y, &m->algo, m->room ? room : NULL, m->room, stream);
     if (s != CUBLAS_STATUS_SUCCESS) return failed(p, "the run", s, e);
+    if (m->scales_after)
+        return cuda_scale_product(y, p->y_type, p->y_row, x_scale, w_scale, p->bias ? bias : NULL,
+                                  p->rows, p->out, p->act, stream, e);
     if (!m->act_after) return 0;
     struct cuda_map act = {.x = y,
                            .y = y,

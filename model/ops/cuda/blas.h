@@ -30,7 +30,8 @@ int cuda_blas_version(const struct cuda_blas *b); /* 130000 */
 enum cuda_scales { /* of e4m3 numbers: x = scale * code */
                    CUDA_NO_SCALES,
                    CUDA_ONE_SCALE, /* one number for x, one for W */
-                   CUDA_ROW_SCALES, /* [rows] for x, [out] for W */
+                   CUDA_ROW_SCALES, /* [rows] for x, [out] for W: where the card has none of these, as the next */
+                   CUDA_ROW_SCALES_AFTER, /* the same by a launch behind the product, bias and act too */
 };
 
 struct cuda_product {
@@ -53,7 +54,7 @@ struct cuda_matmul;
 int cuda_matmul_open(struct cuda_matmul **out, struct cuda_blas *b, const struct cuda_product *p,
                      struct err *e);
 void cuda_matmul_close(struct cuda_matmul *m); /* takes NULL */
-/* How many launches a run is: 2 when the library has no kernel that does act as well. */
+/* How many launches a run is: 2 when the library has no kernel that does act, or scales a row, as well. */
 int cuda_matmul_launches(const struct cuda_matmul *m);
 int cuda_matmul_run(struct cuda_matmul *m, void *y, const void *x, const void *w, const void *bias,
                     const float *x_scale, const float *w_scale, void *room, void *stream,

@@ -2,28 +2,18 @@
  *
  * A layer of few fp32 rows (the time embedding's) reads its weight once without cuBLASLt. The middle of
  * a feed-forward pair lies in scratch, so many rows at a time as MIDDLE holds. */
+#include "model/ops/cuda/layers.h"
 #include "model/ops/cuda/rows_cuda.h"
-#include "model/ops/cuda/table.h"
+#include "model/ops/cuda/shape_cuda.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN(bytes) (((bytes) + 255) / 256 * 256)
 /* of a feed-forward's middle: large against a product's own tiles, small against a card */
 #define MIDDLE ((size_t)256 << 20)
 /* cuBLASLt refuses room that is not a multiple of 256 bytes; scratch may be of any piece */
 #define ROOM (CUDA_BLAS_ROOM + 256)
 #define FEW 4 /* rows that the products of few rows take better than cuBLASLt */
-
-struct cuda_layer { /* what struct op_linear is here */
-    struct device *d;
-    struct linear_params p;
-    enum dtype type; /* of the weight */
-    void *weight; /* [out, in], then the bias in fp32, then in bf16 */
-    float *bias;
-    void *bias_bf16;
-    bool biased;
-};
 
 static struct cuda_layer *own(const struct op_linear *l)
 {
@@ -32,12 +22,20 @@ static struct cuda_layer *own(const struct op_linear *l)
 
 static enum dtype type_of(const struct linear_params *p)
 {
+    return p->precision == PRECISION_FP32  ? DTYPE_F32
+           : p->precision == PRECISION_FP8 ? DTYPE_F8_E4M3
+                                           : DTYPE_BF16;
+}
+
+/* Of a feed-forward's middle. */
+static enum dtype middle_of(const struct linear_params *p)
+{
     return p->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16;
 }
 
 static size_t weight_bytes(const struct linear_params *p)
 {
-    return ALIGN((size_t)p->in * (size_t)p->out * dtype_size(type_of(p)));
+    return CUDA_ALIGN((size_t)p->in * (size_t)p->out * dtype_size(type_of(p)));
 }
 
 bool cuda_linear_as_is(const struct linear_params *p, enum dtype weight)
@@ -47,7 +45,8 @@ bool cuda_linear_as_is(const struct linear_params *p, enum dtype weight)
 
 size_t cuda_linear_bytes(const struct linear_params *p)
 {
-    return weight_bytes(p) + ALIGN((size_t)p->out * 4) + ALIGN((size_t)p->out * 2);
+    return weight_bytes(p) + CUDA_ALIGN((size_t)p->out * 4) + CUDA_ALIGN((size_t)p->out * 2) +
+           cuda_fp8_bytes(p);
 }
 
 /* --- weights up --- */
@@ -85,18 +84,26 @@ static int fill(struct cuda_layer *l, const struct tensor *weight, const struct 
     int rc = -1;
     if (check_tensor(weight, n, "weight", e) < 0) return -1;
     if (bias && check_tensor(bias, out, "bias", e) < 0) return -1;
-    if (weight->dtype != l->type) room = n * dtype_size(weight->dtype);
+    bool codes = l->type == DTYPE_F8_E4M3;
+    if (codes)
+        room = cuda_fp8_between(l, weight);
+    else if (weight->dtype != l->type)
+        room = n * dtype_size(weight->dtype);
     if (bias && out * 8 > room) room = out * 8;
     if (room && device_alloc(l->d, &between, room, e) < 0) return -1;
-    if (!l->p.sent && up(l->d, l->weight, l->type, weight, n, between, e) < 0) goto done;
+    if (codes) {
+        if (cuda_fp8_fill(l, weight, between, e) < 0) goto done;
+    } else if (!l->p.sent && up(l->d, l->weight, l->type, weight, n, between, e) < 0) {
+        goto done;
+    }
     l->p.sent = false; /* of the first weight alone */
     if (bias) {
         struct cuda_map m = {.from = DTYPE_F32, .n = out, .times = 1, .x = l->bias};
         if (up(l->d, l->bias, DTYPE_F32, bias, out, between, e) < 0) goto done;
         m.y = l->bias_bf16, m.to = DTYPE_BF16;
-        if (l->type == DTYPE_BF16 && cuda_map(&m, device_stream(l->d), e) < 0) goto done;
+        if (l->type != DTYPE_F32 && cuda_map(&m, device_stream(l->d), e) < 0) goto done;
         m.y = l->bias, m.to = DTYPE_F32, m.round = true; /* the reference holds it in bf16 */
-        if (l->type == DTYPE_BF16 && cuda_map(&m, device_stream(l->d), e) < 0) goto done;
+        if (l->type != DTYPE_F32 && cuda_map(&m, device_stream(l->d), e) < 0) goto done;
     }
     l->biased = bias != NULL;
     rc = 0;
@@ -114,6 +121,7 @@ int cuda_linear_open(struct op_linear **out, struct device *d, const struct line
     *out = NULL;
     if (p->precision == PRECISION_BF16_EMULATED)
         return err_set(e, ERR_DEVICE, "a GPU does not emulate bf16; use --precision bf16 or fp32");
+    if (p->precision == PRECISION_FP8 && cuda_fp8_takes(p->in, p->out, p->act, e) < 0) return -1;
     if (cuda_table_of(&t, d, e) < 0) return -1; /* a card without the library is known early */
     struct cuda_layer *l = calloc(1, sizeof *l);
     if (!l) return err_set(e, ERR_RESOURCE, "no memory for a linear layer");
@@ -121,7 +129,11 @@ int cuda_linear_open(struct op_linear **out, struct device *d, const struct line
     l->weight = p->at;
     if (!p->at && device_alloc(d, &l->weight, cuda_linear_bytes(p), e) < 0) goto fail;
     l->bias = (float *)(void *)((char *)l->weight + weight_bytes(p));
-    l->bias_bf16 = (char *)l->bias + ALIGN((size_t)p->out * 4);
+    l->bias_bf16 = (char *)l->bias + CUDA_ALIGN((size_t)p->out * 4);
+    if (l->type == DTYPE_F8_E4M3) {
+        l->scale = (void *)((char *)l->bias_bf16 + CUDA_ALIGN((size_t)p->out * 2));
+        l->some = (char *)l->scale + CUDA_ALIGN((size_t)p->out * 4);
+    }
     if (weight && fill(l, weight, bias, e) < 0) goto fail;
     *out = (struct op_linear *)(void *)l;
     return 0;
@@ -153,7 +165,8 @@ static char *room_of(void *scratch)
 
 static bool few(const struct cuda_layer *l, int rows, enum dtype x, enum dtype y)
 {
-    return rows <= FEW && l->p.in % 8 == 0 && x == DTYPE_F32 && y == DTYPE_F32;
+    return rows <= FEW && l->type != DTYPE_F8_E4M3 && l->p.in % 8 == 0 && x == DTYPE_F32 &&
+           y == DTYPE_F32;
 }
 
 static struct cuda_product product(const struct cuda_layer *l, int rows, enum dtype y_type)
@@ -174,8 +187,9 @@ int cuda_linear_prepare(struct op_linear *op, int rows, size_t *scratch, struct 
     struct cuda_table *t;
     struct cuda_matmul *m;
     struct cuda_product p = product(l, rows, l->type);
-    *scratch = ROOM;
+    *scratch = cuda_linear_scratch(&l->p, rows);
     if (rows < 1) return err_set(e, ERR_BUG, "a linear layer prepared for %d rows", rows);
+    if (l->type == DTYPE_F8_E4M3) return cuda_fp8_prepare(l, rows, true, e);
     if (few(l, rows, l->type, l->type)) return 0;
     if (cuda_table_of(&t, l->d, e) < 0) return -1;
     return cuda_table_plan(&m, t, &p, e);
@@ -183,15 +197,16 @@ int cuda_linear_prepare(struct op_linear *op, int rows, size_t *scratch, struct 
 
 size_t cuda_linear_scratch(const struct linear_params *p, int rows)
 {
-    (void)p, (void)rows;
-    return ROOM;
+    return ROOM + (p->precision == PRECISION_FP8 ? cuda_codes_bytes(rows, p->in) : 0);
 }
 
 static int check_call(const struct cuda_layer *l, const struct rows *y, const struct rows *x,
                       void *scratch, struct err *e)
 {
-    bool types = (x->type == l->type || (l->type == DTYPE_BF16 && x->type == DTYPE_F32)) &&
-                 (y->type == DTYPE_F32 || (y->type == DTYPE_BF16 && l->type == DTYPE_BF16));
+    bool wide = l->type == DTYPE_F32;
+    bool types = (x->type == l->type || (!wide && x->type == DTYPE_F32) ||
+                  (l->type == DTYPE_F8_E4M3 && x->type == DTYPE_BF16)) &&
+                 (y->type == DTYPE_F32 || (y->type == DTYPE_BF16 && !wide));
     if (!x->at || !y->at || !scratch || y->n != x->n || x->cols != l->p.in || y->cols != l->p.out ||
         x->n < 1 || x->n > INT32_MAX / 4 || !types || x->where != PLACE_DEVICE ||
         y->where != PLACE_DEVICE)
@@ -212,7 +227,7 @@ static int narrow(const struct cuda_layer *l, const struct rows *y, struct err *
                          .n = (size_t)(y->n * y->cols),
                          .times = 1,
                          .round = true};
-    if (l->type != DTYPE_BF16 || y->type != DTYPE_F32 || !l->p.round_out) return 0;
+    if (l->type == DTYPE_F32 || y->type != DTYPE_F32 || !l->p.round_out) return 0;
     if (y->stride != y->cols)
         return err_set(e, ERR_BUG, "linear: rows with gaps that are to be rounded");
     return cuda_map(&m, device_stream(l->d), e);
@@ -241,11 +256,24 @@ static const void *bias_of(const struct cuda_layer *l, enum dtype y_type)
     return !l->biased ? NULL : y_type == DTYPE_BF16 ? l->bias_bf16 : (const void *)l->bias;
 }
 
+/* Codes of x first, unless it is codes. */
+static int run_fp8(struct cuda_layer *l, const struct rows *y, const struct rows *x, void *room,
+                   struct err *e)
+{
+    struct rows coded;
+    if (cuda_fp8_codes(&coded, l->d, x, ACT_NONE, room_of(room) + CUDA_BLAS_ROOM, e) < 0 ||
+        cuda_fp8_product(l, y, &coded, true, room_of(room), e) < 0)
+        return -1;
+    if (l->p.act == ACT_NONE && cuda_fp8_look(l, y, x, ACT_NONE, e) < 0) return -1;
+    return narrow(l, y, e);
+}
+
 static int run(struct cuda_layer *l, const struct rows *y, const struct rows *x, void *room,
                struct err *e)
 {
     struct cuda_table *t;
     struct cuda_matmul *m;
+    if (l->type == DTYPE_F8_E4M3) return run_fp8(l, y, x, room, e);
     if (few(l, (int)x->n, x->type, y->type) && x->stride == x->cols && y->stride == y->cols)
         return run_few(l, y, x, e);
     if (x->type != l->type)
@@ -285,7 +313,7 @@ static bool evenly(struct cuda_product *p, struct op_linear *const *ops, const s
 {
     const struct cuda_layer *first = own(ops[0]);
     size_t element = dtype_size(first->type), y_element = dtype_size(y[0].type);
-    if (n < 2 || first->p.act != ACT_NONE) return false;
+    if (n < 2 || first->p.act != ACT_NONE || first->type == DTYPE_F8_E4M3) return false;
     *p = product(first, (int)y[0].n, y[0].type);
     p->batch = n;
     if (!apart(&p->w_batch, first->weight, own(ops[1])->weight, element) ||
@@ -306,6 +334,23 @@ static bool evenly(struct cuda_product *p, struct op_linear *const *ops, const s
     return y[0].type == first->type;
 }
 
+/* x becomes codes once. */
+static int several_fp8(struct op_linear *const *ops, const struct rows *y, int n,
+                       const struct rows *x, void *scratch, struct err *e)
+{
+    struct rows coded;
+    char *room = room_of(scratch);
+    if (cuda_fp8_codes(&coded, own(ops[0])->d, x, ACT_NONE, room + CUDA_BLAS_ROOM, e) < 0)
+        return -1;
+    for (int i = 0; i < n; i++) {
+        struct cuda_layer *l = own(ops[i]);
+        if (cuda_fp8_product(l, &y[i], &coded, true, room, e) < 0 || narrow(l, &y[i], e) < 0)
+            return -1;
+        if (l->p.act == ACT_NONE && cuda_fp8_look(l, &y[i], x, ACT_NONE, e) < 0) return -1;
+    }
+    return 0;
+}
+
 int cuda_linear_several(struct op_linear *const *ops, const struct rows *y, int n,
                         const struct rows *x, void *scratch, struct err *e)
 {
@@ -323,6 +368,10 @@ int cuda_linear_several(struct op_linear *const *ops, const struct rows *y, int 
         return cuda_matmul_run(m, y[0].at, x->at, l->weight, bias_of(l, y[0].type), NULL, NULL,
                                room_of(scratch), device_stream(l->d), e);
     }
+    bool fp8 = n > 0;
+    for (int i = 0; i < n; i++)
+        fp8 = fp8 && own(ops[i])->type == DTYPE_F8_E4M3;
+    if (fp8) return several_fp8(ops, y, n, x, scratch, e);
     for (int i = 0; i < n; i++)
         if (run(own(ops[i]), &y[i], x, scratch, e) < 0) return -1;
     return 0;
@@ -333,19 +382,23 @@ int cuda_linear_several(struct op_linear *const *ops, const struct rows *y, int 
 /* Rows at a time: equal shares, in whole tiles. */
 static int rows_at_once(const struct linear_params *up_params, int rows)
 {
-    size_t row = (size_t)up_params->out * dtype_size(type_of(up_params));
+    size_t row = (size_t)up_params->out * dtype_size(middle_of(up_params));
     size_t most = MIDDLE / row > 128 ? MIDDLE / row : 128;
     size_t parts = ((size_t)rows + most - 1) / most;
     size_t each = (((size_t)rows + parts - 1) / parts + 127) / 128 * 128;
     return each < (size_t)rows ? (int)each : rows;
 }
 
+/* cuBLASLt's room, the middle; of fp8 its codes, and those of x. */
 size_t cuda_ffn_scratch(const struct linear_params *up_params, const struct linear_params *down,
                         int rows)
 {
+    int each = rows_at_once(up_params, rows);
     (void)down;
-    return ROOM + ALIGN((size_t)rows_at_once(up_params, rows) * (size_t)up_params->out *
-                        dtype_size(type_of(up_params)));
+    size_t bytes =
+        ROOM + CUDA_ALIGN((size_t)each * (size_t)up_params->out * dtype_size(middle_of(up_params)));
+    if (up_params->precision != PRECISION_FP8) return bytes;
+    return bytes + cuda_codes_bytes(each, up_params->out) + cuda_codes_bytes(each, up_params->in);
 }
 
 int cuda_ffn_prepare(struct op_linear *up_op, struct op_linear *down, int rows, size_t *scratch,
@@ -354,11 +407,31 @@ int cuda_ffn_prepare(struct op_linear *up_op, struct op_linear *down, int rows, 
     size_t ignored;
     int each = rows_at_once(&own(up_op)->p, rows), last = rows % each ? rows % each : each;
     *scratch = cuda_ffn_scratch(&own(up_op)->p, &own(down)->p, rows);
-    for (int i = 0; i < 2; i++)
-        if (cuda_linear_prepare(up_op, i ? last : each, &ignored, e) < 0 ||
-            cuda_linear_prepare(down, i ? last : each, &ignored, e) < 0)
-            return -1;
+    bool fp8 = own(up_op)->type == DTYPE_F8_E4M3; /* GELU is the codes' */
+    for (int i = 0; i < 2; i++) {
+        int n = i ? last : each;
+        int rc = fp8 ? cuda_fp8_prepare(own(up_op), n, false, e)
+                     : cuda_linear_prepare(up_op, n, &ignored, e);
+        if (rc < 0 || cuda_linear_prepare(down, n, &ignored, e) < 0) return -1;
+    }
     return 0;
+}
+
+/* The middle goes through memory once as sums of bf16 and once as codes; GELU belongs to the codes. */
+static int ffn_fp8(struct cuda_layer *a, struct cuda_layer *b, const struct rows *y,
+                   const struct rows *mid, const struct rows *x, char *room, struct err *e)
+{
+    struct rows from, between;
+    char *codes = (char *)mid->at + CUDA_ALIGN((size_t)x->n * (size_t)a->p.out * 2);
+    char *x_codes = codes + cuda_codes_bytes(x->n, a->p.out);
+    if (cuda_fp8_codes(&from, a->d, x, ACT_NONE, x_codes, e) < 0 ||
+        cuda_fp8_product(a, mid, &from, false, room, e) < 0 ||
+        cuda_fp8_look(a, mid, x, ACT_NONE, e) < 0 ||
+        cuda_fp8_codes(&between, a->d, mid, a->p.act, codes, e) < 0 ||
+        cuda_fp8_product(b, y, &between, true, room, e) < 0)
+        return -1;
+    if (b->p.act == ACT_NONE && cuda_fp8_look(b, y, mid, a->p.act, e) < 0) return -1;
+    return narrow(b, y, e);
 }
 
 int cuda_ffn(struct op_linear *up_op, struct op_linear *down, const struct rows *y,
@@ -369,7 +442,8 @@ int cuda_ffn(struct op_linear *up_op, struct op_linear *down, const struct rows 
         return err_set(e, ERR_BUG, "ffn: %lld rows by layers %d -> %d -> %d", (long long)x->n,
                        a->p.in, a->p.out, b->p.out);
     int each = rows_at_once(&a->p, (int)x->n);
-    struct rows middle = rows_of(a->d, room_of(scratch) + CUDA_BLAS_ROOM, a->type, each, a->p.out);
+    struct rows middle =
+        rows_of(a->d, room_of(scratch) + CUDA_BLAS_ROOM, middle_of(&a->p), each, a->p.out);
     device_did(a->d, OP_FFN);
     for (int64_t at = 0; at < x->n; at += each) {
         int64_t n = x->n - at < each ? x->n - at : each;
@@ -377,6 +451,10 @@ int cuda_ffn(struct op_linear *up_op, struct op_linear *down, const struct rows 
                     mid = rows_part(&middle, 0, n);
         if (check_call(a, &mid, &from, scratch, e) < 0 || check_call(b, &to, &mid, scratch, e) < 0)
             return -1;
+        if (a->type == DTYPE_F8_E4M3) {
+            if (ffn_fp8(a, b, &to, &mid, &from, room_of(scratch), e) < 0) return -1;
+            continue;
+        }
         if (run(a, &mid, &from, scratch, e) < 0 || run(b, &to, &mid, scratch, e) < 0) return -1;
     }
     return 0;

@@ -4,7 +4,7 @@
 // is read once, and mean and variance are two sums over registers, not a running one. Blocks have
 // 4 warps or one row.
 #include "model/base/cuda/launch.h"
-#include "model/ops/cuda/lanes.cuh"
+#include "model/ops/cuda/codes.cuh"
 #include "model/ops/cuda/plain_cuda.h"
 #include "model/ops/cuda/rows_cuda.h"
 #include "model/ops/cuda/shape_cuda.h"
@@ -82,8 +82,10 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) norm(const __gri
             }
         }
     const float r = 1 / sqrtf(row_sum<WARPS>(sum, room) / p.features + p.eps);
-    if (!mine) return;
+    constexpr bool CODES = sizeof(Y) == 1;
+    if (!CODES && !mine) return;
     Y *y = static_cast<Y *>(p.y) + row * p.y_row;
+    float most = 0;
 #pragma unroll
     for (int i = 0; i < VECS; i++) {
         const int c = 8 * (t + i * THREADS);
@@ -103,8 +105,21 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) norm(const __gri
             for (int k = 0; k < 8; k++)
                 v[i].v[k] = v[i].v[k] * (1 + w.v[k]) + b.v[k];
         }
-        narrow8<Y>(v[i], p.round);
-        store8(y + c, v[i]);
+        narrow8<Y>(v[i], p.round || CODES);
+        if constexpr (CODES)
+            most = fmaxf(most, largest(v[i]));
+        else
+            store8(y + c, v[i]);
+    }
+    if constexpr (CODES) {
+        const float s = scale_of(row_most<WARPS>(most, room));
+        if (!mine) return;
+        if (t == 0) p.y_scale[row] = s;
+#pragma unroll
+        for (int i = 0; i < VECS; i++) {
+            const int c = 8 * (t + i * THREADS);
+            if (c < p.features) codes8(y + c, v[i], 1 / s);
+        }
     }
 }
 
@@ -240,7 +255,9 @@ extern "C" int cuda_norm(const struct cuda_norm *p, void *stream, struct err *e)
     if (cuda_norm_takes(p, e) < 0) return -1;
     if (!cuda_norm_by_eights(p)) return cuda_norm_plain(p, stream, e);
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
-    if (p->type == DTYPE_BF16)
+    if (p->y && p->y_type == DTYPE_F8_E4M3)
+        norm_of<bf16, uint8_t>(*p, s);
+    else if (p->type == DTYPE_BF16)
         p->y_type == DTYPE_BF16 ? norm_of<bf16, bf16>(*p, s) : norm_of<bf16, float>(*p, s);
     else
         p->y_type == DTYPE_BF16 ? norm_of<float, bf16>(*p, s) : norm_of<float, float>(*p, s);

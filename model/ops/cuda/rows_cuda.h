@@ -28,12 +28,14 @@ extern "C" {
  * there is y. One pass over memory: between two products of a block everything is this. */
 struct cuda_norm {
     int rows, features; /* features: at most 8192; multiples of 8 are fast, with such strides */
-    enum dtype type, y_type, add_type; /* of x, y and add: BF16 or F32 each */
+    enum dtype type, y_type,
+        add_type; /* of x, y and add: BF16 or F32 each; y from BF16 by eights also F8_E4M3 */
     bool round; /* results are bf16 values, in F32 too; add is narrowed before it is added */
     void *x; /* [rows, features]; changed when there is add */
     const void *add; /* [rows, features], or NULL */
     const float *gate; /* [mods, features], or NULL: 1 */
     void *y; /* [rows, features], not x unless add is NULL; or NULL */
+    float *y_scale; /* [rows] of F8_E4M3: with y, the codes of what would be written as BF16 */
     int64_t x_row, add_row, y_row; /* elements from row to row */
     float eps;
     const float *weight, *bias; /* [features], both or NULL */
@@ -146,12 +148,46 @@ struct cuda_few {
 #define CUDA_FEW_ROWS 64
 int cuda_few(const struct cuda_few *p, void *stream, struct err *e);
 
-/* --- codes.cu: what fp8 products read --- */
+/* --- codes.cu: what fp8 products read, and what they leave to others --- */
 
-/* q[r, c] = e4m3(x[r, c] / scale[r]), scale[r] = max |x[r, ·]| / 448 (1 for a row of zeros); whole:
- * one scale for all, scale [1] (then peak [1] uint32, zeroed, is scratch). x BF16 or F32. */
+/* q, scale: fp8.h's of act(x). GELU is its sigmoid form by fast units: within 2^-20 of its argument, so that a
+ * code next to a tie may be the other one; without it bits are the judge's. */
+struct cuda_row_codes {
+    uint8_t *q; /* [rows, cols], 8-byte aligned */
+    float *scale; /* [rows] */
+    const void *x; /* [rows, cols] of BF16 or F32 */
+    enum dtype type;
+    int64_t x_row; /* elements from row to row */
+    int rows, cols; /* cols and x_row: multiples of 8 */
+    enum activation act; /* none, or GELU by tanh */
+};
+int cuda_row_codes(const struct cuda_row_codes *p, void *stream, struct err *e);
+/* The same of rows without gaps; whole: one scale for all, scale [1] (then peak [1] uint32, zeroed, is
+ * scratch). */
 int cuda_codes(uint8_t *q, float *scale, uint32_t *peak, const void *x, enum dtype type, int rows,
                int cols, bool whole, void *stream, struct err *e);
+/* y[r, c] = act(y[r, c] * x_scale[r] * w_scale[c] + bias[c]), y and bias (or NULL) of the type BF16 or F32: for
+ * cards whose products take one scale a tensor. */
+int cuda_scale_product(void *y, enum dtype type, int64_t y_row, const float *x_scale,
+                       const float *w_scale, const void *bias, int rows, int out,
+                       enum activation act, void *stream, struct err *e);
+
+/* A few numbers of y = act(x) Wᵀ + b, as fp8 products made them, against sums of fp32 over x and rows of W in bf16:
+ * adds their relative L2 error to sums[0] and 1 to sums[1]. */
+#define CUDA_SAMPLE_ROWS 8
+#define CUDA_SAMPLE_OUTS 8
+#define CUDA_SAMPLE_OUT(i, out) ((int)((2 * (int64_t)(i) + 1) * (out) / (2 * CUDA_SAMPLE_OUTS)))
+struct cuda_code_sample {
+    const void *x, *y;
+    enum dtype type, y_type; /* BF16 or F32 each */
+    int64_t x_row, y_row;
+    int rows, in, out;
+    enum activation act;
+    const void *weight; /* [CUDA_SAMPLE_OUTS, in] bf16: rows CUDA_SAMPLE_OUT(i, out) of W */
+    const float *bias; /* [out] or NULL */
+    double *sums; /* [2] */
+};
+int cuda_code_sample(const struct cuda_code_sample *p, void *stream, struct err *e);
 
 #ifdef __cplusplus
 }

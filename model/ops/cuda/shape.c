@@ -10,6 +10,43 @@ struct cuda_row_shape cuda_row_shape(int features)
     return (struct cuda_row_shape){8, 4};
 }
 
+struct cuda_row_shape cuda_code_shape(int cols)
+{
+    /* what is new: 8960 and 13824, the middles of wan's feed-forwards */
+    static const struct cuda_row_shape wide[] = {{8, 5}, {8, 7}};
+    if (cols <= 256 * 8 * 3) return cuda_row_shape(cols);
+    for (size_t i = 0; i < ARRAY_LEN(wide); i++)
+        if (cols <= 256 * wide[i].warps * wide[i].vecs) return wide[i];
+    return (struct cuda_row_shape){0};
+}
+
+#define ALIGN(bytes) (((bytes) + 255) / 256 * 256)
+size_t cuda_codes_bytes(int64_t rows, int64_t cols)
+{
+    return ALIGN((size_t)rows * (size_t)cols) + ALIGN((size_t)rows * sizeof(float));
+}
+
+int cuda_fp8_runs(const char *device, int arch, struct err *e)
+{
+    if (arch >= CUDA_FP8_ARCH) return 0;
+    return err_set(e, ERR_DEVICE,
+                   "%s has no fp8 products: compute capability %d.%d, wanted 8.9 or newer; use "
+                   "--precision bf16",
+                   device, arch / 10, arch % 10);
+}
+
+int cuda_fp8_takes(int in, int out, enum activation act, struct err *e)
+{
+    if (in < 16 || in % 16 || out < 16 || out % 16)
+        return err_set(e, ERR_USAGE,
+                       "fp8 products take features in multiples of 16, this layer is %d -> %d; use "
+                       "--precision bf16",
+                       in, out);
+    if (act != ACT_NONE && act != ACT_GELU_TANH)
+        return err_set(e, ERR_BUG, "an fp8 layer of another activation than GELU by tanh");
+    return 0;
+}
+
 static int rows_take(const char *what, int rows, int features, enum dtype type, struct err *e)
 {
     if (rows < 1 || rows > INT32_MAX / 4)
@@ -49,8 +86,17 @@ int cuda_norm_takes(const struct cuda_norm *p, struct err *e)
 {
     const char *what = "norm";
     if (rows_take(what, p->rows, p->features, p->type, e) < 0) return -1;
-    if (p->y && p->y_type != DTYPE_BF16 && p->y_type != DTYPE_F32)
-        return err_set(e, ERR_USAGE, "norm into %s, wanted BF16 or F32", dtype_name(p->y_type));
+    if (p->y && p->y_type == DTYPE_F8_E4M3) {
+        if (p->type != DTYPE_BF16 || !cuda_norm_by_eights(p) || !p->y_scale)
+            return err_set(
+                e, ERR_USAGE,
+                "norm of %s rows of %d into fp8 codes, wanted BF16, a multiple of 8, and "
+                "room for scales",
+                dtype_name(p->type), p->features);
+    } else if (p->y && p->y_type != DTYPE_BF16 && p->y_type != DTYPE_F32) {
+        return err_set(e, ERR_USAGE, "norm into %s, wanted BF16, F32 or F8_E4M3",
+                       dtype_name(p->y_type));
+    }
     if (p->add && p->add_type != DTYPE_BF16 && p->add_type != DTYPE_F32)
         return err_set(e, ERR_USAGE, "norm after a sum with %s, wanted BF16 or F32",
                        dtype_name(p->add_type));

@@ -16,6 +16,16 @@ struct cuda_row_shape {
     int warps, vecs;
 };
 struct cuda_row_shape cuda_row_shape(int features);
+/* The same of rows that become codes; warps 0: wider than registers hold, read twice. */
+struct cuda_row_shape cuda_code_shape(int cols);
+
+/* Bytes of the codes of rows and of their scales behind them, each from a multiple of 256 on. */
+size_t cuda_codes_bytes(int64_t rows, int64_t cols);
+#define CUDA_FP8_ARCH 89 /* the first with products of e4m3 */
+/* Refuses fp8 layers on a card of this compute capability; and a layer that they cannot be. ERR_DEVICE,
+ * ERR_USAGE. */
+int cuda_fp8_runs(const char *device, int arch, struct err *e);
+int cuda_fp8_takes(int in, int out, enum activation act, struct err *e);
 
 /* Whether wide accesses fit; else number by number (plain_cuda.h). */
 bool cuda_norm_by_eights(const struct cuda_norm *p);

@@ -1,13 +1,16 @@
 /* The GPU's table: views become the launchers' shapes, what they cannot do is refused with its name. */
 #include "model/ops/cuda/frames/frames_cuda.h"
+#include "model/ops/cuda/layers.h"
 #include "model/ops/cuda/rows_cuda.h"
-#include "model/ops/cuda/table.h"
+#include "model/ops/cuda/shape_cuda.h"
 #include "model/ops/cuda/text_cuda.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* --- what is kept with the device --- */
+
+#define KEPT_BYTES 512 /* the label, and the sums behind it */
 
 struct cuda_plan {
     struct cuda_plan *next;
@@ -34,10 +37,10 @@ int cuda_table_of(struct cuda_table **out, struct device *d, struct err *e)
     if (*out) return 0;
     struct cuda_table *t = calloc(1, sizeof *t);
     if (!t) return err_set(e, ERR_RESOURCE, "no memory for the operations of %s", device_name(d));
-    if (device_alloc(d, &found, sizeof *t->found, e) < 0) goto fail;
+    if (device_alloc(d, &found, KEPT_BYTES, e) < 0) goto fail;
     t->found = found;
-    if (device_zero(d, found, sizeof *t->found, e) < 0 || cuda_blas_open(&t->blas, e) < 0)
-        goto fail;
+    t->sums = (double *)(void *)((char *)found + 256);
+    if (device_zero(d, found, KEPT_BYTES, e) < 0 || cuda_blas_open(&t->blas, e) < 0) goto fail;
     d->kept = *out = t;
     d->let_go = let_go;
     return 0;
@@ -82,6 +85,11 @@ static int type(struct device *d, enum precision precision, enum dtype *t, struc
     if (precision == PRECISION_BF16_EMULATED)
         return err_set(e, ERR_DEVICE, "%s does not emulate bf16; use --precision bf16 or fp32",
                        device_name(d));
+    if (precision == PRECISION_FP8) {
+        struct device_info info;
+        device_about(d, &info);
+        return cuda_fp8_runs(device_name(d), info.arch, e);
+    }
     return 0;
 }
 
@@ -138,7 +146,8 @@ static int launch_norm(struct device *d, const struct rows *y, const struct rows
             return -1;
     }
     if (y) {
-        c.y = y->at, c.y_type = y->type, c.y_row = y->stride, c.round = p->round;
+        c.y = y->at, c.y_scale = y->scale, c.y_type = y->type, c.y_row = y->stride,
+        c.round = p->round;
         c.eps = p->eps, c.weight = p->weight, c.bias = p->bias, c.scale = p->scale,
         c.shift = p->shift;
         if (p->scale && sets(&c, "norm", x->n, p->rows_per_mod, p->period, p->mod_stride, e) < 0)
@@ -381,6 +390,8 @@ const struct ops ops_cuda = {
     .ffn_prepare = cuda_ffn_prepare,
     .ffn_scratch = cuda_ffn_scratch,
     .ffn = cuda_ffn,
+    .fp8_watch = cuda_fp8_watch,
+    .fp8_watched = cuda_fp8_watched,
     .norm = norm,
     .rms_rope = rms_rope,
     .gate = gate,

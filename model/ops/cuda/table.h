@@ -11,6 +11,8 @@ struct cuda_table {
     struct cuda_blas *blas;
     struct cuda_plan *plans; /* of products, by shape: layers of one shape share theirs */
     int *found; /* [1] of the device: the label of what was not finite */
+    double *sums; /* [2] of the device: errors of fp8 products that were watched, and how many */
+    bool watching;
 };
 int cuda_table_of(struct cuda_table **t, struct device *d, struct err *e);
 /* The plan of this product, made at its first use. */

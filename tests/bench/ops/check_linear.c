@@ -3,6 +3,7 @@
 
 #include "model/ops/cuda/blas.h"
 #include "model/ops/cuda/rows_cuda.h"
+#include "model/ops/fp8.h"
 
 struct linear_case {
     struct cuda_matmul *m;
@@ -159,13 +160,6 @@ static void check_products(struct test_rng *r, struct cuda_blas *b, void *room, 
 
 /* --- fp8 --- */
 
-static double e4m3(uint8_t c)
-{
-    int x = (c & 127) >> 3, m = c & 7;
-    double v = x ? ldexp(1 + m / 8.0, x - 7) : ldexp(m / 8.0, -6);
-    return c & 128 ? -v : v;
-}
-
 /* Codes and scales of x [rows, cols]; host copies in code, scale. Nearest code to x / scale. */
 static void one_code(struct numbers *x, int rows, int cols, bool whole, uint8_t **q, float **s,
                      float *decoded)
@@ -188,7 +182,8 @@ static void one_code(struct numbers *x, int rows, int cols, bool whole, uint8_t 
     verdict_that(memcmp(codes, again, n) == 0, "codes twice are the same");
     bool near = true, top = true;
     for (size_t i = 0; i < n; i++) {
-        double sc = (double)scale[whole ? 0 : i / (size_t)cols], v = e4m3(codes[i]) * sc;
+        double sc = (double)scale[whole ? 0 : i / (size_t)cols],
+               v = (double)e4m3_value(codes[i]) * sc;
         /* half a step: 2^-4 of the number, or of the least normal one */
         double step = fmax(fabs((double)x->host[i]) * 0x1p-4, sc * 0x1p-10) * 1.001;
         near = near && fabs(v - (double)x->host[i]) <= step;
@@ -208,22 +203,30 @@ static void one_code(struct numbers *x, int rows, int cols, bool whole, uint8_t 
     gpu_free(peak);
 }
 
-static void check_fp8(struct test_rng *r, struct cuda_blas *b, void *room, bool small)
+static void check_fp8_products(struct test_rng *r, struct cuda_blas *b, void *room, bool small)
 {
+    enum { KINDS = 5 };
     static const int shapes[][3] = {
         {33, 320, 320}, {77, 320, 1280}, {16, 1536, 1536}, {130, 1280, 320}};
     struct cudaDeviceProp dev;
     GPU(cudaGetDeviceProperties(&dev, 0));
     bool can = dev.major * 10 + dev.minor >= 89;
-    verdict_begin("fp8 codes, linear fp8 (one scale, row scales)");
-    for (int i = 0; i < (small ? 2 : (int)ARRAY_LEN(shapes)) * 2; i++) {
-        struct cuda_product p = {.rows = shapes[i / 2][0],
-                                 .in = shapes[i / 2][1],
-                                 .out = shapes[i / 2][2],
+    verdict_begin("linear fp8: one scale, row scales, fast, after");
+    for (int i = 0; i < (small ? 2 : (int)ARRAY_LEN(shapes)) * KINDS; i++) {
+        static const enum cuda_scales scales[KINDS] = {CUDA_ONE_SCALE, CUDA_ROW_SCALES,
+                                                       CUDA_ROW_SCALES, CUDA_ROW_SCALES_AFTER,
+                                                       CUDA_ROW_SCALES_AFTER};
+        int kind = i % KINDS;
+        struct cuda_product p = {.rows = shapes[i / KINDS][0],
+                                 .in = shapes[i / KINDS][1],
+                                 .out = shapes[i / KINDS][2],
                                  .type = DTYPE_F8_E4M3,
                                  .y_type = DTYPE_BF16,
                                  .bias = true,
-                                 .scales = i & 1 ? CUDA_ROW_SCALES : CUDA_ONE_SCALE};
+                                 .fast = kind == 2 || kind == 4,
+                                 .act = kind == 4 ? ACT_GELU_TANH : ACT_NONE,
+                                 .scales = scales[kind]};
+        bool whole = kind == 0, after = p.scales == CUDA_ROW_SCALES_AFTER;
         size_t xn = (size_t)p.rows * (size_t)p.in, wn = (size_t)p.out * (size_t)p.in;
         struct numbers x = numbers_new(DTYPE_BF16, xn), w = numbers_new(DTYPE_F32, wn);
         struct numbers bias = numbers_new(DTYPE_BF16, (size_t)p.out);
@@ -236,11 +239,15 @@ static void check_fp8(struct test_rng *r, struct cuda_blas *b, void *room, bool 
         float *xd = host_new(xn * 4), *wd = host_new(wn * 4), *xs, *ws;
         uint8_t *xq, *wq;
         double *want = host_new(y.n * 8), *bound = host_new(y.n * 8);
-        verdict_case("[%d, %d] -> %d, %s", p.rows, p.in, p.out, i & 1 ? "row scales" : "one scale");
-        one_code(&x, p.rows, p.in, !(i & 1), &xq, &xs, xd);
-        one_code(&w, p.out, p.in, !(i & 1), &wq, &ws, wd);
+        verdict_case("[%d, %d] -> %d, %s%s%s", p.rows, p.in, p.out,
+                     whole ? "one scale" : "row scales", p.fast ? ", fast" : "",
+                     after ? ", after the product" : "");
+        one_code(&x, p.rows, p.in, whole, &xq, &xs, xd);
+        one_code(&w, p.out, p.in, whole, &wq, &ws, wd);
         /* fp8 sums keep 14 bits between the promotions to fp32 that `fast` leaves out */
         judge(want, bound, &p, xd, wd, bias.host, NULL, 0x1p-14);
+        for (size_t k = 0; k < y.n && after; k++) /* the sum is stored before its scales */
+            bound[k] += 1.01 * U_BF16 * (fabs(want[k]) + 2);
         struct linear_case c = {.y = y.device,
                                 .x = xq,
                                 .w = wq,
@@ -275,7 +282,7 @@ void check_linear(struct test_rng *r, bool small)
     printf("cuBLASLt %d\n", cuda_blas_version(b));
     void *room = gpu_new(CUDA_BLAS_ROOM);
     check_products(r, b, room, small);
-    check_fp8(r, b, room, small);
+    check_fp8_products(r, b, room, small);
     gpu_free(room);
     cuda_blas_close(b);
 }

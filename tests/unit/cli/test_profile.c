@@ -108,14 +108,15 @@ static void of_run(void)
                                     .copied = 0.2,
                                     .sampled = 10,
                                     .error = 0.0412,
-                                    .drift = 0.13});
+                                    .drift = 0.13,
+                                    .fp8_error = 0.0355});
     char *text = ran_text("[ditgen]\nprompt = \"x\"\n", &a);
     CHECK_OK(settings_open(&s, &e));
     CHECK_OK(profile_from_clip(s, LAYER_CONFIG, text, "clip", &e));
     CHECK_STR(settings_text(s, SET_PROMPT), "x");
     CHECK_OK(ran_read(&clip, text, "clip", &e));
     CHECK(clip.known && clip.density == 0.3846 && clip.error == 0.0412 &&
-          clip.copied_error == 0.13);
+          clip.copied_error == 0.13 && clip.fp8_error == 0.0355);
     CHECK(strcmp(ran_section(text), text + 22) == 0 && !*ran_section("[ditgen]\n"));
     ran_compare(words, sizeof words, &clip, &a);
     CHECK_STR(words, "");
@@ -123,6 +124,10 @@ static void of_run(void)
     a.density = 1;
     ran_compare(words, sizeof words, &clip, &a);
     CHECK(strstr(words, "on cpu by avx2, this one on cpu by amx") && strstr(words, "0.385 of its"));
+    a.fp8_error = 0;
+    ran_compare(words, sizeof words, &clip, &a);
+    CHECK(strstr(words, "fp8 products 0.035 then, 0 now") ||
+          strstr(words, "fp8 products 0.036 then, 0 now"));
     ran_compare(words, 20, &clip, &a);
     CHECK(strlen(words) == 19);
     ran_compare(words, sizeof words, &(struct ran){0}, &a); /* an older clip says nothing */

@@ -22,6 +22,7 @@ struct seen {
     struct ditgen_state state; /* that one; .step 0: it was not given */
     float *memory[1 + DITGEN_HISTORY + DITGEN_KEPT];
     char device[16];
+    double fp8_error;
 };
 
 static int on_frame(void *ctx, int index, const uint8_t *rgb, int width, int height)
@@ -78,6 +79,7 @@ static void on_ran(void *ctx, const struct ditgen_ran *r)
 {
     struct seen *s = ctx;
     snprintf(s->device, sizeof s->device, "%s", r->device);
+    s->fp8_error = r->fp8_error;
 }
 
 /* how: an attention, or "cache NAME:..." with dense attention */
@@ -259,6 +261,33 @@ static void predicted(struct ditgen *d)
     ditgen_settings_close(s);
 }
 
+/* Half the memory of weights, a sampled error, other frames, and only where there are such products. */
+static void fp8(struct ditgen *d)
+{
+    struct ditgen_error e = {0};
+    struct ditgen_plan p, q;
+    struct seen seen = {0}, plain = {0};
+    give_fake(d, true);
+    struct ditgen_settings *s = settings(d, "cuda", "dense");
+    CHECK_MSG(ditgen_plan(d, s, &p, &e) == 0, "%s", e.message);
+    CHECK(ditgen_set(s, "precision", "fp8", &e) == 0);
+    CHECK_MSG(ditgen_plan(d, s, &q, &e) == 0, "%s", e.message);
+    CHECK_STR(q.precision, "fp8 (approximate)");
+    CHECK(q.bf16 && q.phase_bytes[DITGEN_DENOISE] < p.phase_bytes[DITGEN_DENOISE] / 2);
+    struct ditgen_callbacks c = {.ctx = &seen, .frame = on_frame, .ran = on_ran};
+    CHECK_MSG(ditgen_generate(d, s, &c, &e) == 0, "%s", e.message);
+    CHECK_MSG(seen.fp8_error > 0.005 && seen.fp8_error < 0.08, "%g", seen.fp8_error);
+    CHECK(ditgen_set(s, "precision", "bf16", &e) == 0);
+    c.ctx = &plain;
+    CHECK_MSG(ditgen_generate(d, s, &c, &e) == 0, "%s", e.message);
+    CHECK(plain.fp8_error == 0 && farthest(&plain, &seen) > 0);
+    CHECK(ditgen_set(s, "precision", "fp8", &e) == 0 && ditgen_set(s, "device", "cpu", &e) == 0);
+    CHECK(ditgen_plan(d, s, &p, &e) != 0 && e.code == DITGEN_DEVICE &&
+          strstr(e.message, "--precision fp8: fp8 linear layers are a GPU's"));
+    CHECK(ditgen_generate(d, s, NULL, &e) != 0 && e.code == DITGEN_DEVICE);
+    ditgen_settings_close(s);
+}
+
 int main(void)
 {
     struct ditgen *d;
@@ -279,6 +308,7 @@ int main(void)
     no_memory(d);
     refused(d);
     predicted(d);
+    fp8(d);
     ditgen_close(d);
     return TEST_RESULT();
 }

@@ -124,7 +124,7 @@ static void refused(struct ditgen *d)
                                           "guidance-scale=nan",
                                           "flow-shift=0",
                                           "solver=heun",
-                                          "precision=fp8",
+                                          "precision=fp16",
                                           "threads=-1",
                                           "attention=none",
                                           "attention=dense:what=1",
