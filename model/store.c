@@ -82,14 +82,15 @@ int store_dit(struct dit **dit, struct model_store *s, const struct dit_params *
 int store_vae(struct vae **vae, struct model_store *s, const char *path,
               const struct model_params *p, struct err *e)
 {
+    enum precision precision = precision_beside(p->precision);
     char *of = NULL;
-    if (asprintf(&of, "%s|%d", path, (int)p->precision) < 0)
+    if (asprintf(&of, "%s|%d", path, (int)precision) < 0)
         return err_set(e, ERR_RESOURCE, "no memory for a path");
     if (s->vae && strcmp(s->vae_of, of) == 0) {
         free(of);
     } else {
         store_drop_vae(s);
-        if (vae_open(&s->vae, p->device, path, VAE_DECODER, p->precision, p->log, e) < 0) {
+        if (vae_open(&s->vae, p->device, path, VAE_DECODER, precision, p->log, e) < 0) {
             free(of);
             return -1;
         }

@@ -25,11 +25,12 @@ static int ask_parts(struct parts *a, const struct model_info *m, const struct m
     *a = (struct parts){.use = device_beside(p->device)};
     a->kept_dit = s && s->dit ? dit_held_bytes(s->dit) : 0;
     a->kept_vae = s && s->vae ? vae_held_bytes(s->vae) : 0;
-    a->text_least = umt5_bytes_within(&m->text, p->device, p->precision, text_rows, 0);
+    a->text_least =
+        umt5_bytes_within(&m->text, p->device, precision_beside(p->precision), text_rows, 0);
     if (dit_run_bytes(&a->run, &m->dit, p->precision, &r, e) < 0) return -1;
     a->run = plus(a->run, p->beside);
-    return vae_decode_bytes(&a->decode, &m->vae, p->device, p->precision, r.grid.frames,
-                            r.grid.height, r.grid.width, e);
+    return vae_decode_bytes(&a->decode, &m->vae, p->device, precision_beside(p->precision),
+                            r.grid.frames, r.grid.height, r.grid.width, e);
 }
 
 /* Weights of the transformer with the fewest blocks streamed, from so many on, that room takes; if none
@@ -58,8 +59,9 @@ static void plan_text(struct model_vram *v, const struct parts *a, const struct 
     size_t kept = a->kept_dit + a->kept_vae, room = minus(v->limit, a->use);
     v->clear_for_text = a->text_least > minus(room, kept);
     if (v->clear_for_text) kept = 0;
-    v->bytes[0] = plus(a->use + kept, umt5_bytes_within(&m->text, p->device, p->precision,
-                                                        text_rows, minus(room, kept)));
+    v->bytes[0] =
+        plus(a->use + kept, umt5_bytes_within(&m->text, p->device, precision_beside(p->precision),
+                                              text_rows, minus(room, kept)));
 }
 
 /* The transformer's weights beside all of the text's, when there is room for both and none is there. */

@@ -96,6 +96,9 @@ struct denoise_params {
     bool round; /* bf16 runs: guidance rounds as the reference does */
     size_t n; /* latents elements */
     int first_step; /* steps that an earlier run did: latents and history are as it left them */
+    /* [n] of the place each, or NULL: where it waits, what the last two steps began with, so that one that is found
+     * later to have given no numbers can be asked again */
+    float *before[2];
     const struct lincomb_place *place; /* whose memory latents and scratch are; NULL: the host's */
     /* after each step; nonzero cancels with ERR_CANCELLED. May be NULL. */
     int (*after_step)(void *ctx, int step, int num_steps, const float *latents);

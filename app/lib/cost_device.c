@@ -12,7 +12,8 @@ size_t cost_beside(const struct ditgen *d, const struct run *r)
 {
     struct dit_grid g = model_grid(&d->info, &r->clip);
     size_t n = (size_t)d->info.vae.z_dim * (size_t)g.frames * (size_t)g.height * (size_t)g.width;
-    return n * sizeof(float) + denoise_bytes(r->solver, n, r->clip.guided);
+    size_t solver = (denoise_bytes(r->solver, n, r->clip.guided) + 255) / 256 * 256;
+    return 3 * n * sizeof(float) + solver; /* latents, and what the last two steps began with */
 }
 
 int cost_device(struct model_vram *v, const struct ditgen *d, const struct run *r,

@@ -238,12 +238,16 @@ static int take_there(struct job *j, struct err *e)
     size_t bytes = j->n * sizeof(float);
     if (device_place(r->params.device) == PLACE_HOST) return 0;
     j->device = r->params.device;
-    size_t scratch = denoise_bytes(r->solver, j->n, r->clip.guided);
+    size_t solver = (denoise_bytes(r->solver, j->n, r->clip.guided) + 255) / 256 * 256;
+    size_t scratch = solver + 2 * bytes;
     void *at;
     if (device_alloc(j->device, &at, bytes, e) < 0) return -1;
     j->latents_there = at;
     if (device_alloc(j->device, &j->scratch_there, scratch, e) < 0) return -1;
     if (device_zero(j->device, j->scratch_there, scratch, e) < 0) return -1;
+    for (int i = 0; i < 2; i++)
+        j->before_there[i] =
+            (float *)(void *)((char *)j->scratch_there + solver) + (size_t)i * j->n;
     if (device_upload(j->device, j->latents_there, j->latents, bytes, e) < 0) return -1;
     for (int i = 0; j->first_step && i < r->solver->history; i++)
         if (device_upload(
@@ -289,6 +293,8 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     preview_remember(&j->preview, j->latents);
     step_meter_begin(&j->meter, clock_seconds());
     if (take_there(j, e) < 0) return -1;
+    for (int i = 0; i < 2 && j->device; i++)
+        p.before[i] = j->before_there[i];
     int rc = denoise(j->device ? j->latents_there : j->latents, &p, &m,
                      j->device ? j->scratch_there : j->scratch, e);
     if (rc == 0) rc = job_bring_back(j, false);

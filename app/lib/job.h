@@ -23,6 +23,7 @@ struct job { /* what the callbacks of the rooms below need */
     struct device *device; /* that denoises; NULL: the host */
     float *latents_there;
     void *scratch_there;
+    float *before_there[2]; /* in it: what the last two steps began with */
     double gave; /* when the state was given last */
     void *attention; /* what attention remembers, where a device has it: as of the last state */
     struct err failed; /* in a callback that can only say no */

@@ -51,13 +51,13 @@ static int host_run(void *ctx, float *const *x, const struct lincomb *l, size_t 
 #undef EACH
 }
 
-static int host_finite(void *ctx, const float *x, size_t n, bool *yes, struct err *e)
+static int host_finite(void *ctx, const float *x, size_t n, int label, int *first, struct err *e)
 {
     float sum = 0; /* 0 * x is 0, or NaN when x is infinite or NaN */
     (void)ctx, (void)e;
     for (size_t i = 0; i < n; i++)
         sum += 0 * x[i];
-    *yes = sum == 0;
+    *first = sum == 0 ? 0 : label;
     return 0;
 }
 

@@ -27,11 +27,16 @@ struct lincomb_place {
      */
     int (*run)(void *ctx, float *const *x, const struct lincomb *l, size_t n, bool bf16,
                struct err *e);
-    /* Asking for finite() waits for all work of a device: it is asked in the first and last step alone,
-     * since numbers that are none stay in the latents. */
+    /* A device: finite() waits for all its work. It is asked in the first and last step alone, and the others
+     * are noted: */
     bool waits;
-    /* *yes: neither infinite nor NaN anywhere in x. */
-    int (*finite)(void *ctx, const float *x, size_t n, bool *yes, struct err *e);
+    /* *first: the label (above 0) of the first x that held an infinite number or NaN, this one or one noted before; 0:
+     * none did. Forgets it. */
+    int (*finite)(void *ctx, const float *x, size_t n, int label, int *first, struct err *e);
+    /* Where it waits: has that looked at, and the answer sent here; noted() says it once the work up to there was
+     * waited for, without waiting itself. */
+    int (*note)(void *ctx, const float *x, size_t n, int label, struct err *e);
+    int (*noted)(void *ctx);
 };
 extern const struct lincomb_place lincomb_host;
 

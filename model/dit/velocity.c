@@ -228,6 +228,7 @@ int dit_trace(struct dit *d, float *const *velocity, const float *latents, const
 {
     static const char *const parts[PARTS] = {"self-attention", "cross-attention", "feed-forward"};
     struct dit_run *r = &d->run;
+    const char *linear = r->fp8 ? "fp8 linear layers" : "linear layers";
     struct attn_stats stats;
     int label = 0;
     if (dit_set_time(d, c, e) < 0) return -1;
@@ -247,8 +248,8 @@ int dit_trace(struct dit *d, float *const *velocity, const float *latents, const
                        device_name(r->device));
     int layer = (label - PART_BLOCKS) / PARTS, part = (label - PART_BLOCKS) % PARTS;
     if (part == PART_FFN)
-        return err_set(e, ERR_INPUT, "transformer block %d, %s (linear layers on %s)", layer,
-                       parts[part], device_name(r->device));
+        return err_set(e, ERR_INPUT, "transformer block %d, %s (%s on %s)", layer, parts[part],
+                       linear, device_name(r->device));
     return err_set(e, ERR_INPUT, "transformer block %d, %s (kernel %s)", layer, parts[part],
                    stats.kernel);
 }

@@ -34,20 +34,38 @@ static int place_run(void *ctx, float *const *x, const struct lincomb *l, size_t
     return ops_of(d)->lincomb(d, x, l, n, bf16, e);
 }
 
-static int place_finite(void *ctx, const float *x, size_t n, bool *yes, struct err *e)
+static int look(struct device *d, const float *x, size_t n, int label, struct err *e)
+{
+    struct rows r = rows_of(d, (void *)(uintptr_t)x, DTYPE_F32, 1, (int64_t)n);
+    return ops_of(d)->finite(d, &r, label, e);
+}
+
+static int place_finite(void *ctx, const float *x, size_t n, int label, int *first, struct err *e)
 {
     struct device *d = ctx;
-    int label;
-    struct rows r = rows_of(d, (void *)(uintptr_t)x, DTYPE_F32, 1, (int64_t)n);
-    if (ops_of(d)->finite(d, &r, 1, e) < 0 || ops_of(d)->finite_seen(d, &label, e) < 0) return -1;
-    *yes = label == 0;
-    return 0;
+    return look(d, x, n, label, e) < 0 ? -1 : ops_of(d)->finite_seen(d, first, e);
+}
+
+static int place_note(void *ctx, const float *x, size_t n, int label, struct err *e)
+{
+    struct device *d = ctx;
+    return look(d, x, n, label, e) < 0 ? -1 : ops_of(d)->finite_bring(d, e);
+}
+
+static int place_noted(void *ctx)
+{
+    struct device *d = ctx;
+    return ops_of(d)->finite_brought(d);
 }
 
 struct lincomb_place ops_place(struct device *d)
 {
-    return (struct lincomb_place){
-        .ctx = d, .run = place_run, .waits = device_place(d) != PLACE_HOST, .finite = place_finite};
+    return (struct lincomb_place){.ctx = d,
+                                  .run = place_run,
+                                  .waits = device_place(d) != PLACE_HOST,
+                                  .finite = place_finite,
+                                  .note = place_note,
+                                  .noted = place_noted};
 }
 
 /* --- views --- */

@@ -168,6 +168,11 @@ struct ops {
     int (*distance)(struct device *d, double *room, const struct rows *a, const struct rows *b,
                     struct err *e);
 
+    /* For one that does not wait: what was noted so far on its way to the host, behind the work up to here (not while
+     * recording); and what such a call brought whose work somebody waited for. Forgets nothing. */
+    int (*finite_bring)(struct device *d, struct err *e);
+    int (*finite_brought)(struct device *d);
+
     const struct text_ops *text; /* UMT5's: text.h; NULL: not on this device */
     const struct frame_ops *frames; /* the VAE's: frames.h; NULL: not on this device */
 };

@@ -48,9 +48,9 @@ static bool sound(struct decode *j, void *const *frames, int n, const struct fra
     vsnprintf(layer, sizeof layer, fmt, ap);
     va_end(ap);
     err_set(j->e, ERR_INPUT,
-            "vae: %s gives values that are no numbers; its weights are broken, or made for another "
-            "precision",
-            layer);
+            "vae: %s gives values that are no numbers (on %s); its weights are broken, or made for "
+            "another precision",
+            layer, device_name(on->device));
     return false;
 }
 

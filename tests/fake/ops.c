@@ -289,6 +289,14 @@ static int fp8_watched(struct device *d, double *error, long *calls, struct err 
     return 0;
 }
 
+static int finite_bring(struct device *d, struct err *e)
+{
+    if (device_is_recording(d)) return err_set(e, ERR_BUG, "finite_bring while recording");
+    return ops_cpu.finite_bring(d, e);
+}
+
+static int finite_brought(struct device *d) { return ops_cpu.finite_brought(d); }
+
 #define TABLE(as_one)                                                                              \
     {                                                                                              \
         .kind = DEVICE_FAKE, .together = as_one, .type = type, .linear_open = fake_linear_open,    \
@@ -301,6 +309,7 @@ static int fp8_watched(struct device *d, double *error, long *calls, struct err 
         .gate = gate, .gate_norm = gate_norm, .act = act, .cast = cast, .patchify = patchify,      \
         .unpatchify = unpatchify, .sinusoid = sinusoid, .add_table = add_table,                    \
         .lincomb = lincomb, .finite = check_finite, .finite_seen = finite_seen,                    \
-        .distance = distance, .text = &fake_text, .frames = &fake_frames                           \
+        .finite_bring = finite_bring, .finite_brought = finite_brought, .distance = distance,      \
+        .text = &fake_text, .frames = &fake_frames                                                 \
     }
 const struct ops fake_ops = TABLE(false), fake_ops_together = TABLE(true);

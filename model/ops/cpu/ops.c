@@ -1,6 +1,7 @@
 /* The table of the host: every operation by this room's own code, in fp32, done when it returns. */
 #include "model/ops/ops.h"
 
+#include "model/base/device_table.h"
 #include "model/ops/cpu/distance.h"
 #include "model/ops/cpu/patch.h"
 #include "model/ops/frames.h"
@@ -303,13 +304,13 @@ static int sum(struct device *d, float *const *x, const struct lincomb *l, size_
 /* The host looks at once, so that nothing has to be kept: the note is the device's own. */
 static int check_finite(struct device *d, const struct rows *x, int label, struct err *e)
 {
-    bool yes;
+    int noted;
     float *at = whole(x, "finite", e);
     if (!at) return -1;
     if (!d) return err_set(e, ERR_BUG, "finite: nobody to note it");
     device_did(d, OP_FINITE);
-    if (lincomb_host.finite(NULL, at, (size_t)(x->n * x->cols), &yes, e) < 0) return -1;
-    if (!yes) device_note(d, label);
+    if (lincomb_host.finite(NULL, at, (size_t)(x->n * x->cols), label, &noted, e) < 0) return -1;
+    if (noted) device_note(d, noted);
     return 0;
 }
 
@@ -330,6 +331,9 @@ static int distance(struct device *d, double *room, const struct rows *a, const 
     sum_distance(room, x, y, (size_t)(a->n * a->cols));
     return 0;
 }
+
+static int bring(struct device *d, struct err *e) { return (void)d, (void)e, 0; }
+static int brought(struct device *d) { return d->note; }
 
 const struct ops ops_cpu = {
     .kind = DEVICE_CPU,
@@ -356,6 +360,8 @@ const struct ops ops_cpu = {
     .sinusoid = sinusoid,
     .add_table = add_table,
     .lincomb = sum,
+    .finite_bring = bring,
+    .finite_brought = brought,
     .finite = check_finite,
     .finite_seen = seen,
     .distance = distance,

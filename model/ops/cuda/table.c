@@ -27,12 +27,13 @@ static void let_go(struct device *d, void *kept)
     }
     cuda_blas_close(t->blas);
     device_free(d, t->found);
+    device_free_pinned(d, t->brought);
     free(t);
 }
 
 int cuda_table_of(struct cuda_table **out, struct device *d, struct err *e)
 {
-    void *found;
+    void *found, *brought;
     *out = d->kept;
     if (*out) return 0;
     struct cuda_table *t = calloc(1, sizeof *t);
@@ -40,6 +41,9 @@ int cuda_table_of(struct cuda_table **out, struct device *d, struct err *e)
     if (device_alloc(d, &found, KEPT_BYTES, e) < 0) goto fail;
     t->found = found;
     t->sums = (double *)(void *)((char *)found + 256);
+    if (device_alloc_pinned(d, &brought, sizeof *t->brought, e) < 0) goto fail;
+    t->brought = brought;
+    *t->brought = 0;
     if (device_zero(d, found, KEPT_BYTES, e) < 0 || cuda_blas_open(&t->blas, e) < 0) goto fail;
     d->kept = *out = t;
     d->let_go = let_go;
@@ -360,6 +364,7 @@ static int finite_seen(struct device *d, int *label, struct err *e)
     *label = 0;
     if (cuda_table_of(&t, d, e) < 0 || device_download(d, label, t->found, sizeof *label, e) < 0)
         return -1;
+    *t->brought = 0; /* nothing is under way: the download waited */
     return *label ? device_zero(d, t->found, sizeof *label, e) : 0;
 }
 
@@ -372,6 +377,20 @@ static int distance(struct device *d, double *room, const struct rows *a, const 
     device_did(d, OP_DISTANCE);
     return cuda_distance(room, a->at, a->type, b ? b->at : NULL, b ? b->type : a->type,
                          (size_t)(a->n * a->cols), device_stream(d), e);
+}
+
+static int finite_bring(struct device *d, struct err *e)
+{
+    struct cuda_table *t;
+    if (cuda_table_of(&t, d, e) < 0) return -1;
+    return device_download_pinned(d, t->brought, t->found, sizeof *t->found, e);
+}
+
+/* The copy may be under way: an int comes whole. */
+static int finite_brought(struct device *d)
+{
+    const struct cuda_table *t = d->kept;
+    return t ? *(volatile int *)t->brought : 0;
 }
 
 const struct ops ops_cuda = {
@@ -406,6 +425,8 @@ const struct ops ops_cuda = {
     .finite = finite,
     .finite_seen = finite_seen,
     .distance = distance,
+    .finite_bring = finite_bring,
+    .finite_brought = finite_brought,
     .text = &text_ops_cuda,
     .frames = &frame_ops_cuda,
 };

@@ -11,6 +11,7 @@ struct cuda_table {
     struct cuda_blas *blas;
     struct cuda_plan *plans; /* of products, by shape: layers of one shape share theirs */
     int *found; /* [1] of the device: the label of what was not finite */
+    int *brought; /* [1] pinned: what `found` was some time ago */
     double *sums; /* [2] of the device: errors of fp8 products that were watched, and how many */
     bool watching;
 };

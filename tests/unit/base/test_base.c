@@ -201,10 +201,10 @@ static void sums(void)
             CHECK_OK(lincomb_host.run(NULL, x, &l, N, bf16, &e));
             CHECK(memcmp(x[2], want, sizeof want) == 0);
         }
-    bool yes;
-    CHECK(lincomb_host.finite(NULL, x[2], N, &yes, &e) == 0 && yes);
+    int first = 1;
+    CHECK(lincomb_host.finite(NULL, x[2], N, 3, &first, &e) == 0 && first == 0);
     x[2][N - 1] = (float)INFINITY;
-    CHECK(lincomb_host.finite(NULL, x[2], N, &yes, &e) == 0 && !yes);
+    CHECK(lincomb_host.finite(NULL, x[2], N, 3, &first, &e) == 0 && first == 3);
 }
 
 int main(void)

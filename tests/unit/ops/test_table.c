@@ -122,9 +122,13 @@ static void numbers_that_are_none(struct device *d)
     CHECK_OK(o->finite_seen(d, &label, &e));
     CHECK(label == 0);
     struct lincomb_place place = ops_place(d);
-    bool yes = true;
-    CHECK_OK(place.finite(place.ctx, x, N * D, &yes, &e));
-    CHECK(!yes);
+    CHECK_OK(place.finite(place.ctx, x, N * D, 7, &label, &e));
+    CHECK(label == 7);
+    CHECK_OK(place.note(place.ctx, x, N * D, 8, &e));
+    CHECK_OK(place.note(place.ctx, x, N * D, 9, &e));
+    CHECK(place.noted(place.ctx) == 8);
+    CHECK_OK(place.finite(place.ctx, x, N * D, 10, &label, &e));
+    CHECK(label == 8 && place.noted(place.ctx) == 0); /* the first, and it is forgotten */
     CHECK(o->finite(NULL, &r, 1, &e) == -1); /* who would remember it? */
 }
 

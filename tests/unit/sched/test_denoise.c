@@ -146,6 +146,103 @@ static void experts(void)
     CHECK(f.branches == 6);
 }
 
+/* A place that answers a step late, as a device does that is never waited for. */
+struct late {
+    int sent, here, waits, traced;
+    bool sound; /* the latents that trace got */
+    struct fake f;
+};
+
+static int late_run(void *ctx, float *const *x, const struct lincomb *l, size_t n, bool bf16,
+                    struct err *e)
+{
+    (void)ctx;
+    return lincomb_host.run(NULL, x, l, n, bf16, e);
+}
+
+static int late_note(void *ctx, const float *x, size_t n, int label, struct err *e)
+{
+    struct late *p = ctx;
+    int first;
+    p->here = p->sent; /* what was sent before is here by now */
+    CHECK(lincomb_host.finite(NULL, x, n, label, &first, e) == 0);
+    if (first && !p->sent) p->sent = first;
+    return 0;
+}
+
+static int late_finite(void *ctx, const float *x, size_t n, int label, int *first, struct err *e)
+{
+    struct late *p = ctx;
+    p->waits++;
+    CHECK(late_note(p, x, n, label, e) == 0);
+    *first = p->sent;
+    p->sent = p->here = 0; /* it forgets */
+    return 0;
+}
+
+static int late_noted(void *ctx) { return ((struct late *)ctx)->here; }
+
+static int late_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
+{
+    return fake_velocity(&((struct late *)ctx)->f, a, e);
+}
+
+static int late_trace(void *ctx, const struct denoise_ask *a, struct err *e)
+{
+    struct late *p = ctx;
+    p->traced = a->step + 1;
+    p->sound = true;
+    for (int i = 0; i < N; i++)
+        p->sound = p->sound && isfinite((double)a->latents[i]);
+    return err_set(e, ERR_INPUT, "block 7");
+}
+
+/* Every step is looked at, though only the first and the last are waited for; what is found a step late is asked again
+ * as it was. */
+static void late(void)
+{
+    const struct solver *s = solver_find("euler");
+    struct schedule schedule;
+    struct err e;
+    size_t bytes = denoise_bytes(s, N, true);
+    void *scratch = malloc(bytes);
+    float x[N], before[2][N];
+    CHECK(s->schedule(&schedule, 6, 3, COMPAT_DIFFUSERS_037, &e) == 0);
+    for (int bad = -1; bad < 6; bad++)
+        for (int kept = 0; kept < 2; kept++) {
+            struct late p = {
+                .f = {.fail_at = -1, .nan_at = bad, .last_step = -1, .schedule = &schedule}};
+            struct lincomb_place place = {.ctx = &p,
+                                          .run = late_run,
+                                          .waits = true,
+                                          .finite = late_finite,
+                                          .note = late_note,
+                                          .noted = late_noted};
+            struct denoise_params params = {.solver = s,
+                                            .schedule = &schedule,
+                                            .guidance_scale = {4},
+                                            .n = N,
+                                            .place = &place,
+                                            .ctx = &p};
+            struct denoise_model m = {.ctx = &p, .velocity = late_velocity, .trace = late_trace};
+            char step[32];
+            if (kept) params.before[0] = before[0], params.before[1] = before[1];
+            for (int i = 0; i < N; i++)
+                x[i] = (float)i;
+            e = (struct err){0};
+            int rc = denoise(x, &params, &m, scratch, &e);
+            CHECK((rc == 0) == (bad < 0) && p.waits <= 4);
+            if (bad < 0) continue;
+            snprintf(step, sizeof step, "step %d of 6", bad + 1);
+            CHECK_MSG(e.code == ERR_INPUT && strstr(e.msg, step), "%s: %s", step, e.msg);
+            CHECK(p.f.calls <= bad + 2); /* no more than a step for nothing */
+            bool asked = kept || bad == 0 || bad == 5; /* waited for at once */
+            CHECK((p.traced == bad + 1) == asked && (strstr(e.msg, "block 7") != NULL) == asked);
+            CHECK(!asked || p.sound);
+        }
+    free(scratch);
+}
+
 /* velocity of one element by guidance */
 static float guided(float velocity, float negative, float scale, bool bf16)
 {
@@ -182,6 +279,7 @@ int main(void)
 #endif
     loops();
     experts();
+    late();
     guidance();
     return TEST_RESULT();
 }
