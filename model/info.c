@@ -229,6 +229,13 @@ void model_frames_near(const struct model_info *m, int v, int *below, int *above
 
 const char *model_backend(void) { return ops_backend(); }
 
+const char *model_backend_on(const struct device *d)
+{
+    return device_kind(d) == DEVICE_CUDA   ? "cuBLASLt"
+           : device_place(d) == PLACE_HOST ? ops_backend()
+                                           : device_name(d);
+}
+
 bool model_is_slow(void) { return ops_are_slow(); }
 
 size_t model_text_fault(const char *text) { return utf8_fault(text, strlen(text)); }

@@ -34,6 +34,8 @@ int model_info_read(struct model_info *m, const char *dir, struct err *e);
 
 /* "oneDNN 2.6.3", or plain C: what multiplies matrices. Static storage. */
 const char *model_backend(void);
+/* The same of a device: "cuBLASLt". NULL: the host. */
+const char *model_backend_on(const struct device *d);
 /* Offset of the first byte of text that is no UTF-8, which prompts must be; its length: there is none. */
 size_t model_text_fault(const char *text);
 bool model_is_slow(void); /* by plain C: many times slower than this processor can */

@@ -172,8 +172,9 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     p->precision = precision_name(r->params.precision);
     p->bf16 = r->params.precision != PRECISION_FP32;
     p->emulated = r->params.precision == PRECISION_BF16_EMULATED;
-    p->slow = p->emulated || model_is_slow();
-    p->linear = model_backend();
+    bool away = device_place(r->params.device) != PLACE_HOST;
+    p->slow = !away && (p->emulated || model_is_slow());
+    p->linear = model_backend_on(r->params.device);
     if (!(p->attention = plan_attention(d, r)))
         return err_set(e, ERR_RESOURCE, "no memory for the plan");
     p->density[0] = r->forecast.density[0];
