@@ -6,6 +6,7 @@
 # crash, no hang (60 s), nothing left behind but a state. Figures go to standard output, for the
 # reliability table of the README.
 set -eu
+export DITGEN_DEVICE="${DITGEN_DEVICE:-cpu}"
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "${1:-$top/build}" && pwd)
 step=${2:-1}

@@ -19,6 +19,7 @@ struct cli {
     char *latents; /* where to keep the denoised latents */
     bool yes, plan, quiet, help, version;
     bool seed_drawn; /* nobody gave one */
+    bool device_picked; /* a GPU, since nobody named a device: device.h */
     char *preview; /* FILE.png or "term" */
     struct ran ran; /* what a clip says of the run that made it: rerun tells what differs */
     double state_every; /* seconds between states; 0: none are kept */

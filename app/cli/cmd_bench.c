@@ -7,6 +7,7 @@
 #include "app/cli/bench_attention.h"
 #include "app/cli/cli.h"
 #include "app/cli/cmd.h"
+#include "app/cli/device.h"
 #include "app/lib/cost.h"
 #include "app/cli/peak.h"
 #include "app/cli/progress.h"
@@ -180,6 +181,8 @@ struct report {
     size_t before; /* resident when the plan was made: what each phase adds to */
 };
 
+static bool on_device(const struct report *r) { return r->plan.device_bytes > 0; }
+
 static const char *const phase_names[DITGEN_PHASES] = {"text", "denoise", "decode"};
 
 /* The peak that the run's precision is judged by. */
@@ -193,7 +196,7 @@ static void print_rate(const struct report *r, enum row row, double flops)
 {
     double rate = flops / median(&r->b->rows[row]);
     printf("%s: %.1f GFLOP, %.1f GFLOP/s", row_names[row].text, flops * 1e-9, rate * 1e-9);
-    if (r->plan.device_bytes > 0) /* the peak that was measured is the processor's */
+    if (on_device(r))
         putchar('\n');
     else
         printf(", %.0f %% of the peak\n", 100 * rate / judge(r));
@@ -210,13 +213,30 @@ static void print_memory(const char *name, size_t predicted, size_t measured)
         puts("  not known");
 }
 
+static void print_device(const struct report *r)
+{
+    struct device_info info;
+    const char *name = settings_text(r->s, SET_DEVICE);
+    for (int i = 1; device_at(i, &info); i++)
+        if (strcmp(info.name, name) == 0 || (i == 1 && strcmp(name, "cuda") == 0)) {
+            printf("%s: %s", info.name, info.what);
+            return;
+        }
+    printf("%s", name);
+}
+
 static void print_tables(const struct report *r)
 {
     const struct ditgen_plan *p = &r->plan;
     printf("%s, %d threads on %d cores\n", r->cpu.name[0] ? r->cpu.name : "unnamed processor",
            p->threads, r->cpu.cores);
-    printf("peak %.1f GFLOP/s fp32 (%s)", r->peak.fp32 * 1e-9, r->peak.fp32_by);
-    if (r->peak.bf16 > 0) printf(", %.1f GFLOP/s bf16 (%s)", r->peak.bf16 * 1e-9, r->peak.bf16_by);
+    if (on_device(r)) {
+        print_device(r);
+    } else {
+        printf("peak %.1f GFLOP/s fp32 (%s)", r->peak.fp32 * 1e-9, r->peak.fp32_by);
+        if (r->peak.bf16 > 0)
+            printf(", %.1f GFLOP/s bf16 (%s)", r->peak.bf16 * 1e-9, r->peak.bf16_by);
+    }
     printf("\n%dx%d, %d frames, %d steps of %d branch%s, %d tokens, %s\n",
            settings_int(r->s, SET_WIDTH), settings_int(r->s, SET_HEIGHT),
            settings_int(r->s, SET_FRAMES), settings_int(r->s, SET_STEPS), p->branches,
@@ -231,7 +251,7 @@ static void print_tables(const struct report *r)
     }
     print_rate(r, ROW_STEP, r->step_flops);
     print_rate(r, ROW_DECODE, r->decode_flops);
-    bool there = p->device_bytes > 0;
+    bool there = on_device(r);
     printf("\n%-12s %12s %12s %9s\n", there ? "of the GPU" : "memory", "predicted", "measured",
            "off by");
     for (int i = 0; there && i < DITGEN_PHASES; i++)
@@ -250,8 +270,11 @@ static void print_json(const struct report *r)
     const struct ditgen_plan *p = &r->plan;
     printf("{\"cpu\": ");
     json_put_string(stdout, r->cpu.name);
-    printf(", \"threads\": %d, \"cores\": %d, \"level\": \"%s\", \"peak_fp32_gflops\": %.3f",
-           p->threads, r->cpu.cores, cpu_level_name(r->cpu.level), r->peak.fp32 * 1e-9);
+    printf(", \"threads\": %d, \"cores\": %d, \"level\": \"%s\", \"device\": ", p->threads,
+           r->cpu.cores, cpu_level_name(r->cpu.level));
+    const char *device = settings_text(r->s, SET_DEVICE);
+    json_put_string(stdout, device ? device : "cpu");
+    if (r->peak.fp32 > 0) printf(", \"peak_fp32_gflops\": %.3f", r->peak.fp32 * 1e-9);
     if (r->peak.bf16 > 0) printf(", \"peak_bf16_gflops\": %.3f", r->peak.bf16 * 1e-9);
     printf(", \"width\": %d, \"height\": %d, \"frames\": %d, \"steps\": %d, \"branches\": %d, "
            "\"tokens\": %d, \"precision\": \"%s\", \"linear\": ",
@@ -268,7 +291,7 @@ static void print_json(const struct report *r)
         printf("%s\"%s\": {\"median\": %.6f, \"fastest\": %.6f, \"slowest\": %.6f, \"n\": %d}",
                i ? ", " : "", row_names[i].json, median(s), s->v[0], s->v[s->n - 1], s->n);
     }
-    if (p->device_bytes > 0) {
+    if (on_device(r)) {
         printf("}, \"streamed_blocks\": %.0f, \"device_predicted_bytes\": {", p->streamed_blocks);
         for (int i = 0; i < DITGEN_PHASES; i++)
             printf("%s\"%s\": %zu", i ? ", " : "", phase_names[i], p->phase_bytes[i]);
@@ -348,7 +371,8 @@ static int measure(struct report *r, struct bench *b, struct ditgen *d, struct e
     if (alloc_samples(b, settings_int(r->s, SET_STEPS), e) < 0) return -1;
     cpu_detect(&r->cpu);
     threads_set(r->plan.threads);
-    peak_measure(&r->peak, r->cpu.level);
+    if (!on_device(r))
+        peak_measure(&r->peak, r->cpu.level); /* the processor's is no judge of a card */
     model_work(&work, &d->info, &clip, (int)r->plan.text_tokens);
     r->step_flops = r->plan.branches * (work.linear + work.attn);
     r->decode_flops = work.decode;
@@ -365,13 +389,16 @@ static int bench_run(struct bench *b, struct cli *c, struct err *e)
     struct ditgen_error de;
     struct progress progress;
     struct report r = {.b = b};
-    char note[256];
+    char note[256], where[CLI_DEVICE_NOTE];
     int rc = -1;
     if (ditgen_open(&d, settings_text(c->settings, SET_MODEL), &de) < 0) goto library;
     if (cli_resolve(c, d, note, e) < 0) goto out;
     r.s = c->settings;
+    if (cli_device(c, where, e) < 0) goto out;
+    if (where[0]) fprintf(stderr, "%s\n", where);
     r.before = limit_resident();
-    if (ditgen_plan(d, r.s, &r.plan, &de) < 0) goto library;
+    if (cli_plan(c, d, &r.plan, where, e) < 0) goto out;
+    if (where[0]) fprintf(stderr, "%s\n", where);
     progress_init(&progress, stderr, c->progress == 1,
                   c->quiet || (c->progress == 0 && !isatty(STDERR_FILENO)));
     b->progress = &progress;

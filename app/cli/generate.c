@@ -8,6 +8,7 @@
 
 #include "app/clips/aside.h"
 #include "app/lib/assets.h"
+#include "app/cli/device.h"
 #include "app/cli/output.h"
 #include "app/cli/plan_print.h"
 #include "app/cli/preview.h"
@@ -187,12 +188,23 @@ static int make_clip(struct work *w, struct ditgen *d, const struct writer_param
 static int prepare(struct cli *c, struct ditgen **d, struct progress *p, struct err *e)
 {
     struct ditgen_error de;
-    char note[256];
+    char note[256], where[CLI_DEVICE_NOTE];
     if (ditgen_open(d, settings_text(c->settings, SET_MODEL), &de) < 0) return from_library(e, &de);
     if (cli_resolve(c, *d, note, e) < 0) return -1;
     if (c->warning[0]) progress_say(p, "warning: %s", c->warning);
     if (note[0]) progress_say(p, "%s", note);
+    if (cli_device(c, where, e) < 0) return -1;
+    if (where[0]) progress_say(p, "%s", where);
     return 0;
+}
+
+static int make_plan(struct cli *c, struct ditgen *d, struct ditgen_plan *plan, struct progress *p,
+                     struct err *e)
+{
+    char note[CLI_DEVICE_NOTE];
+    int rc = cli_plan(c, d, plan, note, e);
+    if (rc == 0 && note[0]) progress_say(p, "%s", note);
+    return rc;
 }
 
 /* precision as it was chosen (plan NULL: as it would be), so that a stored "auto" does not change its meaning elsewhere. */
@@ -200,8 +212,10 @@ static int fix_precision(struct cli *c, const struct ditgen_plan *plan, struct e
 {
     if (settings_int(c->settings, SET_PRECISION) == 3)
         return 0; /* fp8 is never chosen for anybody */
+    const char *device = settings_text(c->settings, SET_DEVICE);
     bool bf16 = plan ? plan->bf16 != 0 : settings_int(c->settings, SET_PRECISION) != 1;
-    if (!plan && settings_int(c->settings, SET_PRECISION) == 0) bf16 = model_has_bf16();
+    if (!plan && settings_int(c->settings, SET_PRECISION) == 0)
+        bf16 = model_has_bf16() || c->device_picked || (device && strncmp(device, "cuda", 4) == 0);
     return settings_set(c->settings, LAYER_FLAG, "precision", bf16 ? "bf16" : "fp32", e);
 }
 
@@ -371,7 +385,6 @@ out:
 int generate_run(struct cli *c, const char *suffix, const struct state *from, struct err *e)
 {
     struct ditgen *d = NULL;
-    struct ditgen_error de;
     struct ditgen_plan plan;
     struct progress p;
     struct names n = {.output = c->output};
@@ -392,10 +405,7 @@ int generate_run(struct cli *c, const char *suffix, const struct state *from, st
     }
     /* The model first: an encoder's advice on sizes is of no use where the model cannot make them.
      * A decoding alone wants neither transformer nor text. */
-    if (!denoised && ditgen_plan(d, c->settings, &plan, &de) < 0) {
-        from_library(e, &de);
-        goto out;
-    }
+    if (!denoised && make_plan(c, d, &plan, &p, e) < 0) goto out;
     if (check_outputs(c, n.output, e) < 0) goto out;
     fill_names(&n, c);
     if (fix_precision(c, denoised ? NULL : &plan, e) < 0) goto out;

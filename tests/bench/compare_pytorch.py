@@ -171,7 +171,7 @@ class Ditgen:
     def command(self, verb):
         a = self.a
         c = [a.ditgen, *verb, a.prompt, "-m", a.model, "--size", a.size, "--frames", str(a.frames)]
-        c += ["--steps", str(a.steps), "--guidance-scale", str(a.guidance), "-n", "", "--seed", "0"]
+        c += ["--steps", str(a.steps), "--guidance-scale", str(a.guidance), "-n", "", "--seed", "0", "--device", "cpu"]
         return c + ["--solver", "unipc", "--precision", self.name]
 
     def run(self, command):

@@ -12,6 +12,7 @@
 # PRECISIONS="fp32 bf16" STEPS=3 RUNS=1 THREADS=0 may be set, and RUN to what goes before each timed
 # command, such as RUN="taskset -c 0-7". Wants python3, and 16 GB of memory.
 set -eu
+export DITGEN_DEVICE="${DITGEN_DEVICE:-cpu}"
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 ditgen=$1 dir=${2:-wan13b} sd=${3:-}

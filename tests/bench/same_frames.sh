@@ -9,6 +9,7 @@
 # program code, and is "by COMMIT" when that equals OLD: then nothing else changed it, and it is no failure.
 #   EXCEPT=c98f0dd same_frames.sh 8b1a4ea main    bf16: the text encoder keeps scores fp32, as the reference
 set -eu
+export DITGEN_DEVICE="${DITGEN_DEVICE:-cpu}"
 [ $# -ge 2 ] || { echo "usage: same_frames.sh OLD NEW [cmake flags]" >&2; exit 2; }
 top=$(cd "$(dirname "$0")/../.." && pwd)
 old=$(git -C "$top" rev-parse --verify "$1^{commit}")

@@ -140,7 +140,7 @@ def ours(exe, folder, call, seed, out):
     words = [exe, call["prompt"], "-m", folder, "-n", call["negative_prompt"], "--seed", str(seed)]
     words += ["--size", "{width}x{height}".format(**call), "--frames", str(call["num_frames"])]
     words += ["--steps", str(call["num_inference_steps"]), "--guidance-scale", str(call["guidance_scale"])]
-    words += ["--precision", "fp32", "--save-latents", out + ".safetensors", "-o", out + "/", "-y", "-q", "-t", "1"]
+    words += ["--precision", "fp32", "--save-latents", out + ".safetensors", "-o", out + "/", "-y", "-q", "-t", "1", "--device", "cpu"]
     return subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
