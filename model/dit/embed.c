@@ -139,9 +139,9 @@ static int head_mods(struct dit *d, struct err *e)
     int D = r->width, T = r->time_rows;
     struct rows temb = rows_part(&r->temb, 0, T);
     struct rows all = rows_of(r->device, r->mod.at, DTYPE_F32, T, 2 * D);
-    for (int half = 0; half < 2; half++) {
-        struct rows to = rows_cols(&all, (int64_t)half * D, D);
-        if (r->ops->add_table(r->device, &to, &temb, d->top.table + (size_t)half * (size_t)D, e) <
+    for (int row = 0; row < 2; row++) {
+        struct rows to = rows_cols(&all, (int64_t)row * D, D);
+        if (r->ops->add_table(r->device, &to, &temb, d->top.table + (size_t)row * (size_t)D, e) <
             0)
             return -1;
     }
