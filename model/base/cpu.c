@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -64,7 +65,11 @@ static void detect_name(char *name, size_t n)
 #else
 static enum cpu_level detect_level(void) { return CPU_REF; }
 
-static void detect_name(char *name, size_t n) { snprintf(name, n, "%s", ""); }
+static void detect_name(char *name, size_t n)
+{
+    struct utsname u;
+    snprintf(name, n, "%.63s", uname(&u) == 0 && u.machine[0] ? u.machine : "processor");
+}
 #endif
 
 /* Distinct (package, core) pairs among the processors we may use; 0 when the system does not say.
