@@ -141,8 +141,7 @@ static int head_mods(struct dit *d, struct err *e)
     struct rows all = rows_of(r->device, r->mod.at, DTYPE_F32, T, 2 * D);
     for (int row = 0; row < 2; row++) {
         struct rows to = rows_cols(&all, (int64_t)row * D, D);
-        if (r->ops->add_table(r->device, &to, &temb, d->top.table + (size_t)row * (size_t)D, e) <
-            0)
+        if (r->ops->add_table(r->device, &to, &temb, d->top.table + (size_t)row * (size_t)D, e) < 0)
             return -1;
     }
     return 0;
