@@ -362,8 +362,9 @@ int attn_step_kind(struct attn *a, const struct attn_ctx *c, long *launched)
     at.layer = a->shape.n_layers - 1;
     next = at;
     next.step++;
-    bool exact = !a->sparse || attn_is_exact(&a->stack.part[0], &at);
-    if (a->stack.recipe.ask && !(exact && attn_is_exact(&a->stack.part[0], &next))) return -1;
+    bool all = attn_is_exact(&a->stack.part[0], &at), exact = !a->sparse || all;
+    /* a step that copies, or keeps its output for a later one that does, is like no other */
+    if (a->stack.recipe.ask && !(all && attn_is_exact(&a->stack.part[0], &next))) return -1;
     if (!exact && (looks_reuse(a) || looks_plan(a, NULL) || !room_stands(a))) return -1;
     if (looks(a, c)) return -1;
     *launched = exact ? 0 : a->there.puts;

@@ -90,6 +90,7 @@ static const char *const stacks[] = {
     "lite:error=.3,block=16,first=1",
     "tile:tile=1x2x4,reach=1x3x4,block=16,first=1+lite:threshold=-2",
     "resid:density=0,every=2,first=1",
+    "resid:density=0,every=3,first=2,last=1", /* the step before the last copies, the last does not */
     "ditfast:steps=FFWACc,tile=1x2x4,block=16,density=.3,first=0",
     "ditfast:steps=FACACA,block=16,first=0",
     "layers:density=.3,block=16,first=1+tile:tile=1x2x4,block=16",
