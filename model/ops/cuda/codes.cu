@@ -104,6 +104,7 @@ __global__ void __launch_bounds__(THREADS)
 template <class T> int rows_of_type(const Codes &p, cudaStream_t s)
 {
     const struct cuda_row_shape r = cuda_code_shape(p.cols);
+    if (!r.warps) return code_long<T><<<p.rows, THREADS, 0, s>>>(p), 0; // rows that nothing keeps
     const int threads = r.warps < 4 ? 128 : 32 * r.warps, a_block = threads / (32 * r.warps);
     const unsigned grid = (p.rows + a_block - 1) / a_block;
     switch (10 * r.warps + r.vecs) {
@@ -119,10 +120,8 @@ template <class T> int rows_of_type(const Codes &p, cudaStream_t s)
         return code_kept<T, 8, 3><<<grid, threads, 0, s>>>(p), 0;
     case 85:
         return code_kept<T, 8, 5><<<grid, threads, 0, s>>>(p), 0;
-    case 87:
-        return code_kept<T, 8, 7><<<grid, threads, 0, s>>>(p), 0;
     default:
-        return code_long<T><<<p.rows, THREADS, 0, s>>>(p), 0;
+        return code_kept<T, 8, 7><<<grid, threads, 0, s>>>(p), 0;
     }
 }
 
