@@ -243,7 +243,8 @@ struct attn_stats { /* so far; of approximate stacks a few rows of each call are
     long calls, copies; /* all of them; those answered before q, k and v existed */
     long sampled; /* rows; 0: what follows is not known */
     double error; /* relative L1 of sampled rows of o against exact attention of the same q, k, v */
-    double recall; /* softmax mass in computed tiles, of the sampled rows */
+    double
+        recall; /* softmax mass in computed tiles, of the sampled rows; -1: q and k were not seen */
     double drift; /* relative L1 of outputs when they were made anew against those copied before */
     double planning; /* share of attention's seconds spent on planning */
     bool budgeted; /* steered by an error budget */

@@ -277,7 +277,9 @@ static void stats_of(struct attn_stats *s, const struct attn_sums *sums)
         .copies = sums->copies,
         .sampled = sums->sampled,
         .error = sums->error_of > 0 ? sums->error / sums->error_of : 0,
-        .recall = sums->recalled ? sums->recall / (double)sums->recalled : 1,
+        .recall = sums->recalled  ? sums->recall / (double)sums->recalled
+                  : sums->sampled ? -1
+                                  : 1,
         .drift = sums->drift_of > 0 ? sums->drift / sums->drift_of : 0,
         .planning = seconds > 0 ? sums->plan_seconds / seconds : 0,
     };

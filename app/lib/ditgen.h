@@ -193,7 +193,7 @@ struct ditgen_ran { /* what denoising did; strings live for the call */
     double density; /* share of attention that was computed, all steps */
     double copied; /* share of attention's calls that were copies */
     long sampled; /* rows of approximate attention held against exact ones; 0: none were */
-    double error, recall; /* of those rows: relative L1; mass of what was computed */
+    double error, recall; /* of those rows: relative L1; mass of what was computed, -1: not known */
     double drift; /* relative L1 of copied outputs against those made next; 0: no copies */
     double exact_method; /* 1: attention is exact by its definition */
     double steps; /* that this call made */

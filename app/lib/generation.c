@@ -357,11 +357,13 @@ static void log_attention(const struct job *j, const struct attn_stats *s)
                  "attention: %ld of %ld calls were copies; made anew, outputs differed by %.2g "
                  "(relative L1, sampled)",
                  s->copies, s->calls, s->drift);
+    char recall[32] = "";
+    if (s->recall >= 0) snprintf(recall, sizeof recall, ", recall %.3f", s->recall);
     if (s->sampled)
         log_line(log, 1,
-                 "attention: relative L1 %.2g of %ld sampled rows, recall %.3f; planning took "
-                 "%.1f %% of its time",
-                 s->error, s->sampled, s->recall, 100 * s->planning);
+                 "attention: relative L1 %.2g of %ld sampled rows%s; planning took %.1f %% of its "
+                 "time",
+                 s->error, s->sampled, recall, 100 * s->planning);
 }
 
 /* Text and steps; leaves the denoised latents. */

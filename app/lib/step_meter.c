@@ -33,10 +33,11 @@ static double share_of(const struct model_work *w, long calls, const struct attn
 static void say(const struct step_meter *m, int step, int num_steps, double seconds,
                 const struct attn_stats *s)
 {
-    char error[96] = "", copies[48] = "", low[48] = "";
+    char error[96] = "", recall[32] = "", copies[48] = "", low[48] = "";
+    if (s->recall >= 0) snprintf(recall, sizeof recall, ", recall %.2f", s->recall);
     if (s->sampled)
-        snprintf(error, sizeof error, ", relative L1 %.2g of %ld sampled rows, recall %.2f",
-                 s->error, s->sampled, s->recall);
+        snprintf(error, sizeof error, ", relative L1 %.2g of %ld sampled rows%s", s->error,
+                 s->sampled, recall);
     if (s->copies)
         snprintf(copies, sizeof copies, ", %ld of %ld calls copies", s->copies, s->calls);
     if (s->low > 0) snprintf(low, sizeof low, ", %.0f %% of products over codes", 100 * s->low);

@@ -49,6 +49,9 @@ static void same(const char *attention, bool together, enum precision precision)
     CHECK_MSG(rc == 0, "%s: %s", attention, e.msg);
     CHECK_MSG(memcmp(got, want, n * sizeof *got) == 0, "%s: rel L2 %g", attention,
               rel_l2(got, want, n));
+    CHECK_MSG(!there.sampled || there.recall < 1 || host.recall > 0.999,
+              "%s: recall %g where q and k may not have been seen, %g on the host", attention,
+              there.recall, host.recall);
     CHECK_MSG(fabs(host.density - there.density) < 1e-9 && host.calls == there.calls &&
                   host.copies == there.copies && host.sums.exact == there.sums.exact,
               "%s: density %g, %g; calls %ld, %ld; copies %ld, %ld", attention, host.density,
