@@ -157,7 +157,7 @@ def table(args, log):
             continue
         db = [m[0] for _, m in made]
         print("| `%s` | %d | %.2f | %.3g | %.2f | %.1f | %.1f | %s |" %
-              (row if not row.isdigit() else row + " steps", len(made), statistics.mean(m[2] for _, m in made),
+              (row.replace("|", "\\|") if not row.isdigit() else row + " steps", len(made), statistics.mean(m[2] for _, m in made),
                statistics.mean(m[1] for _, m in made), statistics.mean(m[1] / base[i] for i, m in made),
                statistics.mean(db), min(db), " ".join("%.1f" % d for d in db)))
 
