@@ -9,7 +9,7 @@ namespace
 constexpr int BK = 32, COLS = 4; // tiles of a block of threads in turn
 
 // Sum over all threads, in a fixed order; everybody gets it
-template <int THREADS> __device__ __forceinline__ float sum_all(float x, float *room)
+template <int THREADS, class T> __device__ __forceinline__ T sum_all(T x, T *room)
 {
 #pragma unroll
     for (int m = 16; m; m /= 2)
@@ -110,19 +110,6 @@ __global__ void set(uint32_t *plane, const __grid_constant__ Args a, int by_inde
 // on average over the row's queries, beside the diagonal, or forced. In double, as the judge: a tile that
 // lies between would change the whole row. Grid (rows, heads), a thread a channel, then a warp a tile.
 constexpr int SOL = 256;
-__device__ __forceinline__ double sum_double(double x, double *room)
-{
-#pragma unroll
-    for (int m = 16; m; m /= 2)
-        x += __shfl_xor_sync(~0u, x, m);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = 0;
-    for (int i = 0; i < SOL / 32; i++)
-        x += room[i];
-    return x;
-}
 __global__ void __launch_bounds__(SOL) choose_sol(const __grid_constant__ Args a)
 {
     __shared__ double weight[SOL], sums[SOL / 32]; // weight: beta times the mean query
@@ -148,9 +135,9 @@ __global__ void __launch_bounds__(SOL) choose_sol(const __grid_constant__ Args a
         sum += y / p.k_n, squares += y * y / p.k_n;
     }
     weight[c] = c < a.dim ? beta * mean : 0;
-    const double mu = sum_double(c < a.dim ? beta * mean * sum : 0, sums),
-                 var = sum_double(c < a.dim ? beta * beta * mean * mean * (squares - sum * sum) : 0,
-                                  sums);
+    const double mu = sum_all<SOL>(c < a.dim ? beta * mean * sum : 0, sums),
+                 var = sum_all<SOL>(
+                     c < a.dim ? beta * beta * mean * mean * (squares - sum * sum) : 0, sums);
     const double bound = mu + static_cast<double>(a.sol_tau) * sqrt(var + 1e-6);
     const size_t at = (static_cast<size_t>(x.index) * p.q_n + row) * p.words;
     const uint32_t *forced =
