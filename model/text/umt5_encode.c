@@ -39,10 +39,11 @@ static int residual(struct umt5 *u, struct umt5_work *w, struct err *e)
     return u->ops->gate(u->device, &w->x, &w->norm, &p, e);
 }
 
+/* One by one also where all three lie there: as one product of a GPU they round otherwise than alone, and a
+ * clip is the same whether its text's matrices stay or are streamed. */
 static int project(struct umt5 *u, struct umt5_work *w, struct umt5_layer *l, struct err *e)
 {
     const struct rows y[] = {w->q, w->k, w->v};
-    if (u->held) return u->ops->linear_several(&l->held[LINEAR_Q], y, 3, &w->norm, w->scratch, e);
     for (int i = 0; i < 3; i++)
         if (linear(u, l, LINEAR_Q + i, &y[i], &w->norm, w->scratch, e) < 0) return -1;
     return 0;
