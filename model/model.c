@@ -171,6 +171,8 @@ int model_encode_text(struct model *m, int branch, const char *prompt, struct mo
     return umt5_encode(m->text, m->embeds[branch], ids, info->n_tokens, progress, ctx, e);
 }
 
+void model_text_done(struct model *m) { close_text(m); }
+
 static int open_dit(struct model *m, struct err *e)
 {
     struct dit_params dp;

@@ -161,6 +161,8 @@ typedef int (*model_progress)(void *ctx, int done, int total); /* nonzero cancel
 int model_count_tokens(struct model *m, const char *prompt, int *n, struct err *e);
 int model_encode_text(struct model *m, int branch, const char *prompt, struct model_text *info,
                       model_progress progress, void *ctx, struct err *e);
+/* All text is read: its encoder's memory goes, as the next phase would have it go anyway. */
+void model_text_done(struct model *m);
 
 /* Phase 2. Opens the transformer for the clip; then velocities; then closes it. */
 int model_denoise_begin(struct model *m, const struct model_clip *c, struct err *e);

@@ -379,6 +379,8 @@ static int make_latents(struct job *j, struct err *e)
     device_counts_reset(j->run.params.device);
     device_peak_reset(j->run.params.device);
     if (encode_texts(j, e) < 0) return -1;
+    model_text_done(
+        j->model); /* before peaks are counted anew: the encoder is no part of the next */
     log_device(j, DITGEN_TEXT);
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
     if (j->calls->resume && job_take_kept(j, j->calls->resume, e) < 0) return -1;

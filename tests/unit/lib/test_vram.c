@@ -129,8 +129,8 @@ static void within(const struct seen *s, size_t vram)
         CHECK_MSG(s->peak[i] <= vram, "phase %d: %zu KiB of %zu", i, s->peak[i] / 1024,
                   vram / 1024);
         double off = fabs((double)s->peak[i] - (double)s->predicted[i]);
-        CHECK_MSG(off <= 0.05 * (double)s->peak[i], "phase %d: %zu KiB, predicted %zu", i,
-                  s->peak[i] / 1024, s->predicted[i] / 1024);
+        CHECK_MSG(off <= 0.05 * (double)s->peak[i] && s->peak[i] <= s->predicted[i],
+                  "phase %d: %zu KiB, predicted %zu", i, s->peak[i] / 1024, s->predicted[i] / 1024);
     }
 }
 
