@@ -72,7 +72,7 @@ make_weights() { # one after the other: the second folder's text encoder is the 
 }
 make_weights &
 part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF -DDITGEN_ONEDNN=OFF
-part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low test_velocity_dit test_cache_device_dit check_frames check_ends check_text
+part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low test_velocity_dit test_e2e_model test_cache_device_dit check_frames check_ends check_text
 wait
 [ "$(cat "$logs/build.end")" = ok ] || { tail -n 20 "$logs/configure" "$logs/build"; exit 1; }
 ditgen=$build/app/ditgen
@@ -94,7 +94,11 @@ if wanted checks; then # nothing is timed, so all run at once
     done
     wait
 fi
-wanted goldens && part velocity 60 env DITGEN_TEST_DEVICE=cuda "$build/tests/test_velocity_dit"
+if wanted goldens; then
+    part velocity 60 env DITGEN_TEST_DEVICE=cuda "$build/tests/test_velocity_dit" &
+    part e2e 90 env DITGEN_TEST_DEVICE=cuda "$build/tests/golden/test_e2e_model"
+    wait
+fi
 if wanted clips; then
     clip cuda 60 --device cuda
     clip again 60 --device cuda
@@ -156,10 +160,11 @@ of() { # LOG PATTERN FIELD: a number of the first line that begins with the patt
 }
 summary() {
     line what wanted seen verdict
-    for c in ops plans low caches check_frames check_ends check_text velocity memcheck racecheck synccheck same; do
+    for c in ops plans low caches check_frames check_ends check_text velocity e2e memcheck racecheck synccheck same; do
         [ -f "$logs/$c.end" ] || continue
         line "$c" "nothing failed" "$(tail -n 1 "$logs/$c" | sed 's/^=* *//' | cut -c 1-60)" "$(cat "$logs/$c.end")"
     done
+    grep -h '^bf16: mean of' "$logs/e2e" 2>/dev/null || true
     for c in against32 against16 against8; do
         [ -f "$logs/$c.end" ] || continue
         line "$c" "60 dB in fp32; fp8: beside bf16" "$(tail -n 1 "$logs/$c" | cut -c 1-60)" "$(cat "$logs/$c.end")"

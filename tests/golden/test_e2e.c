@@ -5,7 +5,10 @@
  * clips that were made for it, against the mean of the reference's own bf16. What that may be below
  * follows from the reference: rounded in two ways it differs from itself, and two standard errors of
  * that difference's mean are allowed, 1 dB at least; a clip alone may be three deviations below the
- * worse of the two ways. */
+ * worse of the two ways.
+ *
+ * DITGEN_TEST_DEVICE=cuda asks the same of a GPU, whose bf16 is not emulated. */
+#include "model/base/device.h"
 #include "model/base/threads.h"
 #include "model/model.h"
 #include "sched/sched.h"
@@ -19,6 +22,7 @@ enum { MAX_CASES = 32 };
 
 struct golden_run {
     struct model *model;
+    struct device *device; /* NULL: the host */
     struct model_clip clip;
     int seed, stride, at; /* at: frames seen */
     float guidance_scale;
@@ -56,12 +60,31 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
     return 0;
 }
 
+/* Noise, and what the solver keeps, in the device's memory; and back. */
+static int denoise_there(struct golden_run *r, float *latents, size_t bytes,
+                         struct denoise_params *p, const struct denoise_model *m, struct err *e)
+{
+    void *at = NULL, *scratch = NULL;
+    size_t room = denoise_bytes(p->solver, p->n, true);
+    struct lincomb_place place = model_place(r->model);
+    p->place = &place;
+    int rc = device_alloc(r->device, &at, bytes, e);
+    if (rc == 0) rc = device_alloc(r->device, &scratch, room, e);
+    if (rc == 0) rc = device_zero(r->device, scratch, room, e);
+    if (rc == 0) rc = device_upload(r->device, at, latents, bytes, e);
+    if (rc == 0) rc = denoise(at, p, m, scratch, e);
+    if (rc == 0) rc = device_download(r->device, latents, at, bytes, e);
+    device_free(r->device, scratch);
+    device_free(r->device, at);
+    return rc;
+}
+
 static int denoise_run(struct golden_run *r, float *latents, size_t n,
                        const struct sched_config *config, int num_steps, bool round, struct err *e)
 {
     static struct schedule schedule;
     const struct solver *solver = solver_find(config->solver);
-    void *scratch = malloc(denoise_bytes(solver, n, true));
+    void *scratch = r->device ? NULL : malloc(denoise_bytes(solver, n, true));
     struct noise_rng rng;
     struct denoise_params p = {
         .solver = solver,
@@ -75,7 +98,9 @@ static int denoise_run(struct golden_run *r, float *latents, size_t n,
     noise_randn(&rng, latents, n);
     int rc = solver->schedule(&schedule, num_steps, config->flow_shift, COMPAT_DIFFUSERS_037, e);
     if (rc == 0) rc = model_denoise_begin(r->model, &r->clip, e);
-    if (rc == 0) rc = denoise(latents, &p, &m, scratch, e);
+    if (rc == 0)
+        rc = r->device ? denoise_there(r, latents, n * sizeof *latents, &p, &m, e)
+                       : denoise(latents, &p, &m, scratch, e);
     model_denoise_end(r->model, NULL);
     free(scratch);
     return rc;
@@ -116,8 +141,9 @@ static void judge(const struct rough *r, enum precision p)
     }
 }
 
-static void one_case(const struct golden *g, int k, const struct model_info *info,
-                     const struct sched_config *config, enum precision precision, struct rough *m)
+static void one_case(const struct golden *g, int k, struct device *device,
+                     const struct model_info *info, const struct sched_config *config,
+                     enum precision precision, struct rough *m)
 {
     char key[32];
     struct err e = {0};
@@ -134,12 +160,14 @@ static void one_case(const struct golden *g, int k, const struct model_info *inf
                  .guided = s[6] != 1000},
         .seed = s[4],
         .stride = s[5],
+        .device = device,
         .guidance_scale = (float)s[6] / 1000,
     };
     snprintf(key, sizeof key, "%d.frames", k);
     r.want = golden_u8(g, key, &r.want_bytes);
     struct model_params p = {
         .precision = precision,
+        .device = device,
         .threads = 2,
         .collapse_pads = true,
         .fix_text = true,
@@ -186,8 +214,19 @@ static void one_case(const struct golden *g, int k, const struct model_info *inf
     model_close(r.model);
 }
 
+/* NULL: the host. */
+static struct device *asked_device(void)
+{
+    const char *name = getenv("DITGEN_TEST_DEVICE");
+    struct device *d = NULL;
+    struct err e = {0};
+    if (name && strncmp(name, "cuda", 4) == 0) CHECK_OK(device_open(&d, name, &e));
+    return d;
+}
+
 int main(void)
 {
+    struct device *device = asked_device();
     struct golden g = golden_open("e2e.safetensors");
     static struct model_info info;
     struct sched_config config;
@@ -197,14 +236,15 @@ int main(void)
     if (checks_failed) return TEST_RESULT();
     int cases = 0;
     enum precision all[] = {PRECISION_FP32, PRECISION_BF16_EMULATED, PRECISION_BF16};
-    int precisions = model_has_bf16() ? 3 : 2;
+    int precisions = !device && model_has_bf16() ? 3 : 2;
+    if (device) all[1] = PRECISION_BF16;
     static struct rough rough[3];
     for (char key[32]; cases < MAX_CASES; cases++) {
         snprintf(key, sizeof key, "%d.settings", cases);
         if (!golden_has(&g, key)) break;
         snprintf(key, sizeof key, "%d.bf16_db", cases);
         for (int i = 0; i < (golden_has(&g, key) ? precisions : 1); i++)
-            one_case(&g, cases, &info, &config, all[i], &rough[i]);
+            one_case(&g, cases, device, &info, &config, all[i], &rough[i]);
     }
     for (int i = 1; i < precisions; i++) {
         CHECK(rough[i].n == 12);
@@ -212,5 +252,6 @@ int main(void)
     }
     CHECK(cases >= 15);
     golden_close(&g);
+    device_close(device);
     return TEST_RESULT();
 }
