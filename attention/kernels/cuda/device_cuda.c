@@ -18,6 +18,7 @@ static const struct row {
     bool fp32; /* runs */
     int dim; /* heads of 1 to so many channels; 0: 64 or 128 */
     bool (*takes)(const struct attn_size *s, const char **why); /* plans cut like this; NULL: any */
+    int whole; /* heads are of a multiple of so many channels; 0: any */
 } rows[] = {
     {{"sm90", "wgmma kernels of Hopper", TILES_CAN_SM90, tiles_scratch, tiles_plan_bytes, tiles_put,
       tiles_run_sm90, NULL},
@@ -25,35 +26,48 @@ static const struct row {
      90,
      false,
      0,
-     tiles_take_sm90},
+     tiles_take_sm90,
+     0},
     {{"sage", "codes of 8 or 4 bits on Hopper, what has none as sm90", TILES_CAN_SAGE,
       tiles_scratch, tiles_plan_bytes, tiles_put, tiles_run_sage, sage_pays},
      90,
      90,
      false,
      0,
-     tiles_take_sage},
+     tiles_take_sage,
+     0},
     {{"sm80", "mma.sync kernels of every card since Ampere", TILES_CAN_SM80, tiles_scratch,
       tiles_plan_bytes, tiles_put, tiles_run_sm80, NULL},
      80,
      1000,
      false,
      0,
-     tiles_take_sm80},
+     tiles_take_sm80,
+     0},
+    {{"tf32", "fp32 by three products of matrix units, any card since Ampere", TILES_CAN_TF32,
+      tiles_scratch, tiles_plan_bytes, tiles_put, tiles_run_tf32, NULL},
+     80,
+     1000,
+     true,
+     128,
+     tiles_take_simt,
+     4},
     {{"simt", "fp32 throughout, any card", TILES_CAN_SIMT, tiles_scratch, tiles_plan_bytes,
       tiles_put, tiles_run_simt, NULL},
      80,
      1000,
      true,
      128,
-     tiles_take_simt},
+     tiles_take_simt,
+     0},
     {{"every", "fp32 throughout, any card, any plan", EVERY, every_scratch, every_plan_bytes,
       every_put, every_run, NULL},
      80,
      1000,
      true,
      EVERY_MOST_DIM,
-     NULL},
+     NULL,
+     0},
 };
 
 /* Why not; 0 when it is the one. */
@@ -73,6 +87,8 @@ static int row_takes(const struct row *r, int arch, const struct attn_size *s, s
     if (!r->fp32 && s->precision == PRECISION_FP32)
         return err_set(e, ERR_DEVICE, "attention kernel %s takes bf16 alone; use --precision bf16",
                        name);
+    if (!(r->kernel.can & ATTN_NEED_BF16) && s->precision != PRECISION_FP32)
+        return err_set(e, ERR_DEVICE, "attention kernel %s takes fp32 alone, not bf16", name);
     if (!r->dim && s->head_dim != 64 && s->head_dim != 128)
         return err_set(e, ERR_USAGE,
                        "attention kernel %s takes heads of 64 or 128 channels, not %d", name,
@@ -80,6 +96,10 @@ static int row_takes(const struct row *r, int arch, const struct attn_size *s, s
     if (r->dim && (s->head_dim < 1 || s->head_dim > r->dim))
         return err_set(e, ERR_USAGE, "attention kernel %s takes heads of 1 to %d channels, not %d",
                        name, r->dim, s->head_dim);
+    if (r->whole && s->head_dim % r->whole)
+        return err_set(e, ERR_USAGE,
+                       "attention kernel %s takes heads of a multiple of %d channels, not %d", name,
+                       r->whole, s->head_dim);
     if (s->needs & ~r->kernel.can)
         return err_set(e, ERR_DEVICE, "attention kernel %s cannot do %s", name,
                        attn_needs_text(s->needs & ~r->kernel.can, text, sizeof text));
@@ -103,7 +123,8 @@ const struct attn_device_kernel *attn_cuda_pick(int arch, const struct attn_size
     }
     if (why.code == ERR_NONE)
         err_set(&why, ERR_USAGE,
-                "there is no attention kernel %s on a GPU; there are sm90, sage, sm80, simt, every",
+                "there is no attention kernel %s on a GPU; there are sm90, sage, sm80, tf32, simt, "
+                "every",
                 only);
     *e = why;
     return NULL;

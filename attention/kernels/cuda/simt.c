@@ -1,4 +1,4 @@
-/* What flash_simt takes, decided on the host; see simt_cuda.h. */
+/* What flash_simt and flash_tf32 take, decided on the host; see simt_cuda.h. */
 #include "attention/kernels/cuda/simt_cuda.h"
 
 int attn_simt_takes(const struct attn_cuda *w, enum dtype type, struct err *e)
@@ -33,4 +33,20 @@ int attn_simt_takes(const struct attn_cuda *w, enum dtype type, struct err *e)
             "keys",
             l->rows, l->cols, l->block_q, l->block_k, w->len_q, w->len_k);
     return 0;
+}
+
+static bool whole(const struct attn_tensor *t)
+{
+    return (uintptr_t)t->at % 16 == 0 && t->token % 4 == 0 && t->head % 4 == 0;
+}
+
+int attn_tf32_takes(const struct attn_cuda *w, struct err *e)
+{
+    if (attn_simt_takes(w, DTYPE_F32, e) < 0) return err_wrap(e, "flash_tf32");
+    if (w->head_dim % 4 == 0 && whole(&w->q) && whole(&w->k) && whole(&w->v) && whole(&w->o))
+        return 0;
+    return err_set(e, ERR_USAGE,
+                   "flash_tf32 takes heads and strides in multiples of 4 numbers, these heads have "
+                   "%d channels",
+                   w->head_dim);
 }

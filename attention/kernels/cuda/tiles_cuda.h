@@ -1,4 +1,4 @@
-/* Jobs of the room by kernels for tiles: rows sm90, sage, sm80 and simt of device_cuda.c (tiles_plan.c, host; tiles_run.c).
+/* Jobs of the room by kernels for tiles: rows sm90, sage, sm80, tf32 and simt of device_cuda.c (tiles_plan.c, host; tiles_run.c).
  *
  * A prepared plan is in one piece: bits of tiles, offsets of rows and the order of starting, from which a launch makes
  * lists (attn_lists) in scratch, since plans that are kept over steps must be small; or rows of queries and runs of
@@ -28,6 +28,8 @@
 #define TILES_CAN_SIMT                                                                             \
     (ATTN_NEED_DEVICE | ATTN_NEED_BF16 | ATTN_NEED_PLANES | ATTN_NEED_KEY_BIAS | ATTN_NEED_LSE)
 
+#define TILES_CAN_TF32 (TILES_CAN_SIMT & ~(unsigned)ATTN_NEED_BF16)
+
 /* Whether the row's kernels take plans that are cut like this, beside what `can` says; why: what they would. */
 bool tiles_take_sm90(const struct attn_size *s, const char **why);
 bool tiles_take_sage(const struct attn_size *s, const char **why);
@@ -43,6 +45,7 @@ int tiles_run_sm90(struct device *d, const struct attn_job *j, const void *at, s
 int tiles_run_sage(struct device *d, const struct attn_job *j, const void *at, struct err *e);
 int tiles_run_sm80(struct device *d, const struct attn_job *j, const void *at, struct err *e);
 int tiles_run_simt(struct device *d, const struct attn_job *j, const void *at, struct err *e);
+int tiles_run_tf32(struct device *d, const struct attn_job *j, const void *at, struct err *e);
 
 /* --- between the two files --- */
 

@@ -385,9 +385,11 @@ int tiles_run_sm80(struct device *d, const struct attn_job *j, const void *at, s
     return run(ATTN_SM80, d, j, at, e);
 }
 
-int tiles_run_simt(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+static int run_wide(struct device *d, const struct attn_job *j, const void *at, bool units,
+                    struct err *e)
 {
-    if (check(j, at, "simt", e) < 0) return -1;
+    struct err odd; /* strides are known only here */
+    if (check(j, at, units ? "tf32" : "simt", e) < 0) return -1;
     struct work w = work_of(ATTN_SM80, d, j, at);
     struct attn_lists l = {0};
     if (at) {
@@ -395,5 +397,16 @@ int tiles_run_simt(struct device *d, const struct attn_job *j, const void *at, s
         l = lists_of(&w, 0, w.p->n_heads);
         w.call.lists = &l;
     }
+    if (units && attn_tf32_takes(&w.call, &odd) == 0) return attn_tf32(&w.call, e);
     return attn_simt(&w.call, j->q.type, e);
+}
+
+int tiles_run_simt(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+{
+    return run_wide(d, j, at, false, e);
+}
+
+int tiles_run_tf32(struct device *d, const struct attn_job *j, const void *at, struct err *e)
+{
+    return run_wide(d, j, at, true, e);
 }

@@ -2,7 +2,7 @@
  *
  *   check_plans [PROBLEMS [SEED [WHICH]]]     (60, 1, all)
  *
- * WHICH: every; best, which is whatever matrix units take; a kernel's name (sm90, sm80); or all, every and best.
+ * WHICH: every; best, which is whatever matrix units take in bf16; a kernel's name (sm90, sm80, tf32); or all, every, tf32 and best.
  *
  * The problems, the answers and the tolerances are those of the host's kernels (tests/kernels): every field
  * of a plan and a job, ragged sizes, blocks of one token and of none, outputs poisoned. Each run is done twice
@@ -229,12 +229,12 @@ static bool pick(struct problem *x)
 
 /* What matrix units take: heads of 64 or 128, tiles of 128 or 64 or what goes by runs, residuals of bf16, nothing
  * that `every` alone does. */
-static struct problem regular(struct test_rng *r)
+static struct problem regular(struct test_rng *r, enum precision precision)
 {
     static const int cuts[][2] = {{128, 128}, {128, 128}, {64, 64}, {128, 64}, {64, 128}, {0, 0}};
     for (;;) {
         memcpy(problem_cut, cuts[rng_int(r, 0, (int)ARRAY_LEN(cuts) - 1)], sizeof problem_cut);
-        struct problem x = problem_random(r, PRECISION_BF16);
+        struct problem x = problem_random(r, precision);
         memset(problem_cut, 0, sizeof problem_cut);
         bool dim = x.size.head_dim == 64 || x.size.head_dim == 128;
         bool residual = x.plan.rule == ATTN_COMPUTE || x.residual.type == DTYPE_BF16;
@@ -249,7 +249,8 @@ static struct problem regular(struct test_rng *r)
 
 static bool units(const char *kernel)
 {
-    return strcmp(kernel, "every") != 0 && strcmp(kernel, "simt") != 0;
+    return strcmp(kernel, "every") != 0 && strcmp(kernel, "simt") != 0 &&
+           strcmp(kernel, "tf32") != 0;
 }
 
 static struct {
@@ -273,7 +274,7 @@ static void all_of(struct test_rng *r, enum precision precision, int problems, c
     int before = checks_done, n = 0, left_out = 0;
     problem_worst = 0;
     while (n < problems && left_out < 200 * problems) {
-        struct problem x = fast ? regular(r) : problem_random(r, precision);
+        struct problem x = fast ? regular(r, precision) : problem_random(r, precision);
         if (pick(&x) && (only || units(picked->name))) {
             count(picked->name);
             struct attn_kernel k = as_kernel(picked->name, units(picked->name));
@@ -441,8 +442,11 @@ int main(int argc, char **argv)
         chosen(&r, problems);
         filled(&r);
     }
+    bool fp32 = strcmp(name, "tf32") == 0;
+    only = "tf32";
+    if (fp32 || all) all_of(&r, PRECISION_FP32, problems, only, true);
     only = all || strcmp(name, "best") == 0 ? NULL : name;
-    if (!every) all_of(&r, PRECISION_BF16, 2 * problems, name, true);
+    if (!every && !fp32) all_of(&r, PRECISION_BF16, 2 * problems, name, true);
     device_close(device);
     printf("%ld launches, %d checks, %d failed\n", launches, checks_done, checks_failed);
     return checks_failed ? 1 : 0;

@@ -7,14 +7,15 @@
 struct attend_case {
     struct attn_cuda w;
     enum dtype type;
-    bool simt; /* else sm_80's */
+    enum by { SM80, SIMT, TF32 } by;
 };
 
 static int run_attend(void *ctx, struct err *e)
 {
     struct attend_case *c = ctx;
     GPU(cudaMemset(c->w.scratch, 0xff, attn_cuda_scratch()));
-    return c->simt ? attn_simt(&c->w, c->type, e) : attn_sm80(&c->w, e);
+    if (c->by == TF32) return attn_tf32(&c->w, e);
+    return c->by == SIMT ? attn_simt(&c->w, c->type, e) : attn_sm80(&c->w, e);
 }
 
 /* kept: [heads or 1][rows, cols] tiles, or NULL. Weights of matrix units are bf16. */
@@ -66,7 +67,7 @@ static void judge(double *want, double *bound, double *lse, const struct attn_cu
 }
 
 static void one_attend(struct test_rng *r, int len_q, int len_k, int heads, int D, enum dtype type,
-                       bool simt, bool biased, bool by_head, int block_q, int block_k)
+                       enum by by, bool biased, bool by_head, int block_q, int block_k)
 {
     size_t nq = (size_t)len_q * (size_t)heads * (size_t)D,
            nk = (size_t)len_k * (size_t)heads * (size_t)D;
@@ -79,7 +80,7 @@ static void one_attend(struct test_rng *r, int len_q, int len_k, int heads, int 
         bias.host[i] = i % 7 == 3 && len_k > 7 ? -INFINITY : (float)rng_normal(r);
     numbers_up(&bias);
     void *scratch = gpu_new(attn_cuda_scratch());
-    struct attend_case c = {.type = type, .simt = simt};
+    struct attend_case c = {.type = type, .by = by};
     struct attn_cuda *w = &c.w;
     struct err e = {0};
     int64_t token = by_head ? D : (int64_t)heads * D;
@@ -132,10 +133,11 @@ static void one_attend(struct test_rng *r, int len_q, int len_k, int heads, int 
     double *want = host_new(nq * 8), *bound = host_new(nq * 8), *log_sum = host_new(lse.n * 8),
            *log_bound = host_new(lse.n * 8);
     judge(want, bound, log_sum, w, q.host, k.host, v.host, biased ? bias.host : NULL, kept, n_plans,
-          block_q, block_k, !simt, type == DTYPE_BF16);
+          block_q, block_k, by == SM80, type == DTYPE_BF16);
     for (size_t i = 0; i < lse.n; i++)
-        log_bound[i] = simt ? ((double)D / 4 + 8) * U_F32 * 16 + (len_k / 8.0 + 16) * U_F32
-                            : (D / 16 + 8) * 0x1p-22 * 16 + (len_k / 16.0 + 8) * 0x1p-22 + 0x1p-20;
+        log_bound[i] = by != SM80
+                           ? ((double)D / 4 + 8) * U_F32 * 16 + (len_k / 8.0 + 16) * U_F32
+                           : (D / 16 + 8) * 0x1p-22 * 16 + (len_k / 16.0 + 8) * 0x1p-22 + 0x1p-20;
     verdict_case("%d queries, %d keys, %d x %d %s%s%s, tiles %d x %d", len_q, len_k, heads, D,
                  dtype_name(type), biased ? " biased" : "", by_head ? ", head by head" : "",
                  block_q, block_k);
@@ -161,16 +163,24 @@ void check_attention(struct test_rng *r, bool small)
     for (int i = 0; i < n; i++)
         for (int kind = 0; kind < 4; kind++)
             one_attend(r, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3],
-                       kind & 1 ? DTYPE_BF16 : DTYPE_F32, true, kind & 2, kind == 1, 0, 0);
+                       kind & 1 ? DTYPE_BF16 : DTYPE_F32, SIMT, kind & 2, kind == 1, 0, 0);
     verdict_begin("attention fp32 (flash_simt), plans");
     for (int i = 0; i < (small ? 2 : 4); i++)
         one_attend(r, 129 + 70 * i, 200 + 90 * i, 1 + i, i & 1 ? 64 : 128,
-                   i & 2 ? DTYPE_BF16 : DTYPE_F32, true, i & 1, false, i & 1 ? 64 : 128,
+                   i & 2 ? DTYPE_BF16 : DTYPE_F32, SIMT, i & 1, false, i & 1 ? 64 : 128,
                    i & 2 ? 64 : 128);
+    verdict_begin("attention fp32 (flash_tf32), dense and plans");
+    for (int i = 0; i < n; i++)
+        for (int kind = 0; kind < 4 && shapes[i][3] % 4 == 0; kind++)
+            one_attend(r, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], DTYPE_F32, TF32,
+                       kind & 2, kind & 1, 0, 0);
+    for (int i = 0; i < (small ? 2 : 4); i++)
+        one_attend(r, 129 + 70 * i, 200 + 90 * i, 1 + i, i & 1 ? 64 : 128, DTYPE_F32, TF32, i & 1,
+                   false, i & 1 ? 64 : 128, i & 2 ? 64 : 128);
     static const int cross[][4] = {
         {300, 9, 5, 64}, {129, 33, 12, 128}, {257, 77, 5, 64}, {64, 512, 2, 128}, {5, 1, 1, 64}};
     verdict_begin("cross-attention (flash_sm80), bias");
     for (int i = 0; i < (small ? 2 : (int)ARRAY_LEN(cross)) * 2; i++)
         one_attend(r, cross[i / 2][0], cross[i / 2][1], cross[i / 2][2], cross[i / 2][3],
-                   DTYPE_BF16, false, i & 1, i & 1, 0, 0);
+                   DTYPE_BF16, SM80, i & 1, i & 1, 0, 0);
 }

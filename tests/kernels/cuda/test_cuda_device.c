@@ -128,7 +128,14 @@ static void picks(void)
     picked(89, bf16, NULL, "sm80");
     picked(120, bf16, NULL, "sm80");
     picked(90, biased, NULL, "sm80");
+    picked(90, fp32, NULL, "tf32");
+    picked(80, fp32, NULL, "tf32");
+    picked(90, fp32, "simt", "simt");
+    refused(90, bf16, "tf32", ERR_DEVICE, "fp32 alone");
+    fp32.head_dim = 6;
     picked(90, fp32, NULL, "simt");
+    refused(90, fp32, "tf32", ERR_USAGE, "multiple of 4");
+    fp32.head_dim = 128;
     picked(90, odd, NULL, "simt");
     picked(90, bf16, "sm80", "sm80");
     picked(90, bf16, "simt", "simt");

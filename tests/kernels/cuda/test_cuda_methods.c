@@ -30,7 +30,7 @@ static const char *row_of(int arch, const struct attn_size *size, enum precision
 
 static bool is_row(const char *text)
 {
-    static const char *const rows[] = {"sm90", "sm80", "simt", "every"};
+    static const char *const rows[] = {"sm90", "sm80", "tf32", "simt", "every"};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         if (strcmp(text, rows[i]) == 0) return true;
     return false;
