@@ -130,6 +130,12 @@ __device__ __forceinline__ void turn(float &a, float &b, float co, float si)
     b = x * si + b * co;
 }
 
+__device__ __forceinline__ void angles(float4 &co, float4 &si, const Rope &p, int64_t at)
+{
+    co = __ldg(reinterpret_cast<const float4 *>(p.cos_t + at));
+    si = __ldg(reinterpret_cast<const float4 *>(p.sin_t + at));
+}
+
 // Parts of one group of rows are neighbours in the grid, so that they find cos and sin in the cache.
 template <class T, int WARPS, int VECS>
 __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) rope(const __grid_constant__ Rope p)
@@ -145,6 +151,15 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) rope(const __gri
     T *y = static_cast<T *>(p.part[part].y) + row * p.part[part].y_row;
     const float *weight = p.part[part].weight;
     const int64_t y_head = p.part[part].y_head;
+    const bool eights = p.head_dim % 8 == 0; // eight numbers are four pairs of one head
+    const bool turns = p.part[part].turn;
+    // rows are below 2^29: a division of 64 bits costs as much as all that follows it
+    const int token = turns ? static_cast<int>(row) / p.turns % p.tokens : 0;
+    const int64_t at = static_cast<int64_t>(token) * (p.head_dim / 2);
+    // a thread's eights are at the same place of their heads: angles once, on their way during the sum
+    const bool once = turns && eights && 8 * THREADS % p.head_dim == 0;
+    float4 co, si;
+    if (once) angles(co, si, p, at + 8 * t % p.head_dim / 2);
     Eight v[VECS];
     float sum = 0;
 #pragma unroll
@@ -172,22 +187,18 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) rope(const __gri
         }
     }
     if (!mine) return;
-    const int half = p.head_dim / 2;
-    const int64_t at = row / p.turns % p.tokens * half;
 #pragma unroll
     for (int i = 0; i < VECS; i++) {
         const int c = 8 * (t + i * THREADS);
         if (c >= p.features) continue;
-        if (p.part[part].turn && p.head_dim % 8 == 0) { // eight numbers are four pairs of one head
-            const int pair = c % p.head_dim / 2;
-            const float4 co = __ldg(reinterpret_cast<const float4 *>(p.cos_t + at + pair));
-            const float4 si = __ldg(reinterpret_cast<const float4 *>(p.sin_t + at + pair));
+        if (turns && eights) {
+            if (!once) angles(co, si, p, at + c % p.head_dim / 2);
             turn(v[i].v[0], v[i].v[1], co.x, si.x);
             turn(v[i].v[2], v[i].v[3], co.y, si.y);
             turn(v[i].v[4], v[i].v[5], co.z, si.z);
             turn(v[i].v[6], v[i].v[7], co.w, si.w);
             narrow8<T>(v[i], p.round);
-        } else if (p.part[part].turn) {
+        } else if (turns) {
 #pragma unroll
             for (int k = 0; k < 8; k += 2) { // a pair is of one head, eight numbers need not be
                 const int pair = (c + k) % p.head_dim / 2;
@@ -196,8 +207,9 @@ __global__ void __launch_bounds__(WARPS < 4 ? 128 : 32 * WARPS) rope(const __gri
             }
             narrow8<T>(v[i], p.round);
         }
-        if (p.head_dim % 8 == 0) {
-            store8(y + c / p.head_dim * y_head + c % p.head_dim, v[i]);
+        if (eights) {
+            const bool beside = y_head == p.head_dim;
+            store8(y + (beside ? c : c / p.head_dim * y_head + c % p.head_dim), v[i]);
         } else {
 #pragma unroll
             for (int k = 0; k < 8; k++)
