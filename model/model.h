@@ -118,6 +118,8 @@ struct model_vram {
     int n_blocks,
         streamed; /* of the transformer; streamed: come from pinned memory a block ahead of use */
     size_t pinned; /* bytes of that */
+    size_t
+        host; /* other memory of the host while denoising: attention's plans, what is brought down for them */
     bool early; /* all weights of the transformer go up while the text is read */
     bool clear_for_text; /* what an earlier run left there goes first */
     bool vae_stays, dit_stays; /* while denoising, if it is there; while decoding */

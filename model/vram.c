@@ -12,7 +12,7 @@ static size_t plus(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a 
 struct parts { /* bytes */
     size_t use; /* beside all that is allocated */
     size_t text, text_least; /* matrices that stay, or that come one by one */
-    size_t run; /* denoising, weights apart */
+    size_t run, host; /* denoising, weights apart; and of the host's memory */
     size_t decode;
     size_t kept_dit, kept_vae; /* there from an earlier run */
 };
@@ -27,7 +27,7 @@ static int ask_parts(struct parts *a, const struct model_info *m, const struct m
     a->kept_vae = s && s->vae ? vae_held_bytes(s->vae) : 0;
     a->text_least =
         umt5_bytes_within(&m->text, p->device, precision_beside(p->precision), text_rows, 0);
-    if (dit_run_bytes(&a->run, &m->dit, p->precision, &r, e) < 0) return -1;
+    if (dit_run_bytes(&a->run, &a->host, &m->dit, p->precision, &r, e) < 0) return -1;
     a->run = plus(a->run, p->beside);
     return vae_decode_bytes(&a->decode, &m->vae, p->device, precision_beside(p->precision),
                             r.grid.frames, r.grid.height, r.grid.width, e);
@@ -85,6 +85,7 @@ int model_plan_vram(struct model_vram *v, const struct model_info *m, const stru
     size_t packs;
     *v = (struct model_vram){.n_blocks = m->dit.n_layers, .limit = device_ceiling(p->device)};
     if (ask_parts(&a, m, p, c, text_rows, e) < 0) return -1;
+    v->host = a.host;
     plan_text(v, &a, m, p, text_rows);
     store_dit_params(&dp, path, sizeof path, m, p);
     dp.streamed = 0;

@@ -191,7 +191,7 @@ int cost_plan(struct ditgen_plan *p, struct ditgen *d, const struct run *r,
     bool there = device_place(r->params.device) != PLACE_HOST;
     struct model_vram v = {0};
     if (there && cost_device(&v, d, r, t, e) < 0) return -1;
-    p->phase_bytes[DITGEN_DENOISE] += v.pinned;
+    p->phase_bytes[DITGEN_DENOISE] += v.pinned + v.host;
     size_t before = limit_resident();
     p->process_bytes = (double)before;
     for (int i = 0; i < DITGEN_PHASES; i++) {

@@ -138,8 +138,9 @@ void dit_run_end(struct dit *d);
  * host's memory for those. */
 size_t dit_kept_bytes(const struct dit_config *c, struct device *device, enum precision precision,
                       int streamed, size_t *packs);
-/* What dit_prepare takes of the device's memory, or opening before it, whichever is more. */
-int dit_run_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+/* What dit_prepare takes of the device's memory, or opening before it, whichever is more; host: what it takes of the
+ * host's beside a device (plans that are made here, what of them comes down), 0 on the host; may be NULL. */
+int dit_run_bytes(size_t *bytes, size_t *host, const struct dit_config *c, enum precision precision,
                   const struct dit_run_params *p, struct err *e);
 /* Most bytes at a time from opening on: packed weights, and with them the memory of dit_prepare or
  * the room that opening converts a weight in. SIZE_MAX: more than can be counted. Reads no weights,

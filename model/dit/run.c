@@ -308,19 +308,21 @@ static int place_run(struct dit_run *r, const struct dit_config *c, size_t *byte
     return carve_run(r, c, &r->arena, on_host(r) ? &r->arena : &r->host, e);
 }
 
-int dit_run_bytes(size_t *bytes, const struct dit_config *c, enum precision precision,
+int dit_run_bytes(size_t *bytes, size_t *host, const struct dit_config *c, enum precision precision,
                   const struct dit_run_params *p, struct err *e)
 {
     struct layer_row rows[DIT_MAX_ROWS];
-    struct arena measure = {0}, host = {0};
+    struct arena measure = {0}, here = {0};
     struct dit_run r = {0};
     *bytes = 0;
+    if (host) *host = 0;
     if (check_params(c, p, e) < 0) return -1;
     if (sizes(&r, c, precision, p, p->attn ? p->attn->device : NULL, e) < 0) return -1;
     ask_layers(&r, rows, dit_top_layers(c, rows), precision, &r.scratch_bytes);
     ask_layers(&r, rows, dit_block_layers(c, rows), precision, &r.scratch_bytes);
     cross_scratch(&r, c, &r.scratch_bytes);
-    if (carve_run(&r, c, &measure, on_host(&r) ? &measure : &host, e) < 0) return -1;
+    if (carve_run(&r, c, &measure, on_host(&r) ? &measure : &here, e) < 0) return -1;
+    if (host) *host = here.used;
     grow(&measure.used, dit_opening_bytes(c, precision, on_host(&r)));
     *bytes = measure.used;
     return 0;
@@ -331,7 +333,7 @@ int dit_bytes(size_t *bytes, const struct dit_config *c, enum precision precisio
 {
     size_t run, weights;
     *bytes = 0;
-    if (dit_run_bytes(&run, c, precision, p, e) < 0) return -1;
+    if (dit_run_bytes(&run, NULL, c, precision, p, e) < 0) return -1;
     weights = dit_weight_bytes(c, p->attn ? p->attn->device : NULL, precision, 0);
     if (__builtin_add_overflow(weights, run, bytes)) *bytes = SIZE_MAX;
     return 0;

@@ -187,21 +187,24 @@ static void predicted(const struct setting *s)
         struct device *dev;
         struct dit *d;
         struct err e = {0};
-        size_t packs, weights, run_bytes, resident, none;
+        size_t packs, weights, run_bytes, host, resident, none;
         CHECK_OK(fake_open(&dev, true, &e));
         CHECK_OK(open_tall(&d, s, dev, streamed, NULL, &e));
         struct attn_params attn = cpu_attention(s->precision);
         attn.device = dev;
+        if (streamed % 2) attn.method = "subblock"; /* looks at q and k, which come down for it */
         struct dit_run_params p = run_params(&s->clip, &attn);
         weights = dit_kept_bytes(dit_config_of(d), dev, s->precision, streamed, &packs);
         resident = dit_kept_bytes(dit_config_of(d), dev, s->precision, 0, &none);
-        CHECK_OK(dit_run_bytes(&run_bytes, dit_config_of(d), s->precision, &p, &e));
+        CHECK_OK(dit_run_bytes(&run_bytes, &host, dit_config_of(d), s->precision, &p, &e));
         CHECK_MSG(device_held(dev) == weights && fake_pinned(dev) == packs && none == 0,
                   "%zu and %zu of %zu and %zu", device_held(dev), fake_pinned(dev), weights, packs);
         CHECK(streamed < 3 || weights < resident);
         CHECK_OK(dit_prepare(d, &p, &e));
         CHECK_MSG(device_held(dev) == weights + run_bytes, "%zu of %zu + %zu", device_held(dev),
                   weights, run_bytes);
+        CHECK_MSG(host > 0 && d->run.host.size == host, "%zu of the host's, predicted %zu",
+                  d->run.host.size, host);
         dit_close(d);
         device_close(dev);
     }
