@@ -6,12 +6,14 @@ times, for one table with it. Run both one after the other on one machine.
 
 Names: embedded (guided step, 256x256x33), wan13b (guided step, 832x480x81), decode (VAE, 832x480x81), text
 (umt5-xxl, 512 tokens). A guided step is two forwards, as the reference does it. Attention is torch's
-choice and cuDNN's, the faster of which counts; --compile also times torch.compile (minutes). Medians,
+choice, cuDNN's, and FlashAttention-3's where the wheel fa3-fwd is installed; the fastest counts; --compile
+also times torch.compile with the last of them (minutes). Medians,
 fastest and slowest, and the peak of memory. --smoke walks it at tiny size on a CPU. Wants
 torch, diffusers and transformers.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -74,6 +76,41 @@ def fresh(make, device):
     return model.requires_grad_(False)
 
 
+def flash3():
+    """scaled_dot_product_attention by FlashAttention-3's forward, or None."""
+    try:
+        from fa3_fwd_interface import flash_attn_func
+    except ImportError as e:
+        print("FlashAttention-3 is left out:", e)
+        return None
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **more):
+        if attn_mask is not None or query.dtype != torch.bfloat16:
+            return plain(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
+        o = flash_attn_func(*(x.transpose(1, 2) for x in (query, key, value)), softmax_scale=scale, causal=is_causal)
+        return (o[0] if isinstance(o, tuple) else o).transpose(1, 2)
+
+    return attend
+
+
+@contextlib.contextmanager
+def attention(how):
+    """how: None (torch's choice), an SDPBackend, or a function in its place."""
+    if how is None:
+        yield
+    elif isinstance(how, SDPBackend):
+        with sdpa_kernel(how):
+            yield
+    else:
+        plain = torch.nn.functional.scaled_dot_product_attention
+        torch.nn.functional.scaled_dot_product_attention = how
+        try:
+            yield
+        finally:
+            torch.nn.functional.scaled_dot_product_attention = plain
+
+
 def step(clock, name, config, latent, rows, compiled):
     model = fresh(lambda: WanTransformer3DModel(**config), clock.device)
     x = torch.randn(1, 16, *latent, device=clock.device, dtype=torch.bfloat16)
@@ -89,12 +126,14 @@ def step(clock, name, config, latent, rows, compiled):
     ways = [("torch's choice", None)]
     if clock.device == "cuda":
         ways.append(("cuDNN", SDPBackend.CUDNN_ATTENTION))
-    for words, backend in ways:
-        with sdpa_kernel(backend) if backend else torch.no_grad():
+        if third := flash3():
+            ways.append(("FlashAttention-3", third))
+    for words, how in ways:
+        with attention(how):
             clock.time(f"{name}, guided step, {words}", run)
     if compiled:
         model.compile(mode="max-autotune-no-cudagraphs" if clock.device == "cuda" else "default")
-        with sdpa_kernel(ways[-1][1]) if ways[-1][1] else torch.no_grad():
+        with attention(ways[-1][1]):
             clock.time(f"{name}, guided step, {ways[-1][0]}, compiled", run)
 
 
