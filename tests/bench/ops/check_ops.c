@@ -213,6 +213,7 @@ int main(int argc, char **argv)
     check_numbers(&r, small);
     check_linear(&r, small);
     check_fp8(&r, small);
+    check_parts(&r, small);
     check_attention(&r, small);
     check_distance(&r, small);
     check_table(&r, small);

@@ -58,6 +58,7 @@ void check_rows(struct test_rng *r, bool small);
 void check_numbers(struct test_rng *r, bool small);
 void check_linear(struct test_rng *r, bool small);
 void check_fp8(struct test_rng *r, bool small);
+void check_parts(struct test_rng *r, bool small);
 void check_attention(struct test_rng *r, bool small);
 void check_distance(struct test_rng *r, bool small);
 void check_table(struct test_rng *r, bool small);
