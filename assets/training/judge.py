@@ -163,6 +163,25 @@ def cast(stills, moves, rng):
     return still, times[0], many, times[1], aspect, [sample(rng) for _ in range(moves)], rng.random() < .25
 
 
+def packed(net, state):
+    """As a file has it: weights in eight bits with a scale for each output (NAME.scale), all else in fp16."""
+    out = {}
+    for k, v in state.items():
+        if v.ndim > 1:
+            scale = v.float().flatten(1).abs().amax(1).clamp(min=1e-12) / 127
+            out[f"{net}.{k}.scale"] = scale.cpu()
+            v = (v.float() / scale.view(-1, *[1] * (v.ndim - 1))).round().to(torch.int8)
+        out[f"{net}.{k}"] = (v.half() if v.is_floating_point() else v).contiguous().cpu()
+    return out
+
+
+def widened(net, state):
+    """What `packed` made of the net's weights, as load_state_dict takes it; files all in fp16 too."""
+    mine = {k[len(net) + 1:]: v for k, v in state.items() if k.startswith(net + ".")}
+    scales = {k: mine.pop(k + ".scale") for k, v in list(mine.items()) if v.dtype == torch.int8}
+    return {k: v.float() * scales[k].view(-1, *[1] * (v.ndim - 1)) if k in scales else v for k, v in mine.items()}
+
+
 class Judge:
     def __init__(self, device):
         self.device, self.counting = torch.device(device), True
@@ -170,14 +189,13 @@ class Judge:
 
     def save(self, path):
         from safetensors.torch import save_file
-        save_file({f"{net}.{k}": v.half() if v.is_floating_point() else v for net in NETS
-                   for k, v in getattr(self, net).state_dict().items()}, path)
+        save_file({k: v for net in NETS for k, v in packed(net, getattr(self, net).state_dict()).items()}, path)
 
     def load(self, path):
         from safetensors.torch import load_file
         state = load_file(path)
         for net in NETS:
-            mine = {k[len(net) + 1:]: v for k, v in state.items() if k.startswith(net)}
+            mine = widened(net, state)
             if mine or net != "counts":  # the judge of version 2 did not count: it must be trained further
                 getattr(self, net).load_state_dict(mine)
             else:
