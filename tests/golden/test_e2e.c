@@ -8,6 +8,7 @@
  * worse of the two ways.
  *
  * DITGEN_TEST_DEVICE=cuda asks the same of a GPU, whose bf16 is not emulated. */
+#include "app/clips/png.h"
 #include "model/base/device.h"
 #include "model/base/threads.h"
 #include "model/model.h"
@@ -26,7 +27,7 @@ struct golden_run {
     struct model_clip clip;
     int seed, stride, at; /* at: frames seen */
     float guidance_scale;
-    const unsigned char *want; /* every stride-th frame, [H, W, 3] */
+    uint8_t *want; /* every stride-th frame, [H, W, 3]; malloc */
     size_t want_bytes;
     double square, count, off; /* sum of squares; bytes; bytes that differ */
 };
@@ -58,6 +59,16 @@ static int take_frames(void *ctx, const float *rgb, int n, int height, int width
         }
     }
     return 0;
+}
+
+/* The frames stand one under the other in one picture. */
+static void take_want(struct golden_run *r, const struct golden *g, const char *key)
+{
+    size_t n;
+    int width = 0, height = 0;
+    const unsigned char *png = golden_u8(g, key, &n);
+    CHECK(png_decode(&r->want, &width, &height, png, n) == 0 && width == r->clip.width);
+    r->want_bytes = r->want ? (size_t)width * (size_t)height * 3 : 0;
 }
 
 /* Noise, and what the solver keeps, in the device's memory; and back. */
@@ -163,8 +174,8 @@ static void one_case(const struct golden *g, int k, struct device *device,
         .device = device,
         .guidance_scale = (float)s[6] / 1000,
     };
-    snprintf(key, sizeof key, "%d.frames", k);
-    r.want = golden_u8(g, key, &r.want_bytes);
+    snprintf(key, sizeof key, "%d.png", k);
+    take_want(&r, g, key);
     struct model_params p = {
         .precision = precision,
         .device = device,
@@ -183,7 +194,10 @@ static void one_case(const struct golden *g, int k, struct device *device,
     const char *negative = golden_text(g, key);
 
     CHECK_OK(model_open(&r.model, info, &p, &e));
-    if (!r.model) return;
+    if (!r.model) {
+        free(r.want);
+        return;
+    }
     CHECK_OK(model_encode_text(r.model, 0, prompt, &text, NULL, NULL, &e));
     if (r.clip.guided) CHECK_OK(model_encode_text(r.model, 1, negative, &text, NULL, NULL, &e));
     n = model_latents_len(r.model, &r.clip);
@@ -211,6 +225,7 @@ static void one_case(const struct golden *g, int k, struct device *device,
         }
     }
     free(latents);
+    free(r.want);
     model_close(r.model);
 }
 
