@@ -21,7 +21,7 @@ run 0 x $CLIP --attention clear:block=16,first=0,reach=1x1x1 -v
 count 5 '^step [1-5] of 5: [0-9.]* s; attention computed 0\.[0-9]* of its pairs, relative L1'
 count 0 'layer [0-9]*, branch'
 run 0 x $CLIP --attention clear:block=16,first=0,reach=1x1x1 -vv
-layers=$(sed -n 's/.*"num_layers": *\([0-9]*\).*/\1/p' "$SOURCE/assets/emoji/transformer/config.json")
+layers=$(sed -n 's/.*"num_layers": *\([0-9]*\).*/\1/p' "$DITGEN_ASSETS/emoji/transformer/config.json")
 count $((5 * layers * 2)) '^attention: step [1-5], layer [0-9]*, branch [01]: computed 0\.[0-9]* of its pairs'
 
 # four steps: nothing to carry from one to the next

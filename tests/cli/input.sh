@@ -1,6 +1,6 @@
 # Weights that are not what they should be: one line, code 3, no clip.
 . "$(dirname "$0")/lib.sh"
-E="$SOURCE/assets/emoji"
+E="$DITGEN_ASSETS/emoji"
 
 # spoil PART FILE COMMAND...: the file of a fresh copy replaced by COMMAND's output
 n=0

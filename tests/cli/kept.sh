@@ -1,6 +1,7 @@
 # What is finished is kept: clips whose name was taken, clips whose latents could not be written, and
 # what is said of them.
 . "$(dirname "$0")/lib.sh"
+built_in
 
 # start args...: in the background; pid in $pid
 start() {

@@ -1,13 +1,17 @@
 # Words for the command's tests. Each script sources this and ends with `finish`.
-# Wanted from CMake: DITGEN CLIP_INFO SOURCE BUILD LIBAV ...
+# Wanted from CMake: DITGEN SMALL_ASSETS CLIP_INFO SOURCE BUILD LIBAV ...
 set -u
-unset DITGEN_ASSETS
+DITGEN_ASSETS=$SMALL_ASSETS # by small_assets.c; `built_in` is the word for the model that comes with ditgen
+export DITGEN_ASSETS
 T=$(mktemp -d "${TMPDIR:-/tmp}/ditgen-cli-XXXXXX") || exit 1
 trap 'rm -rf "$T"' EXIT
 cd "$T" || exit 1
 failed=0 done=0
 TINY="--size 32x32 --frames 5 --steps 2 -t 1"
 
+built_in() { # for scripts that ask for its clips, or break into a run that has to last
+    unset DITGEN_ASSETS
+}
 bad() { # sentence
     failed=$((failed + 1))
     echo "FAILED: $*" >&2
@@ -63,15 +67,16 @@ same_frames() {
     done=$((done + 1))
     [ "$("$CLIP_INFO" "$1" | grep '^rgb')" = "$("$CLIP_INFO" "$2" | grep '^rgb')" ] || bad "the frames of $1 and $2 differ"
 }
-# model NAME: a copy of the model that comes with ditgen, by links; edit FILE 's/sed/script/' changes one
-# file of the copy named last
+# model NAME: a copy of the model in use, by links; edit FILE 's/sed/script/' changes one file of the copy
+# named last
 model() {
     M="$T/$1"
-    cp -rs "$SOURCE/assets/emoji" "$M"
+    cp -rsL "${DITGEN_ASSETS:-$SOURCE/assets}/emoji" "$M"
 }
 edit() {
-    sed "$2" "$SOURCE/assets/emoji/$1" >"$T/.edit"
-    cmp -s "$T/.edit" "$SOURCE/assets/emoji/$1" && bad "the edit '$2' changes nothing in $1"
+    from=${DITGEN_ASSETS:-$SOURCE/assets}/emoji/$1
+    sed "$2" "$from" >"$T/.edit"
+    cmp -s "$T/.edit" "$from" && bad "the edit '$2' changes nothing in $1"
     rm -f "$M/$1"
     cp "$T/.edit" "$M/$1"
 }

@@ -1,5 +1,6 @@
 # From another folder, from an installed prefix, by $DITGEN_ASSETS; the library and its example.
 . "$(dirname "$0")/lib.sh"
+built_in
 
 mkdir elsewhere
 cd elsewhere || exit 1

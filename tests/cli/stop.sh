@@ -1,5 +1,6 @@
 # Ends that come from outside: Ctrl-C, a full disk.
 . "$(dirname "$0")/lib.sh"
+built_in
 
 # Ctrl-C while steps run: code 6, one sentence, nothing left behind
 mkdir c
