@@ -76,6 +76,12 @@ struct flash_ahead {
         const char *from;
         size_t bytes;
     } piece[FLASH_PANELS * (1 + ATTN_MAX_HEAD_DIM / FLASH_FETCH_V)];
+    /* and of rows that the task ends with: its own of o, the next one's of q; first those of row[0] */
+    struct flash_far {
+        const struct heads *of;
+        int plan, head, at, end; /* positions */
+    } far[2];
+    const struct attn_order *order;
 };
 
 struct flash_worker {
@@ -158,8 +164,21 @@ ALWAYS_INLINE int flash_plan(const struct flash *f, int head) /* head: of the gr
     return f->p->per_head ? f->first + head : 0;
 }
 
+/* Asks for rows of positions [at, at + n) ahead of time: they are far apart, and come from memory. */
+static void flash_fetch_rows(const struct heads *t, int head, const struct attn_order *o, int plan,
+                             int at, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const float *x = heads_at(t, attn_token(o, plan, at + i), head);
+        for (int c = 0; c < t->dim; c += 16)
+            __builtin_prefetch(x + c, 0, 2);
+    }
+}
+
 ALWAYS_INLINE void flash_fetch_some(struct flash_ahead *a)
 {
+    struct flash_far *far = &a->far[a->far[0].at == a->far[0].end];
+    if (far->at < far->end) flash_fetch_rows(far->of, far->head, a->order, far->plan, far->at++, 1);
     for (int i = 0; i < a->lines && a->at < a->n; i++) {
         const struct flash_piece *p = &a->piece[a->at];
         __builtin_prefetch(p->from + a->offset, 0, 2);

@@ -16,17 +16,6 @@ static const float *flash_rows(const struct heads *t, int head, const struct att
     return tmp;
 }
 
-/* Asks for rows of positions [at, at + n) ahead of time: they are far apart, and come from memory. */
-static void flash_fetch_rows(const struct heads *t, int head, const struct attn_order *o, int plan,
-                             int at, int n)
-{
-    for (int i = 0; i < n; i++) {
-        const float *x = heads_at(t, attn_token(o, plan, at + i), head);
-        for (int c = 0; c < t->dim; c += 16)
-            __builtin_prefetch(x + c, 0, 2);
-    }
-}
-
 static void flash_pack_keys(const struct flash *f, struct flash_worker *w, int head, int panel)
 {
     const struct attn_job *j = f->j;

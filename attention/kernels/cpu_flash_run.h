@@ -51,16 +51,14 @@ static void flash_task(void *ctx, int task, int worker)
     if (f->by_rows) {
         int after = task + threads_count(); /* the next one here, if all take as long */
         const struct flash_task *t = &f->tasks[f->order[task]],
-                                *next = after < f->n_tasks ? &f->tasks[f->order[after]] : t;
-        int plan = flash_plan(f, next->head), head = attn_head(f->p, f->first + next->head);
-        flash_fetch_rows(&f->j->q, head, &f->p->q_order, plan, next->q0, next->n);
-        flash_one_task(f, t, worker);
+                                *next = after < f->n_tasks ? &f->tasks[f->order[after]] : NULL;
+        flash_one_task(f, t, next, worker);
         return;
     }
     int block = flash_dense_block(f), parts = (f->p->q.len + block - 1) / block;
     struct flash_task t = {.head = task / parts, .q0 = task % parts * block};
     t.n = flash_min(block, f->p->q.len - t.q0);
-    flash_one_task(f, &t, worker);
+    flash_one_task(f, &t, NULL, worker);
 }
 
 /* Weights of one chunk's keys, summed over rows, into the row's tiles. */

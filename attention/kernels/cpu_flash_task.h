@@ -5,6 +5,9 @@ struct flash_now { /* a task under way */
     struct flash_worker w;
     struct flash_chunk c,
         before; /* being filled; full, to be computed while the next one's keys come */
+    /* what comes behind the last chunk: the rest of the row, or the next task's first; its v */
+    struct flash_chunk coming;
+    const packed_v *coming_v;
     const packed *k; /* of this head */
     const packed_v *v;
     int head, nth, plan, row, rows; /* head: of the tensors; nth: of the group */
@@ -23,29 +26,30 @@ static bool flash_near(const struct flash_now *t, int at, int rows)
 }
 
 /* What is to be fetched while `rows` rows of this chunk are computed: rows of a plan jump where no
- * hardware looks ahead. next NULL: nothing. */
-static void flash_look_ahead(struct flash_now *t, const struct flash_chunk *next, int rows)
+ * hardware looks ahead. next NULL: nothing; v: of its head. */
+static void flash_look_ahead(struct flash_now *t, const struct flash_chunk *next, const packed_v *v,
+                             int rows)
 {
     const struct flash *f = t->f;
     struct flash_ahead *a = &t->w.ahead;
-    size_t lines = 0, k = (size_t)f->key * FLASH_NR * sizeof(packed),
-           v = (size_t)FLASH_FETCH_V * FLASH_NR * sizeof(packed_v);
+    size_t lines = 0, k_bytes = (size_t)f->key * FLASH_NR * sizeof(packed),
+           v_bytes = (size_t)FLASH_FETCH_V * FLASH_NR * sizeof(packed_v);
     a->n = a->at = 0, a->offset = 0;
     for (int i = 0; next && i < next->n; i++) {
         const struct flash_panel *panel = &next->panel[i];
-        a->piece[a->n++] = (struct flash_piece){(const char *)panel->k, k};
+        a->piece[a->n++] = (struct flash_piece){(const char *)panel->k, k_bytes};
         for (int c0 = 0; c0 < f->dv; c0 += FLASH_FETCH_V)
             a->piece[a->n++] = (struct flash_piece){
-                (const char *)(t->v + (size_t)c0 * f->keys + panel->key * FLASH_FETCH_V), v};
+                (const char *)(v + (size_t)c0 * f->keys + panel->key * FLASH_FETCH_V), v_bytes};
     }
     for (int i = 0; i < a->n; i++)
         lines += (a->piece[i].bytes + 63) / 64;
     a->lines = rows ? ((int)lines + rows - 1) / rows : 0;
 }
 
-/* All rows over one chunk; next: whose panels to fetch meanwhile, or NULL. */
+/* All rows over one chunk; next: whose panels to fetch meanwhile, or NULL; v: next's. */
 static void flash_compute(struct flash_now *t, struct flash_chunk *c,
-                          const struct flash_chunk *next)
+                          const struct flash_chunk *next, const packed_v *next_v)
 {
     const struct flash *f = t->f;
     const packed_v *v = t->v;
@@ -55,7 +59,7 @@ static void flash_compute(struct flash_now *t, struct flash_chunk *c,
         v = t->w.v;
         len = FLASH_KB;
     }
-    flash_look_ahead(t, next, t->rows);
+    flash_look_ahead(t, next, next_v, t->rows);
     for (int at = 0; c->n && at < t->rows; at += FLASH_SUB) {
         int n = flash_min(FLASH_SUB, t->rows - at);
         flash_scores(f, &t->w, c, at, n);
@@ -71,9 +75,9 @@ static void flash_compute(struct flash_now *t, struct flash_chunk *c,
 static void flash_turn(struct flash_now *t)
 {
     bool fetch = !t->c.picked && !t->f->p->all;
-    flash_compute(t, &t->before, fetch ? &t->c : NULL);
+    flash_compute(t, &t->before, fetch ? &t->c : NULL, t->v);
     if (!fetch) {
-        flash_compute(t, &t->c, NULL);
+        flash_compute(t, &t->c, NULL, NULL);
         return;
     }
     struct flash_chunk free = {.biases = t->before.biases};
@@ -81,10 +85,15 @@ static void flash_turn(struct flash_now *t)
     t->c = free;
 }
 
+/* Chunks that are left: behind the last one comes what t->coming says, while it is fetched. */
 static void flash_flush(struct flash_now *t)
 {
-    flash_compute(t, &t->before, NULL);
-    flash_compute(t, &t->c, NULL);
+    const struct flash_chunk *coming = t->coming.n ? &t->coming : NULL;
+    if (t->c.n)
+        flash_compute(t, &t->before, &t->c, t->v);
+    else
+        flash_compute(t, &t->before, t->c.picked ? NULL : coming, t->coming_v);
+    flash_compute(t, &t->c, coming, t->coming_v);
 }
 
 /* Adds keys [lo, hi) of the panel that starts at `key`; bias [NR], or NULL. */
@@ -196,6 +205,24 @@ static void flash_rest(struct flash_now *t)
     }
     flash_add(t, from, t->f->p->k.len);
     flash_flush(t);
+}
+
+/* t->coming: the panels that a task begins with, or what its row leaves out. */
+static void flash_coming(struct flash_now *t, const struct flash_task *task, bool rest)
+{
+    const struct flash *f = t->f;
+    struct flash_chunk *c = &t->coming;
+    size_t keys = (size_t)task->head * f->keys;
+    int from = 0;
+    c->n = 0;
+    if (f->gather || t->record) return; /* nothing is packed yet; each tile by itself */
+    t->coming_v = f->v + keys * (size_t)f->dv;
+    struct attn_run r = attn_run_begin(f->p, flash_plan(f, task->head), task->row);
+    for (r.columns = r.column; c->n < FLASH_PANELS && attn_run_next(&r); from = r.k1)
+        for (int key = (rest ? from : r.k0) / FLASH_NR * FLASH_NR;
+             key < (rest ? r.k0 : r.k1) && c->n < FLASH_PANELS; key += FLASH_NR)
+            c->panel[c->n++] = (struct flash_panel){
+                .k = f->k + (keys + (size_t)key) * (size_t)f->key, .key = (size_t)key};
 }
 
 static void flash_copy_sums(const struct flash *f, float *to[3], float *from[3], int rows)
@@ -329,7 +356,24 @@ static void flash_begin(struct flash_now *t, const struct flash *f, const struct
     }
 }
 
-static void flash_one_task(const struct flash *f, const struct flash_task *task, int worker)
+/* What is fetched a row at a time besides the panels. */
+static void flash_far_rows(struct flash_now *t, const struct flash_task *task,
+                           const struct flash_task *next)
+{
+    const struct flash *f = t->f;
+    struct flash_ahead *a = &t->w.ahead;
+    a->order = &f->p->q_order;
+    a->far[0] = (struct flash_far){&f->j->o, t->plan, t->head, task->q0, task->q0 + task->n};
+    a->far[1] = (struct flash_far){0};
+    if (next)
+        a->far[1] = (struct flash_far){&f->j->q, flash_plan(f, next->head),
+                                       attn_head(f->p, f->first + next->head), next->q0,
+                                       next->q0 + next->n};
+}
+
+/* next: the task that comes behind this one here, or NULL. */
+static void flash_one_task(const struct flash *f, const struct flash_task *task,
+                           const struct flash_task *next, int worker)
 {
     struct flash_now t;
     flash_begin(&t, f, task, worker);
@@ -339,12 +383,16 @@ static void flash_one_task(const struct flash *f, const struct flash_task *task,
     memset(t.w.l, 0, (size_t)rows * VLEN * sizeof *t.w.l);
     memset(t.w.o, 0, (size_t)rows * (size_t)f->dv * sizeof *t.w.o);
     t.record = f->j->alive != NULL;
-    flash_fetch_rows(&f->j->o, t.head, &f->p->q_order, t.plan, task->q0, task->n);
+    flash_far_rows(&t, task, next);
     FLASH_ENTER();
+    bool rest = f->p->rule == ATTN_MAKE_RESIDUAL;
+    if (rest || next) flash_coming(&t, rest ? task : next, rest);
     flash_tiles(&t);
     if (!f->gather || f->j->alive) flash_columns(&t);
-    if (f->p->rule == ATTN_MAKE_RESIDUAL) {
+    if (rest) {
         flash_part(&t);
+        t.coming.n = 0;
+        if (next) flash_coming(&t, next, false);
         flash_rest(&t);
     } else if (f->means) {
         flash_mean_tiles(&t);
