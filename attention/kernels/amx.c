@@ -6,7 +6,7 @@
  *
  *   q  [rows][dk]                            row-major, dk = D rounded up to 32
  *   k  [panels][2][dk / 2][16][2]            a panel of 32 keys in two halves, pairs of channels
- *   v  [channels / 16][keys / 2][16][2]      pairs of keys
+ *   v  [panels][channels / 16][16][16][2]    pairs of keys: one tile after the other
  *   P  [SUB][KB] bf16,  O  [QB][dv] fp32     row-major */
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc's name, clang's */
 #define HAVE_AMX
@@ -24,7 +24,7 @@
 #define flash_pad_k(d) (((d) + 31) / 32 * 32)
 #define flash_pad_v(d) flash_pad_k(d)
 #include "attention/kernels/amx_tile.h"
-#define FLASH_FETCH_V 16
+#define FLASH_FETCH_V 0
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/cpu_bf16.h"
 
@@ -55,10 +55,12 @@ static void flash_pack_v(const struct flash *f, int nth, packed_v *dst, size_t l
                          size_t stride, int at, int keys)
 {
     (void)nth;
+    (void)len;
     packed row[FLASH_NR * FLASH_MAX_PAD];
     pack_narrow(row, f->dv, FLASH_NR, v, stride, keys, f->d);
-    for (int c0 = 0; c0 < f->dv; c0 += 16)
-        pack_pairs(dst + (size_t)c0 * len + (size_t)at * 16, 16, row, f->dv, c0, FLASH_NR);
+    dst += (size_t)at * (size_t)f->dv;
+    for (int c0 = 0; c0 < f->dv; c0 += 16, dst += TILE_PAIRS)
+        pack_pairs(dst, 16, row, f->dv, c0, FLASH_NR);
 }
 
 static void score_block(float *s, const packed *q, const packed *k, int dk)
@@ -107,7 +109,7 @@ static void flash_scores(const struct flash *f, struct flash_worker *w, const st
     }
 }
 
-static void value_block(float *o, int dv, const packed_v *p, const packed_v *v, size_t len,
+static void value_block(float *o, int dv, const packed_v *p, const packed_v *v,
                         const struct flash_chunk *c)
 {
     size_t row = (size_t)dv * sizeof *o;
@@ -116,11 +118,11 @@ static void value_block(float *o, int dv, const packed_v *p, const packed_v *v, 
     tile_load(2, o + 16 * dv, row);
     tile_load(3, o + 16 * dv + 16, row);
     for (int i = 0; i < c->n; i++) {
-        const packed_v *pairs = v + c->panel[i].key * 16;
+        const packed_v *pairs = v + c->panel[i].key * (size_t)dv;
         tile_load(4, p + i * FLASH_NR, FLASH_KB * sizeof *p);
         tile_load(5, p + 16 * FLASH_KB + i * FLASH_NR, FLASH_KB * sizeof *p);
         tile_load(6, pairs, 64);
-        tile_load(7, pairs + 16 * len, 64);
+        tile_load(7, pairs + TILE_PAIRS, 64);
         tile_dot(0, 4, 6);
         tile_dot(1, 4, 7);
         tile_dot(2, 5, 6);
@@ -135,6 +137,7 @@ static void value_block(float *o, int dv, const packed_v *p, const packed_v *v, 
 static void flash_values(const struct flash *f, struct flash_worker *w, const struct flash_chunk *c,
                          const packed_v *v, size_t len, int at, int rows)
 {
+    (void)len;
     for (int r = 0; r < rows; r++) {
         if (w->alpha[r] == 1.0f) continue; /* NaN goes on */
         vec alpha = v_set1(w->alpha[r]);
@@ -144,8 +147,8 @@ static void flash_values(const struct flash *f, struct flash_worker *w, const st
     }
     for (int c0 = 0; c0 < f->dv; c0 += 32)
         for (int r = 0; r < rows; r += FLASH_MR)
-            value_block(w->o + (at + r) * f->dv + c0, f->dv, w->p + r * FLASH_KB,
-                        v + (size_t)c0 * len, len, c);
+            value_block(w->o + (at + r) * f->dv + c0, f->dv, w->p + r * FLASH_KB, v + c0 * FLASH_NR,
+                        c);
 }
 
 const struct attn_kernel attn_amx = {

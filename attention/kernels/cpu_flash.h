@@ -7,7 +7,7 @@
  *   FLASH_P    1: probabilities are stored apart, packed
  *   packed     element of packed q and k        packed_v  of packed v and probabilities
  *   flash_pad_k(d), flash_pad_v(d): padded head_dim
- *   FLASH_FETCH_V  channels of a panel of packed v
+ *   FLASH_FETCH_V  channels of a panel of packed v; 0: all, those of NR keys lie together
  *   FLASH_ENTER, FLASH_LEAVE  optional: what a thread does round a task
  *   FLASH_CODES  optional, 1: q and k become codes (cpu_codes.h)
  *   flash_key(d)  optional: elements of packed k a key takes, more than flash_pad_k(d) where
@@ -75,7 +75,7 @@ struct flash_ahead {
     struct flash_piece {
         const char *from;
         size_t bytes;
-    } piece[FLASH_PANELS * (1 + ATTN_MAX_HEAD_DIM / FLASH_FETCH_V)];
+    } piece[FLASH_PANELS * (1 + ATTN_MAX_HEAD_DIM / VLEN)];
     /* and of rows that the task ends with: its own of o, the next one's of q; first those of row[0] */
     struct flash_far {
         const struct heads *of;

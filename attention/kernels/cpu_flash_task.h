@@ -32,15 +32,16 @@ static void flash_look_ahead(struct flash_now *t, const struct flash_chunk *next
 {
     const struct flash *f = t->f;
     struct flash_ahead *a = &t->w.ahead;
+    int width = FLASH_FETCH_V ? FLASH_FETCH_V : f->dv;
     size_t lines = 0, k_bytes = (size_t)f->key * FLASH_NR * sizeof(packed),
-           v_bytes = (size_t)FLASH_FETCH_V * FLASH_NR * sizeof(packed_v);
+           v_bytes = (size_t)width * FLASH_NR * sizeof(packed_v);
     a->n = a->at = 0, a->offset = 0;
     for (int i = 0; next && i < next->n; i++) {
         const struct flash_panel *panel = &next->panel[i];
         a->piece[a->n++] = (struct flash_piece){(const char *)panel->k, k_bytes};
-        for (int c0 = 0; c0 < f->dv; c0 += FLASH_FETCH_V)
+        for (int c0 = 0; c0 < f->dv; c0 += width)
             a->piece[a->n++] = (struct flash_piece){
-                (const char *)(v + (size_t)c0 * f->keys + panel->key * FLASH_FETCH_V), v_bytes};
+                (const char *)(v + (size_t)c0 * f->keys + panel->key * (size_t)width), v_bytes};
     }
     for (int i = 0; i < a->n; i++)
         lines += (a->piece[i].bytes + 63) / 64;
