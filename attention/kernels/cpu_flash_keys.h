@@ -66,8 +66,9 @@ static void flash_pack_means(const struct flash *f, struct flash_worker *w, int 
 static void flash_pack_task(void *ctx, int task, int worker)
 {
     const struct flash *f = ctx;
-    int all = f->panels + f->means, per_head = (all + FLASH_PACK - 1) / FLASH_PACK;
-    int head = task / per_head, from = task % per_head * FLASH_PACK;
+    int all = f->panels + f->means;
+    /* heads after each other, since rows of theirs lie side by side */
+    int head = task % f->heads, from = task / f->heads * FLASH_PACK;
     struct flash_worker w;
     flash_worker_of(f, &w, worker);
     for (int i = from; i < from + FLASH_PACK && i < all; i++)
