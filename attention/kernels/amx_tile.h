@@ -52,6 +52,27 @@ static inline void tile_dot(int c, int a, int b)
         memcpy(amx_tile[c][m], acc, 64);
     }
 }
+/* c[16][16] s32 += a[16][64] · b[16 quads][16][4] s8, a signed or not: TDPBSSD, TDPBUSD */
+static inline void tile_dot8(int c, int a, int b, int is_signed)
+{
+    for (int m = 0; m < 16; m++) {
+        int32_t acc[16];
+        memcpy(acc, amx_tile[c][m], 64);
+        for (int k = 0; k < 16; k++) {
+            int8_t y[64];
+            memcpy(y, amx_tile[b][k], 64);
+            for (int i = 0; i < 4; i++) {
+                int x = amx_tile[a][m][4 * k + i];
+                if (is_signed && x > 127) x -= 256;
+                for (int n = 0; n < 16; n++)
+                    acc[n] += x * y[4 * n + i];
+            }
+        }
+        memcpy(amx_tile[c][m], acc, 64);
+    }
+}
+#define tile_dot_ss(c, a, b) tile_dot8(c, a, b, 1)
+#define tile_dot_us(c, a, b) tile_dot8(c, a, b, 0)
 #else
 #include <immintrin.h>
 
@@ -82,6 +103,8 @@ static inline void tile_close(void) { _tile_release(); }
     } while (0)
 #define tile_store(t, p, stride) _tile_stored(t, p, stride)
 #define tile_dot(c, a, b) _tile_dpbf16ps(c, a, b)
+#define tile_dot_ss(c, a, b) _tile_dpbssd(c, a, b)
+#define tile_dot_us(c, a, b) _tile_dpbusd(c, a, b)
 #endif
 
 #endif

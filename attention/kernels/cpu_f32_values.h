@@ -5,6 +5,9 @@
  *
  * NV vectors of channels a step. Only keys of [lo, hi) enter: what a plan leaves out is never
  * touched. */
+#if !defined(FLASH_VR)
+#define FLASH_VR FLASH_MR /* rows of a micro-kernel here */
+#endif
 static void flash_pack_v(const struct flash *f, int nth, packed_v *dst, size_t len, const float *v,
                          size_t stride, int at, int keys)
 {
@@ -54,7 +57,7 @@ static void flash_probs(const struct flash *f, struct flash_worker *w, const str
 ALWAYS_INLINE void value_tile(float *o, int stride, const float *p, const float *alpha,
                               const float *v, const struct flash_chunk *c, int nv, int rows)
 {
-    vec acc[FLASH_MR][FLASH_NV];
+    vec acc[FLASH_VR][FLASH_NV];
     UNROLL(16) for (int r = 0; r < rows; r++)
     {
         vec x = v_set1(alpha[r]);
@@ -87,12 +90,14 @@ static void flash_values(const struct flash *f, struct flash_worker *w, const st
 {
     for (int c0 = 0; c0 < f->dv; c0 += FLASH_NR) {
         const packed_v *panel = v + (size_t)c0 * len;
-        for (int r = 0; r < rows; r += FLASH_MR) {
+        for (int r = 0; r < rows; r += FLASH_VR) {
             float *o = w->o + (at + r) * f->dv + c0, *p = w->s + r * FLASH_KB;
             if (f->dv - c0 >= FLASH_NR)
-                FLASH_ROWS(rows - r, value_tile, o, f->dv, p, w->alpha + r, panel, c, FLASH_NV);
+                FLASH_ROWS_OF(FLASH_VR, rows - r, value_tile, o, f->dv, p, w->alpha + r, panel, c,
+                              FLASH_NV);
             else
-                FLASH_ROWS(rows - r, value_tile, o, f->dv, p, w->alpha + r, panel, c, 1);
+                FLASH_ROWS_OF(FLASH_VR, rows - r, value_tile, o, f->dv, p, w->alpha + r, panel, c,
+                              1);
         }
     }
 }

@@ -26,7 +26,8 @@
  * beside it, not on the threads.
  *
  *   cpu_flash_keys.h   packing: all keys of a head in their order, or those that a row names
- *   cpu_flash_task.h   one task: tiles, columns, means, the rest; what is written
+ *   cpu_flash_task.h   one task: tiles, columns, means, the rest
+ *   cpu_flash_out.h    what it writes
  *   cpu_flash_run.h    tasks, their order, the mass of tiles, the job */
 #include "attention/kernels/cpu_vec.h"
 #include "attention/kernels/kernels.h"
@@ -76,7 +77,8 @@ struct flash_ahead {
         const char *from;
         size_t bytes;
     } piece[FLASH_PANELS * (1 + ATTN_MAX_HEAD_DIM / VLEN)];
-    /* and of rows that the task ends with: its own of o, the next one's of q; first those of row[0] */
+    /* and rows that are needed when the task ends, one between two rows of probabilities: of o, its own;
+     * of q, the next one's */
     struct flash_far {
         const struct heads *of;
         int plan, head, at, end; /* positions */

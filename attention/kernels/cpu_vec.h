@@ -31,10 +31,11 @@
 
 /* A micro-kernel for the rows that are left: MR of them, or fewer in thirds, so that 64 and 128 rows
  * cost what they are; the last argument becomes a constant. */
-#define FLASH_ROWS(left, f, ...)                                                                   \
-    ((left) > FLASH_MR / 3 * 2 ? f(__VA_ARGS__, FLASH_MR)                                          \
-     : (left) > FLASH_MR / 3   ? f(__VA_ARGS__, FLASH_MR / 3 * 2)                                  \
-                               : f(__VA_ARGS__, FLASH_MR / 3))
+#define FLASH_ROWS(left, f, ...) FLASH_ROWS_OF(FLASH_MR, left, f, __VA_ARGS__)
+#define FLASH_ROWS_OF(mr, left, f, ...)                                                            \
+    ((left) > (mr) / 3 * 2 ? f(__VA_ARGS__, mr)                                                    \
+     : (left) > (mr) / 3   ? f(__VA_ARGS__, (mr) / 3 * 2)                                          \
+                           : f(__VA_ARGS__, (mr) / 3))
 
 #if defined(FLASH_EMULATE)
 #define VLEN 16

@@ -7,8 +7,9 @@
 
 #include <assert.h>
 
-extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_vnni_f32,
-    attn_vnni_bf16, attn_vnni_s8, attn_maddwd_f32, attn_maddwd_s8;
+extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_amx, attn_vnni_f32,
+    attn_vnni_bf16, attn_vnni_s8, attn_maddwd_f32, attn_maddwd_s8, attn_amx8_f32, attn_amx8_bf16,
+    attn_amx8_s8;
 
 /* The first part that runs here and does these of ATTN_NEED_LOW; NULL: none. */
 static inline const struct attn_kernel *low_part(const struct attn_kernel *const *parts, size_t n,

@@ -7,7 +7,7 @@
 extern const struct attn_kernel attn_ref;
 #ifdef ATTENTION_X86 /* set by CMake together with the sources of these rows */
 extern const struct attn_kernel attn_avx2, attn_avx512, attn_avx512bf16, attn_amx, attn_vnni,
-    attn_maddwd;
+    attn_maddwd, attn_amx8;
 #endif
 
 static const struct attn_kernel *const kernels[] = {
@@ -17,6 +17,7 @@ static const struct attn_kernel *const kernels[] = {
     &attn_avx512,
     &attn_avx2,
     /* behind what is faster without codes */
+    &attn_amx8,
     &attn_vnni,
     &attn_maddwd,
 #endif
