@@ -137,6 +137,8 @@ static void say_host(const struct attn *a)
             "attention: plans are made on the processor, of q and k that are brought there from "
             "%s",
             device_name(a->device));
+    else if (a->there.made.on)
+        log_line(a->log, 1, "attention: plans are made on %s", device_name(a->device));
     else if (a->sparse && !a->plan_fixed)
         log_line(a->log, 1, "attention: plans are made on the processor, of positions alone");
     if (rest & ATTN_LOOK_O)
@@ -224,7 +226,7 @@ int attn_open_on(struct attn **out, const struct attn_params *p, const struct at
     int made = turn_fixed(a, e);
     device_hosts_turn(a->device, false);
     if (made < 0) goto fail;
-    if (a->device && room_device_fixed(a, e) < 0) goto fail;
+    if (a->device && (room_device_fixed(a, e) < 0 || making_start(a, e) < 0)) goto fail;
     attn_reset(a);
     say_open(a, p);
     *out = a;

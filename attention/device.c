@@ -2,8 +2,7 @@
  * calls are launch.c's; what crosses between the two, bring.c's.
  *
  * Plans are made by the host's methods of what bring.c brings them. Where a plan stands over steps, or was
- * made once, what put() made of it stands too, and its calls cross no bus. Whoever makes plans on the
- * device itself begins in room_device_run(), where `fresh` is asked. */
+ * made once, what put() made of it stands too, and its calls cross no bus. Those of making.c are made there. */
 #include "attention/device.h"
 
 #include "attention/room.h"
@@ -87,6 +86,7 @@ int room_device_open(struct attn *a, const struct attn_params *p, unsigned gladl
     if (a->sparse && !a->device_kernel->plan_bytes)
         return err_set(e, ERR_DEVICE, "attention kernel %s computes every tile; leave --kernel out",
                        a->device_kernel->name);
+    making_open(a);
     return 0;
 }
 
@@ -110,7 +110,7 @@ static bool leads(const struct attn *a, int layer)
 
 static bool one_place(const struct attn *a) { return a->plan_fixed || !room_stands(a); }
 
-static int places(const struct attn *a)
+int room_places(const struct attn *a)
 {
     int n = 0;
     if (one_place(a)) return 1;
@@ -119,7 +119,7 @@ static int places(const struct attn *a)
     return n * a->shape.n_branches;
 }
 
-static int place_of(const struct attn *a, const struct attn_turn *t)
+int room_place_of(const struct attn *a, const struct attn_turn *t)
 {
     int n = 0;
     if (one_place(a)) return 0;
@@ -153,19 +153,20 @@ void room_device_carve(struct attn *a, struct arena *there, struct arena *here)
     a->scratch = arena_take(there, scratch);
     bring_carve(a, there, here);
     if (!a->sparse) return;
-    int n = places(a);
+    int n = room_places(a);
     w->place = place_bytes(a);
     w->plans = arena_take(there, w->place * (size_t)n);
     w->put = arena_take(here, (size_t)n * sizeof *w->put);
     w->density = arena_take(here, (size_t)n * sizeof *w->density);
     w->row = arena_take(there, heads * (size_t)a->shape.head_dim * sizeof(float));
     w->rows = arena_take(here, 2 * heads * (size_t)a->shape.head_dim * sizeof *w->rows);
+    making_carve(a, there);
     if (here->base) room_device_forget(a);
 }
 
 void room_device_forget(struct attn *a)
 {
-    for (int i = 0; a->device && a->there.put && i < places(a); i++)
+    for (int i = 0; a->device && a->there.put && i < room_places(a); i++)
         a->there.put[i] = false, a->there.density[i] = -1;
 }
 
@@ -204,13 +205,13 @@ bool room_device_fresh(const struct attn *a, const struct attn_turn *t)
 {
     if (t->exact) return false;
     if (!room_stands(a)) return true;
-    return !a->there.put[place_of(a, t)] || (!a->plan_fixed && t->anew);
+    return !a->there.put[room_place_of(a, t)] || (!a->plan_fixed && t->anew);
 }
 
 double *room_device_density(struct attn *a, const struct attn_turn *t)
 {
     if (t->exact || !room_stands(a)) return NULL;
-    double *known = &a->there.density[place_of(a, t)];
+    double *known = &a->there.density[room_place_of(a, t)];
     if (a->there.fresh) *known = -1;
     return known;
 }
@@ -258,13 +259,22 @@ static int there_of(struct attn *a, struct attn_job *j, int launch, int tokens, 
     return bring_bias(a, launch, &p->key_bias, p->k.len, e);
 }
 
+/* What lies at `at` becomes this call's plan. */
+static int prepare(struct attn *a, const struct attn_turn *t, const struct attn_plan *p, void *at,
+                   int place, struct err *e)
+{
+    if (making_now(a, t)) return making_make(a, p, at, place, e);
+    if (a->device_kernel->put(a->device, at, p, &a->size, e) < 0) return -1;
+    return a->there.made.on ? making_put(a, p, place, e) : 0;
+}
+
 int room_device_run(struct attn *a, const struct attn_turn *t, const struct attn_calls *c,
                     struct err *e)
 {
     struct there *w = &a->there;
     /* asked for as on the host: a kernel may cut its sums by it */
     bool seen = looks_after(a, t) & ATTN_LOOK_SEEN, asked = seen || !t->exact;
-    int place = t->exact ? 0 : place_of(a, t), tokens = 0;
+    int place = t->exact ? 0 : room_place_of(a, t), tokens = 0;
     char *at = w->plans ? w->plans + w->place * (size_t)place : NULL, *end = at + w->place;
     for (int i = 0; i < c->n; i++)
         if (c->at[i].k.at && c->at[i].k.len > tokens) tokens = c->at[i].k.len;
@@ -282,7 +292,9 @@ int room_device_run(struct attn *a, const struct attn_turn *t, const struct attn
             if (!at || bytes > (size_t)(end - at))
                 return err_set(e, ERR_BUG, "plan %d of a call finds no place on %s", i + 1,
                                device_name(a->device));
-            if (w->fresh && a->device_kernel->put(a->device, at, &plan, &a->size, e) < 0) return -1;
+            if (w->fresh && prepare(a, t, &plan, at, place, e) < 0) return -1;
+            if (w->made.on && plan.rule != ATTN_MAKE_RESIDUAL && making_tally(a, place, e) < 0)
+                return -1;
             at += bytes;
         }
         job.plan = &plan;
@@ -290,7 +302,7 @@ int room_device_run(struct attn *a, const struct attn_turn *t, const struct attn
         if (launch(a, &job, from, e) < 0) return -1;
     }
     if (w->fresh) {
-        w->puts++;
+        w->puts += !making_now(a, t);
         if (room_stands(a)) w->put[place] = true;
     }
     return seen ? bring_seen(a, e) : 0;
@@ -346,8 +358,8 @@ static bool looks(const struct attn *a, const struct attn_ctx *c)
             t.at.layer = layer, t.at.branch = branch;
             turn_begins(a, &t);
             if (looks_after(a, &t)) return true;
-            if (t.exact) continue;
-            if (!a->there.put[place_of(a, &t)]) return true;
+            if (t.exact || (a->there.made.on && !room_stands(a))) continue;
+            if (!a->there.put[room_place_of(a, &t)]) return true;
             if (t.anew && (!a->plan_fixed || a->stack.recipe.compensate)) return true;
         }
     return false;
@@ -365,7 +377,8 @@ int attn_step_kind(struct attn *a, const struct attn_ctx *c, long *launched)
     bool all = attn_is_exact(&a->stack.part[0], &at), exact = !a->sparse || all;
     /* a step that copies, or keeps its output for a later one that does, is like no other */
     if (a->stack.recipe.ask && !(all && attn_is_exact(&a->stack.part[0], &next))) return -1;
-    if (!exact && (looks_reuse(a) || looks_plan(a, NULL) || !room_stands(a))) return -1;
+    if (!exact && (looks_reuse(a) || looks_plan(a, NULL))) return -1;
+    if (!exact && !room_stands(a) && !a->there.made.on) return -1;
     if (looks(a, c)) return -1;
     *launched = exact ? 0 : a->there.puts;
     return exact ? 0 : 1;

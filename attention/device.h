@@ -11,7 +11,34 @@
 #define DITGEN_ATTENTION_DEVICE_H
 
 #include "attention/kernels/kernels.h"
+#include "attention/plan/making.h"
 #include "model/base/device.h"
+
+struct attn_made { /* a plan that is made there; all heads, each its own */
+    const struct attn_plan *plan; /* sizes, and whether it has orders: of equal blocks */
+    const struct attn_making *how;
+    struct heads q, k; /* of this call, there */
+    const uint32_t *forced; /* there: [q.n, words] bits that every head keeps besides, or NULL */
+    uint64_t *
+        pairs; /* there: becomes the number of pairs of tokens that the plan computes, of all heads */
+    void *scratch; /* there: scratch() bytes, 256-byte aligned */
+    const struct attn_size *size;
+};
+
+/* Who makes plans there. A plan is changed in place: what put() left of one of the same sizes and orders, of
+ * which the kept set and what follows from it become new. Everything is put on the device's line of work,
+ * nothing waits, all of it may be recorded. Same sets as attention/policy/ makes wherever scores are the same
+ * numbers; scores themselves are sums in another order. A row that keeps no key gets the block at its own
+ * place, as on the host. */
+struct attn_planner {
+    size_t (*scratch)(const struct attn_size *s,
+                      const struct attn_making *how); /* 0: not such ones */
+    int (*make)(struct device *d, void *at, const struct attn_made *m, struct err *e);
+    /* Bytes from a prepared plan's first to its kept set, which lies there as on the host. */
+    size_t (*kept_at)(const struct attn_plan *p, const struct attn_size *s);
+    int (*tally)(struct device *d, uint64_t *sum, const uint64_t *pairs,
+                 struct err *e); /* *sum += *pairs */
+};
 
 struct attn_device_kernel {
     const char *name, *summary;
@@ -45,6 +72,7 @@ struct attn_device_kernel {
     int (*run)(struct device *d, const struct attn_job *j, const void *at, struct err *e);
     /* Bits of ATTN_NEED_LOW by which a run of this size is faster here than without; NULL: none. */
     unsigned (*pays)(const struct attn_size *s);
+    const struct attn_planner *planner; /* NULL: plans are the host's */
 };
 
 struct attn_device {

@@ -23,7 +23,7 @@ unsigned looks_axes(const struct attn *a, const struct attn_turn *t)
 {
     const struct attn_recipe *r = &a->stack.recipe;
     unsigned looks = 0;
-    if (a->plan_fixed) return 0;
+    if (a->plan_fixed || a->there.made.on) return 0;
     if (!a->order_fixed) looks |= ask(r->order->looks, by(a, ATTN_AXIS_ORDER), t, ATTN_LOOK_QK);
     if (r->score) looks |= ATTN_LOOK_QK;
     if (r->select) looks |= ask(r->select->looks, by(a, ATTN_AXIS_SELECT), t, ATTN_LOOK_QK);

@@ -21,7 +21,7 @@ void attn_kept(const struct attn *a, struct attn_kept *k)
         there += area_bytes(&areas[i]);
     *k = (struct attn_kept){0};
     if (!f.remembers) return;
-    k->at = there ? NULL : a->recent;
+    k->at = there || a->there.made.on ? NULL : a->recent;
     k->bytes = a->kept_bytes + there;
 }
 
@@ -29,6 +29,7 @@ int attn_kept_read(const struct attn *a, void *to, struct err *e)
 {
     struct cache_area areas[3];
     char *at = to;
+    if (making_remember(a, e) < 0) return -1;
     cache_areas(a, areas);
     memcpy(at, a->recent, a->kept_bytes);
     at += a->kept_bytes;

@@ -29,6 +29,13 @@ double meter_density(const struct attn *a, const struct attn_calls *c)
     return sum / a->shape.n_heads;
 }
 
+/* Of what a plan computes of its pairs; all plans of a call that a device makes are one. */
+static double work_of(const struct attn *a, const struct attn_plan *p)
+{
+    if (p->rule == ATTN_MAKE_RESIDUAL || p->all || a->there.made.on) return 1;
+    return attn_plan_density(p, a->size.len_k);
+}
+
 /* Share of the two products that went over codes, of what was computed. */
 static double low_share(const struct attn *a, const struct attn_calls *c)
 {
@@ -36,9 +43,7 @@ static double low_share(const struct attn *a, const struct attn_calls *c)
     for (int i = 0; i < c->n; i++) {
         const struct attn_plan *p = &c->at[i].plan;
         if (p->rule == ATTN_ZERO || p->rule == ATTN_COPY) continue;
-        double work =
-            p->n_heads *
-            (p->rule == ATTN_MAKE_RESIDUAL || p->all ? 1 : attn_plan_density(p, a->size.len_k));
+        double work = p->n_heads * work_of(a, p);
         sum += work * ((p->qk != ATTN_PREC_RUN) + (p->pv != ATTN_PREC_RUN)) / 2;
         all += work;
     }
@@ -207,8 +212,10 @@ static int samples(struct attn *a, const struct attn_turn *t, const struct attn_
 /* A plan that stands keeps what it keeps: counted once. */
 static double density_of(struct attn *a, const struct attn_turn *t, const struct attn_calls *c)
 {
+    bool residual = c->at[0].plan.rule == ATTN_MAKE_RESIDUAL;
     double *known = a->device ? room_device_density(a, t) : NULL;
-    if (c->at[0].plan.rule == ATTN_MAKE_RESIDUAL) known = NULL; /* computes all of it */
+    if (a->there.made.on && !t->exact && !residual) return 0; /* counted there */
+    if (residual) known = NULL; /* computes all of it */
     if (known && *known >= 0) return *known;
     double density = meter_density(a, c);
     if (known) *known = density;
@@ -289,7 +296,8 @@ void attn_stats(const struct attn *a, struct attn_stats *s)
 {
     const struct axis_reuse *reuse = a->stack.recipe.reuse;
     *s = (struct attn_stats){.sums = a->sums, .kernel = room_kernel_name(a)};
-    stats_of(s, &a->sums);
+    s->sums.density += making_density(a);
+    stats_of(s, &s->sums);
     s->budgeted = reuse && reuse->spent;
     if (s->budgeted) reuse->spent(attn_stack_by(&a->stack, ATTN_AXIS_REUSE), &s->spent);
 }

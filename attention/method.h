@@ -24,6 +24,7 @@
 #define DITGEN_ATTENTION_METHOD_H
 
 #include "attention/attention.h"
+#include "attention/plan/making.h"
 #include "attention/plan/plan.h"
 
 #include <stdio.h>
@@ -188,6 +189,8 @@ struct axis_score {
     int (*score)(const struct attn_part *p, const struct attn_turn *t, const struct attn_plan *plan,
                  float *score, struct err *e);
     attn_sizes_fn *sizes;
+    /* The same for a device that makes plans itself; NULL: score() alone can. */
+    void (*there)(const struct attn_part *p, struct attn_making *m);
 };
 
 struct axis_select {
@@ -202,6 +205,8 @@ struct axis_select {
     void (*density)(const struct attn_part *p, double *lo, double *hi);
     attn_sizes_fn *sizes;
     attn_looks_fn *looks; /* select(), beside the scores; NULL: q and k */
+    /* The same for a device that makes plans itself, of `cols` blocks; NULL: select() alone can. */
+    void (*there)(const struct attn_part *p, int cols, struct attn_making *m);
 };
 
 struct axis_reuse {

@@ -33,7 +33,16 @@ struct geometry { /* orders and offsets of one plan, or of all when they are fix
 /* Tensors of a call that methods make beside q, k, v and o, each with a place on a device. */
 enum attn_up { UP_K, UP_V, UP_K_MEAN, UP_V_MEAN, UP_V_SUM, UP_FILL, UP_BIAS, UPS };
 
-struct there { /* of a run on a device: device.c, bring.c */
+struct made_there { /* plans that the device makes itself: making.c */
+    bool on;
+    struct attn_making how;
+    size_t scratch_bytes;
+    void *scratch;
+    uint64_t *pairs; /* [1 + places] of all calls so far; of the plan of each place */
+    uint32_t *forced;
+};
+
+struct there { /* of a run on a device: device.c, bring.c, making.c */
     /* beside attn.device_kernel: of launches that keep every tile, and of those that fill and move */
     const struct attn_device_kernel *exact, *moves;
     struct heads q, k, v, o; /* of this call, there */
@@ -44,6 +53,7 @@ struct there { /* of a run on a device: device.c, bring.c */
     double *density; /* [places] of it; host */
     long puts; /* so far: a recorded step launches the plans of one such count */
     bool fresh; /* this call's plan was not there yet */
+    struct made_there made;
     float *lse, *mass;
     uint32_t *alive;
     struct {
@@ -135,6 +145,8 @@ int turn_check_plans(const struct attn *a, struct err *e);
 int turn_fixed(struct attn *a, struct err *e); /* makes what is made once; memory is there */
 /* The plan of all calls, of a stack whose plans are fixed. */
 int turn_fixed_plan(struct attn *a, struct attn_plan *p, struct err *e);
+/* All but the kept set, whose place it names, of a stack whose order is fixed. */
+int turn_ordered_plan(const struct attn *a, struct attn_plan *p, struct err *e);
 /* State and scratch of every part (attention.c). */
 int parts_carve(struct attn *a, struct arena *arena, struct err *e);
 void parts_carve_scratch(struct attn *a, struct arena *arena);
@@ -189,6 +201,26 @@ int room_device_move(struct attn *a, const struct heads *to, const struct heads 
                      struct err *e);
 /* Exact attention of one query, and o as it was left: [N, D] each, of the host. */
 int room_device_row(struct attn *a, int token, float *exact, float *got, struct err *e);
+
+/* Places of prepared plans; that of this turn's. */
+int room_places(const struct attn *a);
+int room_place_of(const struct attn *a, const struct attn_turn *t);
+
+/* --- making.c: plans that a device makes itself --- */
+
+void making_open(struct attn *a); /* whether; the kernel was picked */
+void making_carve(struct attn *a, struct arena *there);
+int making_start(struct attn *a, struct err *e);
+/* Whether this turn's plan is made there, not by the axes here. */
+bool making_now(const struct attn *a, const struct attn_turn *t);
+int making_make(struct attn *a, const struct attn_plan *p, void *at, int place, struct err *e);
+/* A plan of the host was put where one made there would be. */
+int making_put(struct attn *a, const struct attn_plan *p, int place, struct err *e);
+int making_tally(struct attn *a, int place, struct err *e); /* a call used that plan */
+/* Sum over calls so far of the densities of plans made there; 0 while a step is recorded. */
+double making_density(const struct attn *a);
+/* Kept sets that stand come to where the host's would be. */
+int making_remember(const struct attn *a, struct err *e);
 
 /* --- bring.c: between a device and the host --- */
 

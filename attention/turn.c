@@ -103,7 +103,7 @@ void turn_carve(struct attn *a, struct arena *arena)
     size_t rows = heads * (size_t)a->most_q;
     a->launches = arena_take(arena, (heads + 1) * sizeof *a->launches);
     a->geometry = arena_take(arena, (size_t)plans_kept(a) * sizeof *a->geometry);
-    if (r->score)
+    if (r->score && !a->there.made.on)
         a->score = arena_take(arena, (size_t)a->plans * (size_t)a->most_q * (size_t)a->most_k *
                                          sizeof *a->score);
     a->seen = arena_take(arena, attn_seen_size(a->size.len_q, a->size.len_k) * sizeof *a->seen);
@@ -221,9 +221,18 @@ static int make_plan(struct attn *a, const struct attn_turn *t, struct attn_laun
     bool anew = t->anew || (one && !a->plan_fixed);
     if (!a->order_fixed && anew && make_order(a, t, &order, &l->plan, e) < 0) return -1;
     use_order(a, &order, &l->plan);
-    if (!a->plan_fixed && anew && make_kept(a, t, g, &l->plan, e) < 0) return -1;
+    if (!a->plan_fixed && anew && !making_now(a, t) && make_kept(a, t, g, &l->plan, e) < 0)
+        return -1;
     l->plan.kept = g->kept;
     l->plan.all = !r->select;
+    return 0;
+}
+
+int turn_ordered_plan(const struct attn *a, struct attn_plan *p, struct err *e)
+{
+    if (raster(a, p, e) < 0) return -1;
+    use_order(a, &a->geometry[0], p);
+    p->kept = a->geometry[0].kept;
     return 0;
 }
 
@@ -342,7 +351,8 @@ int turn_call(struct attn *a, struct attn_turn *t, struct attn_calls *c, struct 
     if (bring_down(a, t, looks_plan(a, t), e) < 0 || hooks(a, t, c, e) < 0) return -1;
     if (residual) renew_split(a, t, c);
     a->there.fresh = a->device && room_device_fresh(a, t);
-    if ((!a->device || a->there.fresh) && check(a, c, e) < 0) return -1;
+    bool here = !a->device || (a->there.fresh && !making_now(a, t));
+    if (here && check(a, c, e) < 0) return -1;
     pair->planned = true;
     return 0;
 }

@@ -117,6 +117,9 @@ void axis_counts(int *count, const struct blocks *b);
 /* Blocks of keys with tokens of the frames from .. to - 1 are kept by all; with rows, blocks of such
  * queries keep all. */
 void axis_force_frames(const struct axis_head *h, int from, int to, bool rows);
+/* The bits that `how` keeps whatever was picked, of a plan that all heads share: [q.n, words], zeroed. */
+void axis_forced(uint32_t *kept, const struct attn_part *p, const struct attn_plan *plan,
+                 const struct attn_making *how);
 /* Bounds for axis_select.density: every row keeps from `least` to `most` equal blocks, and sinks; 0 to
  * 1 where blocks have any length. */
 void axis_density(const struct attn_part *p, double least, double most, double *lo, double *hi);

@@ -107,6 +107,26 @@ void axis_force_frames(const struct axis_head *h, int from, int to, bool rows)
     }
 }
 
+static void force(const struct axis_head *h)
+{
+    const struct attn_making *how = h->ctx;
+    if (how->sink > 0) axis_force_frames(h, 0, how->sink, how->seeing);
+}
+
+void axis_forced(uint32_t *kept, const struct attn_part *p, const struct attn_plan *plan,
+                 const struct attn_making *how)
+{
+    static const struct attn_turn nothing;
+    struct attn_plan one = *plan;
+    one.per_head = false;
+    axis_heads(&(struct axis_job){.p = p,
+                                  .t = &nothing,
+                                  .plan = &one,
+                                  .kept = kept,
+                                  .ctx = (void *)(uintptr_t)how,
+                                  .fn = force});
+}
+
 void axis_density(const struct attn_part *p, double least, double most, double *lo, double *hi)
 {
     const struct axis_order *order = p->room->stack.recipe.order;

@@ -31,13 +31,21 @@ static void top_k_density(const struct attn_part *p, double *lo, double *hi)
     axis_density(p, k, k, lo, hi);
 }
 
+static void top_k_there(const struct attn_part *p, int cols, struct attn_making *m)
+{
+    m->pick = ATTN_PICK_TOP_K;
+    m->k = blocks_kept(p->knobs->density, cols);
+    m->sink = p->knobs->sink;
+}
+
 AXIS_SELECT(top_k)
 const struct axis_select keep_top_k = {.name = "top-k",
                                        .summary = "as many of the best blocks in every row",
                                        .needs_score = true,
                                        .select = top_k_all,
                                        .density = top_k_density,
-                                       .sizes = best_sizes};
+                                       .sizes = best_sizes,
+                                       .there = top_k_there};
 
 static void top_p(const struct axis_head *h)
 {
@@ -59,6 +67,14 @@ static void top_p_density(const struct attn_part *p, double *lo, double *hi)
     axis_density(p, least > 1 ? least : 1, n, lo, hi);
 }
 
+static void top_p_there(const struct attn_part *p, int cols, struct attn_making *m)
+{
+    m->pick = ATTN_PICK_TOP_P;
+    m->mass = p->knobs->mass;
+    m->least = (int)(p->knobs->least * cols);
+    m->sink = p->knobs->sink;
+}
+
 AXIS_SELECT(top_p)
 const struct axis_select keep_top_p = {
     .name = "top-p",
@@ -66,7 +82,8 @@ const struct axis_select keep_top_p = {
     .needs_score = true,
     .select = top_p_all,
     .density = top_p_density,
-    .sizes = best_sizes};
+    .sizes = best_sizes,
+    .there = top_p_there};
 
 /* Of a head, whatever the row: probabilities of rows are compared. */
 static void percentile(const struct axis_head *h)
@@ -100,13 +117,22 @@ static void percentile_density(const struct attn_part *p, double *lo, double *hi
     axis_density(p, fmax(1, p->knobs->density * n - 1), n, lo, hi);
 }
 
+static void percentile_there(const struct attn_part *p, int cols, struct attn_making *m)
+{
+    (void)cols;
+    m->pick = ATTN_PICK_PERCENTILE;
+    m->share = p->knobs->density;
+    m->sink = p->knobs->sink;
+}
+
 AXIS_SELECT(percentile)
 const struct axis_select keep_percentile = {.name = "percentile",
                                             .summary = "the best pairs of blocks of a head",
                                             .needs_score = true,
                                             .select = percentile_all,
                                             .density = percentile_density,
-                                            .sizes = percentile_sizes};
+                                            .sizes = percentile_sizes,
+                                            .there = percentile_there};
 
 /* Sol-Attn's rule; neighbours besides (section 12.1). */
 static void above(const struct axis_head *h)

@@ -36,16 +36,30 @@ static void max(const struct axis_head *h) { pooled(h, pool_max); }
 AXIS_SCORE(mean)
 AXIS_SCORE(max)
 
+static void mean_there(const struct attn_part *p, struct attn_making *m)
+{
+    (void)p;
+    m->pool = ATTN_POOL_MEAN, m->runs = 1;
+}
+
+static void max_there(const struct attn_part *p, struct attn_making *m)
+{
+    (void)p;
+    m->pool = ATTN_POOL_MAX, m->runs = 1;
+}
+
 const struct axis_score score_by_mean = {.name = "mean",
                                          .summary = "means of blocks",
                                          .per_head = true,
                                          .score = mean_all,
-                                         .sizes = pooled_sizes};
+                                         .sizes = pooled_sizes,
+                                         .there = mean_there};
 const struct axis_score score_by_max = {.name = "max",
                                         .summary = "largest values of blocks, channel by channel",
                                         .per_head = true,
                                         .score = max_all,
-                                        .sizes = pooled_sizes};
+                                        .sizes = pooled_sizes,
+                                        .there = max_there};
 
 /* --- runs --- */
 
@@ -67,12 +81,18 @@ static void runs_sizes(const struct attn_part *p, struct attn_sizes *s)
     s->scratch = axis_scratch(p, all * (2 * dim_of(p) + n + 2) * sizeof(float));
 }
 
+static void runs_there(const struct attn_part *p, struct attn_making *m)
+{
+    m->pool = ATTN_POOL_MEAN, m->runs = p->knobs->runs;
+}
+
 AXIS_SCORE(runs)
 const struct axis_score score_by_runs = {.name = "runs",
                                          .summary = "means of the runs of blocks, pair by pair",
                                          .per_head = true,
                                          .score = runs_all,
-                                         .sizes = runs_sizes};
+                                         .sizes = runs_sizes,
+                                         .there = runs_there};
 
 /* --- tokens --- */
 

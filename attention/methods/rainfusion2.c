@@ -53,6 +53,15 @@ static void keep_density(const struct attn_part *p, double *lo, double *hi)
     axis_density(p, k, fmin(n, k + rows), lo, hi);
 }
 
+static void keep_there(const struct attn_part *p, int cols, struct attn_making *m)
+{
+    int k = (int)ceil(p->knobs->density * cols - 1e-9);
+    m->pick = ATTN_PICK_TOP_K;
+    m->k = k < 1 ? 1 : k;
+    m->sink = p->knobs->sink;
+    m->seeing = true;
+}
+
 AXIS_SELECT(keep)
 
 static const struct axis_select keep_protected = {
@@ -61,7 +70,8 @@ static const struct axis_select keep_protected = {
     .needs_score = true,
     .select = keep_all,
     .density = keep_density,
-    .sizes = keep_sizes};
+    .sizes = keep_sizes,
+    .there = keep_there};
 
 static int choose(const struct attn_part *p, struct attn_recipe *r, struct err *e)
 {

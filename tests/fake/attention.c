@@ -226,6 +226,7 @@ static const struct attn_device_kernel kernel = {
     .put = put,
     .run = run,
     .pays = pays,
+    .planner = &fake_planner,
 };
 
 static const struct attn_device_kernel *pick(struct device *d, const struct attn_size *s,

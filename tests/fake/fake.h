@@ -45,6 +45,8 @@ int fake_do(struct device *d, int (*run)(struct device *d, void *args, struct er
             size_t bytes, struct err *e);
 extern const struct ops fake_ops, fake_ops_together;
 extern const struct attn_device fake_attention;
+extern const struct attn_planner fake_planner;
+long fake_plans_made(void); /* so far, by any fake, replays among them */
 extern const struct text_ops fake_text;
 extern const struct frame_ops fake_frames;
 

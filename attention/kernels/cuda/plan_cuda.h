@@ -5,7 +5,7 @@
  * quant_qkv() with one head after another, block_k tokens a block of keys, the last one shorter.
  *
  * Arrays are the device's; launchers enqueue on the stream, allocate nothing, do not wait. Threads and errors as
- * attn_cuda.h. No card has run them but where tests/bench/NOTES_kernels.md says so; nothing picks them by itself. */
+ * attn_cuda.h. tiles_make.c strings them together. */
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_PLAN_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_PLAN_CUDA_H
 
@@ -22,6 +22,7 @@ struct plan_shape {
     int head_dim;
     int runs; /* means a block in the pools: 1, 2 or 4 */
     int len_q, len_k, block_q, block_k; /* tokens; of a block */
+    int even; /* runs of a shorter block are shorter (plan_pool()); else the last of them are empty */
     void *stream;
 };
 

@@ -16,10 +16,15 @@ struct ScoreArgs {
     const float *q, *k;
     int rows, cols, runs, dim, len_q, len_k, block_q, block_k;
     float scale;
+    int even;
 };
 
-__device__ __forceinline__ int tokens_of(int i, int run, int runs, int block, int len)
+__device__ __forceinline__ int tokens_of(int i, int run, int runs, int block, int len, int even)
 {
+    if (even) {
+        const int64_t left = len - i * block, all = left < block ? left : block;
+        return static_cast<int>(all * (run + 1) / runs - all * run / runs);
+    }
     const int part = block / runs, n = len - i * block - run * part;
     return n < 0 ? 0 : n < part ? n : part;
 }
@@ -57,17 +62,18 @@ __global__ void __launch_bounds__(THREADS) pair_scores(const __grid_constant__ S
         float top = -INFINITY, all = 0;
         for (int u = 0; u < a.runs; u++)
             for (int v = 0; v < a.runs; v++)
-                if (tokens_of(row, u, a.runs, a.block_q, a.len_q) > 0 &&
-                    tokens_of(col, v, a.runs, a.block_k, a.len_k) > 0)
+                if (tokens_of(row, u, a.runs, a.block_q, a.len_q, a.even) > 0 &&
+                    tokens_of(col, v, a.runs, a.block_k, a.len_k, a.even) > 0)
                     top = fmaxf(top, z[i / side * a.runs + u][i % side * a.runs + v]);
         if (a.runs == 1) {
-            top += logf(static_cast<float>(tokens_of(col, 0, 1, a.block_k, a.len_k)));
+            top += logf(static_cast<float>(tokens_of(col, 0, 1, a.block_k, a.len_k, a.even)));
         } else if (top > -INFINITY) {
             for (int u = 0; u < a.runs; u++)
                 for (int v = 0; v < a.runs; v++)
-                    all += static_cast<float>(tokens_of(row, u, a.runs, a.block_q, a.len_q)) *
-                           static_cast<float>(tokens_of(col, v, a.runs, a.block_k, a.len_k)) *
-                           expf(z[i / side * a.runs + u][i % side * a.runs + v] - top);
+                    all +=
+                        static_cast<float>(tokens_of(row, u, a.runs, a.block_q, a.len_q, a.even)) *
+                        static_cast<float>(tokens_of(col, v, a.runs, a.block_k, a.len_k, a.even)) *
+                        expf(z[i / side * a.runs + u][i % side * a.runs + v] - top);
             top += logf(all);
         }
         a.scores[(static_cast<int64_t>(head) * a.rows + row) * a.cols + col] = top;
@@ -219,7 +225,8 @@ int plan_scores(float *scores, const float *q_pool, const float *k_pool, const p
     if (check(s, "plan_scores", e) < 0) return -1;
     if (s->runs != 1 && s->runs != 2 && s->runs != 4)
         return err_set(e, ERR_USAGE, "plan_scores: %d means a block, wanted 1, 2 or 4", s->runs);
-    if (s->head_dim < TILE || s->head_dim % TILE || s->block_q % s->runs || s->block_k % s->runs)
+    if (s->head_dim < TILE || s->head_dim % TILE ||
+        (!s->even && (s->block_q % s->runs || s->block_k % s->runs)))
         return err_set(e, ERR_USAGE,
                        "plan_scores: %d channels must be a multiple of %d, blocks of %d x %d of %d",
                        s->head_dim, TILE, s->block_q, s->block_k, s->runs);
@@ -227,7 +234,8 @@ int plan_scores(float *scores, const float *q_pool, const float *k_pool, const p
         scores,      q_pool,     k_pool,
         s->rows,     s->cols,    s->runs,
         s->head_dim, s->len_q,   s->len_k,
-        s->block_q,  s->block_k, static_cast<float>(1 / sqrt(static_cast<double>(s->head_dim)))};
+        s->block_q,  s->block_k, static_cast<float>(1 / sqrt(static_cast<double>(s->head_dim))),
+        s->even};
     pair_scores<<<dim3(static_cast<unsigned>((s->cols * s->runs + TILE - 1) / TILE),
                        static_cast<unsigned>((s->rows * s->runs + TILE - 1) / TILE),
                        static_cast<unsigned>(s->n_heads)),

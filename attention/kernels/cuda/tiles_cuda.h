@@ -10,6 +10,7 @@
 #ifndef DITGEN_ATTENTION_KERNELS_CUDA_TILES_CUDA_H
 #define DITGEN_ATTENTION_KERNELS_CUDA_TILES_CUDA_H
 
+#include "attention/device.h"
 #include "attention/kernels/cuda/attn_cuda.h"
 #include "attention/kernels/kernels.h"
 #include "model/base/device.h"
@@ -35,6 +36,9 @@ bool tiles_take_sm90(const struct attn_size *s, const char **why);
 bool tiles_take_sage(const struct attn_size *s, const char **why);
 bool tiles_take_sm80(const struct attn_size *s, const char **why);
 bool tiles_take_simt(const struct attn_size *s, const char **why);
+
+/* Of equal tiles, by tiles_make.c. */
+extern const struct attn_planner tiles_planner;
 
 /* As attn_device_kernel's members. */
 size_t tiles_scratch(const struct attn_size *s);

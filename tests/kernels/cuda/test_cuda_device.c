@@ -206,9 +206,41 @@ static void a_plan(void)
     free(at);
 }
 
+/* Which plans a card makes itself, and in how much memory; by which it is known before the run. */
+static void plans_made(void)
+{
+    struct attn_size s = bf16, odd = bf16, by_runs = bf16, means = bf16, large = bf16;
+    const struct attn_making k = {.runs = 1, .k = 1}, four = {.runs = 4, .k = 1},
+                             eight = {.runs = 8, .k = 1},
+                             most = {.pool = ATTN_POOL_MAX, .runs = 4, .k = 1};
+    struct err e = {0};
+    const struct attn_device_kernel *sm90 = attn_cuda_pick(90, &bf16, "sm90", &e),
+                                    *every = attn_cuda_pick(90, &bf16, "every", &e);
+    CHECK(sm90 && sm90->planner && every && !every->planner);
+    if (!sm90 || !sm90->planner) return;
+    size_t one = sm90->planner->scratch(&s, &k), runs = sm90->planner->scratch(&s, &four);
+    size_t pools = 2 * 2 * 3 * 64 * 4; /* two sides, two heads, three blocks */
+    CHECK(one >= pools + 2 * 9 * 4 && runs >= one + 3 * pools - 512 &&
+          runs <= one + 3 * pools + 512);
+    odd.head_dim = 40;
+    by_runs.block_q = by_runs.block_k = 48;
+    means.needs |= ATTN_NEED_MEAN;
+    large.rows = large.cols = 2049;
+    CHECK(!sm90->planner->scratch(&odd, &k) && !sm90->planner->scratch(&by_runs, &k));
+    CHECK(!sm90->planner->scratch(&means, &k) && !sm90->planner->scratch(&large, &k));
+    CHECK(!sm90->planner->scratch(&s, &eight) && !sm90->planner->scratch(&s, &most));
+    large.rows = large.cols = 2048;
+    CHECK(sm90->planner->scratch(&large, &k) > 100 * one);
+    struct attn_plan p = {.n_heads = 2, .per_head = true};
+    CHECK_OK(attn_blocks_equal(&p.q, 300, 128, &e));
+    CHECK_OK(attn_blocks_equal(&p.k, 300, 128, &e));
+    CHECK(sm90->planner->kept_at(&p, &s) == 512); /* behind offsets and the order of starting */
+}
+
 int main(void)
 {
     picks();
+    plans_made();
     codes_in_scratch();
     a_plan();
     return TEST_RESULT();

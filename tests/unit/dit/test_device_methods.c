@@ -113,6 +113,30 @@ static const char *const stacks[] = {
     "score:by=mass,keep=top-p,block=16,first=1",
 };
 
+/* Whose plans are made on the device, and at how many layers and branches of two runs of 6 steps, of which the second
+ * is broken off and carried on: each is the host's bytes all the same. */
+static const struct {
+    const char *attention;
+    long plans;
+} made[] = {
+    {"score:by=mean,block=16,first=1,tile=1x2x4,sink=1", 40},
+    {"score:by=max,keep=top-p,mass=.5,least=.2,block=16,first=1", 40},
+    {"score:by=runs,runs=2,keep=percentile,density=.3,block=16,first=1,sink=1", 40},
+    {"draft:density=.2,tile=1x2x4,block=16,first=2", 32},
+    {"rainfusion2:tile=2x2x2,block=16,first=1", 40},
+    {"score:by=mean,block=16,first=1+resid:every=2,first=1",
+     16}, /* refreshes in two steps of five */
+    {"score:by=mean,block=16,first=1+layers:group=2,every=2", 12},
+    {"score:by=mean,block=16,first=1+sage:qk=int8,pv=int8", 40},
+    {"score:by=runs,runs=8,block=16,first=1", 0}, /* not by this device */
+    {"score:by=mean,keep=above,block=16,first=1", 0}, /* not said in words */
+    {"score:by=mass,block=16,first=1", 0},
+    {"score:by=mean,block=16,first=1+skip:share=.5", 0}, /* cut by heads */
+    {"score:by=mean,block=16,first=1+lite:threshold=-2", 0}, /* looks at what is alive */
+    {"haste:drift=.02,block=16,first=1", 0}, /* stands by what q and k are */
+    {"svg2:q=6,k=9,mass=.6,first=1", 0}, /* blocks of any length */
+};
+
 /* --- what fails --- */
 
 static const char *const heavy[] = {
@@ -213,9 +237,21 @@ static void refused(const char *attention, unsigned need)
     free(out);
 }
 
+static void made_there(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+        long before = fake_plans_made();
+        same(made[i].attention, i % 2 == 0, PRECISION_FP32);
+        long plans = fake_plans_made() - before;
+        CHECK_MSG(plans == made[i].plans, "%s: %ld plans were made on the device, wanted %ld",
+                  made[i].attention, plans, made[i].plans);
+    }
+}
+
 int main(void)
 {
     threads_set(2);
+    made_there();
     for (size_t i = 0; i < ARRAY_LEN(stacks); i++) {
         same(stacks[i], i % 2 == 0, PRECISION_FP32);
         if (i % 3 == 0) same(stacks[i], true, PRECISION_BF16_EMULATED);
