@@ -72,7 +72,7 @@ make_weights() { # one after the other: the second folder's text encoder is the 
 }
 make_weights &
 part configure 60 cmake -S "$root" -B "$build" -DDITGEN_CUDA=ON -DDITGEN_LIBAV=OFF -DDITGEN_ONEDNN=OFF
-part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low test_velocity_dit test_e2e_model test_cache_device_dit check_frames check_ends check_text
+part build 250 cmake --build "$build" -j --target ditgen bench_ops check_plans check_low check_making test_velocity_dit test_e2e_model test_cache_device_dit check_frames check_ends check_text
 wait
 [ "$(cat "$logs/build.end")" = ok ] || { tail -n 20 "$logs/configure" "$logs/build"; exit 1; }
 ditgen=$build/app/ditgen
@@ -88,6 +88,7 @@ if wanted checks; then # nothing is timed, so all run at once
     part ops 60 "$ops" check 1 &
     part plans 120 "$build/tests/bench/kernels/check_plans" 100 1 &
     part low 90 "$build/tests/bench/kernels/check_low" 40 1 &
+    part making 60 "$build/tests/bench/kernels/check_making" 120 1 &
     part caches 90 env DITGEN_TEST_DEVICE=cuda "$build/tests/test_cache_device_dit" &
     for c in check_frames check_ends check_text; do
         part $c 60 "$build/tests/bench/frames/$c" &
