@@ -244,7 +244,7 @@ static int whole_clip(struct work *w, int prompt, const struct budget *b, struct
     if (clip(w, b, prompt, true, e) < 0) return -1;
     if (w->bytes != exact->bytes) return err_set(e, ERR_BUG, "a clip of another size");
     double psnr = quality_psnr(quality_mse(exact->rgb, w->rgb, w->bytes), 255);
-    return budget_fit_clip(w->fit, isfinite(psnr) ? psnr : 99, &w->spent, e);
+    return budget_fit_clip(w->fit, prompt, isfinite(psnr) ? psnr : 99, &w->spent, e);
 }
 
 static int whole_clips(struct work *w, const struct error_budget *b, struct err *e)

@@ -172,8 +172,8 @@ static int run_budget(const struct task *t, struct cli *c, struct ditgen *d, str
     if (c->output) snprintf(path, sizeof path, "%s", c->output);
     snprintf(how, sizeof how,
              "ditgen calibrate --error-budget: %d prompts, seeds from %d on; %.1f to %.1f dB, "
-             "clips fell "
-             "short of the estimate by %.1f dB at most",
+             "nine in "
+             "ten prompts should keep their estimate less %.1f dB",
              what.prompts, SEED, b.table.least, b.table.most, b.table.margin);
     char *text = rc == 0 ? error_budget_text(&b, how) : NULL;
     if (rc == 0 && !text) rc = err_set(e, ERR_RESOURCE, "no memory for the calibration");
@@ -181,11 +181,12 @@ static int run_budget(const struct task *t, struct cli *c, struct ditgen *d, str
     if (rc == 0) rc = output_text(path, text, c->yes || !c->output, e);
     if (rc == 0) printf("%s\n", path);
     if (rc == 0)
-        progress_say(
-            progress,
-            "--error-budget %.1f to %.1f dB at this size; estimates fell short by %.1f dB at "
-            "most, which is kept back",
-            b.table.least, b.table.most, b.table.margin);
+        progress_say(progress,
+                     "--error-budget %.1f to %.1f dB at this size; %.1f dB are kept back, so that "
+                     "nine in ten "
+                     "prompts hold it%s",
+                     b.table.least, b.table.most, b.table.margin,
+                     what.prompts < 2 ? " (of one prompt nothing of the kind is known)" : "");
     free(text);
     error_budget_fini(&b);
     return rc;

@@ -14,6 +14,7 @@ struct logs { /* mean of logarithms */
 };
 
 struct point { /* a whole clip */
+    int prompt;
     double db, raw, measured, expected;
 };
 
@@ -227,7 +228,8 @@ void budget_fit_costs(struct error_budget *b, const struct budget_fit *f)
 
 /* --- whole clips -------------------------------------------------------------------------------- */
 
-int budget_fit_clip(struct budget_fit *f, double db, const struct budget_spent *s, struct err *e)
+int budget_fit_clip(struct budget_fit *f, int prompt, double db, const struct budget_spent *s,
+                    struct err *e)
 {
     if (f->points == f->room) {
         int room = f->room ? 2 * f->room : 32;
@@ -236,7 +238,7 @@ int budget_fit_clip(struct budget_fit *f, double db, const struct budget_spent *
         f->point = more;
         f->room = room;
     }
-    f->point[f->points++] = (struct point){db, s->raw, s->measured, s->expected};
+    f->point[f->points++] = (struct point){prompt, db, s->raw, s->measured, s->expected};
     return 0;
 }
 
@@ -246,40 +248,87 @@ static double said(const struct error_budget *b, const struct point *p)
     return 10 * log10(p->raw * budget_scale2(&b->table, p->measured, p->expected));
 }
 
-int budget_fit_line(struct error_budget *b, const struct budget_fit *f, struct err *e)
+/* Of all prompts but one (-1: of all) at and slope; clips that it is made of. */
+static int line(struct error_budget *b, const struct budget_fit *f, int but)
 {
     struct budget_table *t = &b->table;
-    double measured = 0, expected = 0, x = 0, y = 0, xx = 0, xy = 0;
+    double x = 0, y = 0, xx = 0, xy = 0;
     int n = 0;
-    for (int i = 0; i < f->points; i++)
-        measured += f->point[i].measured, expected += f->point[i].expected;
-    t->usual = expected > 0 && measured > 0 ? measured / expected : 1;
     for (int i = 0; i < f->points; i++) {
-        if (!(f->point[i].raw > 0)) continue;
+        if (!(f->point[i].raw > 0) || f->point[i].prompt == but) continue;
         double v = said(b, &f->point[i]);
         x += v, y += f->point[i].db, xx += v * v, xy += v * f->point[i].db, n++;
     }
-    if (!n)
-        return err_set(
-            e, ERR_USAGE,
-            "no clip lost anything by carrying: %d of %d steps carry, and few tokens are all "
-            "kept; take more of either",
-            f->s.end - f->s.first, f->s.steps);
+    if (!n) return 0;
     double spread = xx - x * x / n;
     t->slope = spread > 1e-9 ? -(xy - x * y / n) / spread : 1;
     /* 1 by its definition while losses are small; few clips may hide that */
     if (!(t->slope > 0.7)) t->slope = 0.7;
     if (t->slope > 1.3) t->slope = 1.3;
     t->at = (y + t->slope * x) / n;
-    t->margin = 0, t->least = 1e9, t->most = -1e9;
+    return n;
+}
+
+/* The most by which a prompt's clips (-1: any) fell short of the line that is there; NAN: it has none. */
+static double shortest(const struct error_budget *b, const struct budget_fit *f, int prompt)
+{
+    double most = NAN;
+    for (int i = 0; i < f->points; i++) {
+        const struct point *p = &f->point[i];
+        if (!(p->raw > 0) || (prompt >= 0 && p->prompt != prompt)) continue;
+        most = fmax(most, b->table.at - b->table.slope * said(b, p) - p->db);
+    }
+    return most;
+}
+
+/* Student's t of which a tenth lies above (Abramowitz and Stegun 26.7.5 from 4 on). */
+static double tenth_above(int freedom)
+{
+    static const double few[] = {3.078, 1.886, 1.638};
+    if (freedom <= (int)ARRAY_LEN(few)) return few[freedom - 1];
+    return 1.2816 + 0.8466 / freedom + 0.5709 / freedom / freedom;
+}
+
+/* What nine in ten prompts that were not calibrated with are to stay within: each is held against the
+ * line of the others, and of these the bound of one more is taken. The worst of those that made the
+ * line, which is all that is known of one prompt, is passed by a quarter of further ones after three. */
+static double margin_of(const struct error_budget *b, const struct budget_fit *f)
+{
+    struct error_budget without = *b;
+    double sum = 0, square = 0;
+    int n = 0, end = 0;
+    for (int i = 0; i < f->points; i++)
+        if (f->point[i].prompt >= end) end = f->point[i].prompt + 1;
+    for (int p = 0; p < end; p++) {
+        if (!line(&without, f, p)) continue;
+        double by = shortest(&without, f, p);
+        if (isnan(by)) continue;
+        sum += by, square += by * by, n++;
+    }
+    double worst = fmax(shortest(b, f, -1), 0);
+    if (n < 2) return worst;
+    double spread = sqrt(fmax(square - sum * sum / n, 0) / (n - 1));
+    return fmax(worst, sum / n + tenth_above(n - 1) * spread * sqrt(1 + 1.0 / n));
+}
+
+int budget_fit_line(struct error_budget *b, const struct budget_fit *f, struct err *e)
+{
+    struct budget_table *t = &b->table;
+    double measured = 0, expected = 0;
+    for (int i = 0; i < f->points; i++)
+        measured += f->point[i].measured, expected += f->point[i].expected;
+    t->usual = expected > 0 && measured > 0 ? measured / expected : 1;
+    if (!line(b, f, -1))
+        return err_set(
+            e, ERR_USAGE,
+            "no clip lost anything by carrying: %d of %d steps carry, and few tokens are all "
+            "kept; take more of either",
+            f->s.end - f->s.first, f->s.steps);
+    t->margin = margin_of(b, f), t->least = 1e9, t->most = -1e9;
     for (int i = 0; i < f->points; i++) {
         if (!(f->point[i].raw > 0)) continue;
-        double db = t->at - t->slope * said(b, &f->point[i]);
-        if (db - f->point[i].db > t->margin) t->margin = db - f->point[i].db;
-        if (db < t->least) t->least = db;
-        if (db > t->most) t->most = db;
+        double db = t->at - t->slope * said(b, &f->point[i]) - t->margin;
+        t->least = fmin(t->least, db), t->most = fmax(t->most, db);
     }
-    t->least -= t->margin;
-    t->most -= t->margin;
     return 0;
 }

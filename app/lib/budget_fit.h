@@ -34,8 +34,10 @@ void budget_fit_twice(struct budget_fit *f, int i, int unit, double moved);
 void budget_fit_layers(struct budget_fit *f, int group, double mse);
 /* Gains, weights and drifts into b (error_budget_alloc'd), and its table. */
 void budget_fit_costs(struct error_budget *b, const struct budget_fit *f);
-int budget_fit_clip(struct budget_fit *f, double db, const struct budget_spent *s, struct err *e);
-/* at, slope, margin, usual, least and most into b. ERR_USAGE when clips lost nothing. */
+int budget_fit_clip(struct budget_fit *f, int prompt, double db, const struct budget_spent *s,
+                    struct err *e);
+/* at, slope, margin, usual, least and most into b. ERR_USAGE when clips lost nothing. Margin: what nine in ten
+ * further prompts should stay within, by holding each against the line of the others; of one prompt, its worst clip. */
 int budget_fit_line(struct error_budget *b, const struct budget_fit *f, struct err *e);
 
 #endif

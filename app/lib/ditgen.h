@@ -203,8 +203,7 @@ struct ditgen_ran { /* what denoising did; strings live for the call */
     double codes; /* share of attention's products over codes of 8 or 4 bits */
     double error_budget,
         budget_estimate; /* dB: asked for, 0: nothing; what the clip keeps by estimate */
-    double
-        budget_margin; /* dB that clips it was calibrated with fell short of the estimate at most */
+    double budget_margin; /* dB by which nine in ten prompts should fall short of it at most */
     double budget_renewed; /* share of carried heads and steps that were renewed */
     double budget_scale; /* how much the clip moved, beside those */
     double

@@ -42,7 +42,7 @@ struct budget_table { /* what calibration found */
         *drift; /* [n_steps, n_units], to that power; of steps in which nothing was held: 0 */
     double power; /* 1 to 4 */
     double at, slope; /* dB of an error of 1; dB lost a dB of error */
-    double margin; /* dB by which clips that were calibrated with fell short of it at most */
+    double margin; /* dB by which nine in ten prompts should fall short of it at most */
     double usual; /* of calibrated clips: moved² / expected², when units were renewed */
     double least, most; /* dB that were calibrated */
 };

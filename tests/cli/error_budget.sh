@@ -21,7 +21,7 @@ refuse 2 "no clip lost anything" calibrate --error-budget -m "$M" --size 32x32 -
 
 calibrated() { # FILE: sets low, just above the least that it may be asked for, and high
     printed "$1"
-    said "which is kept back"
+    said "dB are kept back, so that nine in ten prompts hold it"
     low=$(awk '$1 == "least" { print ($3 > 10 ? int($3) + 1 : 10) }' "$1")
     high=$(awk '$1 == "most" { print int($3) }' "$1")
     [ "$low" -lt "$high" ] || bad "calibrated from $low to $high dB"
