@@ -5,8 +5,9 @@
 # move code; run by hand, on one machine.
 # Usage: same_frames.sh OLD NEW [cmake flags]     commits, branches or tags; exit 1 if a hash differs
 # Environment: THREADS (2) of the clips, JOBS (2) of the builds, KEEP=1 keeps the folder and says where;
-# EXCEPT=COMMIT: one that means to change clips. What differs is made again by NEW without its changes to
-# program code, and is "by COMMIT" when that equals OLD: then nothing else changed it, and it is no failure.
+# EXCEPT=COMMIT: one that means to change clips. What differs is made again by OLD with its changes to
+# program code, and is "by COMMIT" when that equals NEW: then nothing else changed it, and it is no failure.
+# (Laid upon OLD, not taken out of NEW: files that it touched may have moved since.)
 #   EXCEPT=c98f0dd same_frames.sh 8b1a4ea main    bf16: the text encoder keeps scores fp32, as the reference
 set -eu
 export DITGEN_DEVICE="${DITGEN_DEVICE:-cpu}"
@@ -20,7 +21,7 @@ shift 2
 threads=${THREADS:-2} jobs=${JOBS:-2}
 work=$(mktemp -d)
 leave() {
-    for side in old new but; do
+    for side in old new and; do
         git -C "$top" worktree remove --force "$work/$side" 2>/dev/null || true
     done
     if [ "${KEEP:-}" = 1 ]; then echo "kept: $work"; else rm -rf "$work"; fi
@@ -28,12 +29,12 @@ leave() {
 trap leave EXIT
 trap 'exit 130' INT TERM
 
-sides="old new${except:+ but}" but=$new
+sides="old new${except:+ and}" and=$old
 for side in $sides; do
     eval "commit=\$$side"
     git -C "$top" worktree add -q --detach "$work/$side" "$commit"
-    [ $side != but ] || git -C "$top" show "$except" -- app attention model sched | git -C "$work/but" apply -R ||
-        { echo "$except cannot be taken out of $new" >&2; exit 1; }
+    [ $side != and ] || git -C "$top" show "$except" -- app attention model sched | git -C "$work/and" apply -3 ||
+        { echo "$except cannot be laid upon $old" >&2; exit 1; }
     cmake -S "$work/$side" -B "$work/build-$side" -DDITGEN_TESTS=OFF "$@" >"$work/$side.log" 2>&1 &&
         cmake --build "$work/build-$side" -j "$jobs" >>"$work/$side.log" 2>&1 ||
         { tail -n 20 "$work/$side.log" >&2; echo "$side ($commit) does not build" >&2; exit 1; }
@@ -64,10 +65,10 @@ latents_hash() {
     n=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
     tail -c "+$((n + 9))" "$1" | sha256sum | cut -c 1-16
 }
-row() { # name, hash of old, hash of new, hash of new without EXCEPT when these differ
+row() { # name, hash of old, hash of new, hash of old with EXCEPT when these differ
     if [ "$2" = "$3" ]; then
         same=same
-    elif [ "$2" = "${4:-}" ]; then
+    elif [ "$3" = "${4:-}" ]; then
         same="by $(git -C "$top" rev-parse --short "$except")" meant=1
     else
         same=DIFFERS bad=1
@@ -89,10 +90,10 @@ for precision in fp32 bf16; do
         done
         a=$(frames_hash "$work/frames-old") b=$(frames_hash "$work/frames-new") c=
         if [ -n "$except" ] && [ "$a" != "$b" ]; then
-            rm -rf "$work/frames-but"
+            rm -rf "$work/frames-and"
             # shellcheck disable=SC2086
-            run but "" "$work/frames-but/" --precision $precision $flags
-            c=$(frames_hash "$work/frames-but")
+            run and "" "$work/frames-and/" --precision $precision $flags
+            c=$(frames_hash "$work/frames-and")
         fi
         row "$name $precision" "$a" "$b" "$c"
     done <<END
