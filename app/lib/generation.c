@@ -22,44 +22,6 @@ static void give_back(void)
 #endif
 }
 
-static const char *const phase_words[DITGEN_PHASES] = {"text", "denoise", "decode"};
-
-/* The peak on the card of a phase beside what was predicted: both with all that its use takes. */
-static void log_vram(struct job *j, enum ditgen_phase phase, struct device *d)
-{
-    const double mib = 1048576;
-    device_taken(d);
-    j->d->device_peak[phase] = device_taken_peak(d);
-    size_t held = device_peak(d), taken = device_taken_peak(d), beside = device_beside(d);
-    log_line(j->run.params.log, 1,
-             "%s: peak on %s %.1f MiB%s, %.1f predicted: %.1f allocated, %.1f beside (context, "
-             "code, graphs; %.1f predicted)",
-             phase_words[phase], device_name(d), (double)(taken ? taken : held + beside) / mib,
-             taken ? "" : " as far as is known", (double)j->vram.bytes[phase] / mib,
-             (double)held / mib, taken > held ? (double)(taken - held) / mib : (double)beside / mib,
-             (double)beside / mib);
-}
-
-/* What computed since the last time, one line a phase: operations of each kind. */
-static void log_device(struct job *j, enum ditgen_phase phase)
-{
-    struct device *d = j->run.params.device;
-    long counts[DEVICE_OPS];
-    char line[512];
-    int n = 0;
-    device_counts(d, counts);
-    device_counts_reset(d);
-    for (int i = 0; i < DEVICE_OPS; i++)
-        if (counts[i] && n < (int)sizeof line - 32)
-            n += snprintf(line + n, sizeof line - (size_t)n, ", %s %ld", model_op_name(i),
-                          counts[i]);
-    if (n)
-        log_line(j->run.params.log, 1, "%s: operations on %s: %s", phase_words[phase],
-                 device_name(d), line + 2);
-    if (device_place(d) != PLACE_HOST) log_vram(j, phase, d);
-    device_peak_reset(d);
-}
-
 static void phase_begin(struct job *j, enum ditgen_phase phase, int total)
 {
     give_back();
@@ -145,47 +107,6 @@ static int ask_velocity(void *ctx, const struct denoise_ask *a, struct err *e)
     return model_velocity(j->model, a->velocity, a->latents, &m, e);
 }
 
-static int tell_ran(struct job *j, struct err *e)
-{
-    struct attn_stats s;
-    struct dit_cache_stats cache;
-    model_attn_stats(j->model, &s);
-    model_cache_stats(j->model, &cache);
-    double fp8_error;
-    long products;
-    if (model_fp8_error(j->model, &fp8_error, &products, e) < 0) return -1;
-    if (products)
-        log_line(j->run.params.log, 1, "fp8: relative L2 %.2g of %ld sampled products against bf16",
-                 fp8_error, products);
-    struct ditgen_ran ran = {.device = device_kind_name(device_kind(j->run.params.device)),
-                             .kernel = s.kernel ? s.kernel : "none",
-                             .density = s.density,
-                             .copied = s.calls ? (double)s.copies / (double)s.calls : 0,
-                             .sampled = s.sampled,
-                             .error = s.error,
-                             .recall = s.recall,
-                             .drift = s.drift,
-                             .codes = s.low,
-                             .exact_method = j->run.forecast.exact && !j->run.cache.name,
-                             .reused_steps = cache.reused,
-                             .planning = s.planning,
-                             .fp8_error = fp8_error,
-                             .steps = j->meter.n,
-                             .exact_steps = step_meter_bought(&j->meter)};
-    if (s.budgeted || cache.budgeted) {
-        const struct budget_spent *b = s.budgeted ? &s.spent : &cache.spent;
-        long all = b->renewed + b->carried;
-        ran.error_budget = j->run.budget.db;
-        ran.budget_estimate = b->db;
-        ran.budget_margin = j->run.calibrated.table.margin;
-        ran.budget_renewed = all > 0 ? (double)b->renewed / (double)all : 0;
-        ran.budget_scale = b->scale;
-        if (j->d->budget_spent) *j->d->budget_spent = *b;
-    }
-    if (j->calls->ran) j->calls->ran(j->calls->ctx, &ran);
-    return 0;
-}
-
 /* Nonzero: the caller wants to stop. */
 static int give_preview(struct job *j, int step, int steps)
 {
@@ -226,7 +147,7 @@ static int after_step(void *ctx, int step, int num_steps, const float *latents)
     model_attn_stats(j->model, &stats);
     model_cache_stats(j->model, &cache);
     step_meter_step(&j->meter, step, num_steps, &stats, cache.reused, clock_seconds());
-    if (step + 1 == num_steps && tell_ran(j, &j->failed) < 0) return -1;
+    if (step + 1 == num_steps && job_tell_ran(j, &j->failed) < 0) return -1;
     return report(j) || job_give_state(j, step + 1, num_steps) ||
            give_preview(j, step + 1, num_steps);
 }
@@ -302,37 +223,13 @@ static int denoise_clip(struct job *j, uint64_t seed, struct err *e)
     return rc;
 }
 
-static void note_range(struct job *j, size_t n)
-{
-    for (int k = 0; j->frame == 0 && k < 3; k++)
-        j->least[k] = j->most[k] = j->rgb[k];
-    for (size_t i = 0; i < n; i++) {
-        size_t k = i % 3;
-        if (j->rgb[i] < j->least[k]) j->least[k] = j->rgb[i];
-        if (j->rgb[i] > j->most[k]) j->most[k] = j->rgb[i];
-    }
-}
-
-/* No prompt asks for this: weights of another model, or settings far from what it was trained on. */
-static void warn_if_flat(const struct job *j)
-{
-    for (int k = 0; k < 3; k++)
-        if (j->most[k] - j->least[k] > 1) return;
-    log_line(
-        j->run.params.log, 0,
-        "every pixel of the clip has one colour (%d, %d, %d)%s: are these weights and settings of "
-        "one model?",
-        j->most[0], j->most[1], j->most[2],
-        j->most[0] + j->most[1] + j->most[2] <= 3 ? ", black" : "");
-}
-
 static int take_frames(void *ctx, const uint8_t *rgb, int n, int height, int width, struct err *e)
 {
     struct job *j = ctx;
     size_t len = (size_t)height * (size_t)width * 3;
     for (int i = 0; i < n; i++, j->frame++) {
         j->rgb = rgb + (size_t)i * len;
-        note_range(j, len);
+        job_note_range(j, len);
         preview_fit_frame(&j->preview, j->latents, j->frame, j->rgb, width, height,
                           j->info->vae.scale_temporal);
         if (j->calls->frame && j->calls->frame(j->calls->ctx, j->frame, j->rgb, width, height))
@@ -341,29 +238,6 @@ static int take_frames(void *ctx, const uint8_t *rgb, int n, int height, int wid
         if (report(j)) return err_set(e, ERR_CANCELLED, "cancelled at frame %d", j->frame);
     }
     return 0;
-}
-
-/* What attention did; errors are sampled, and say so. */
-static void log_attention(const struct job *j, const struct attn_stats *s)
-{
-    const struct log *log = j->run.params.log;
-    log_line(log, 1, "attention: %s, kernel %s, density %.3f", j->run.params.attn.method,
-             s->kernel ? s->kernel : "none", s->density);
-    if (s->low > 0)
-        log_line(log, 1, "attention: %.0f %% of products over codes of 8 bits or fewer",
-                 100 * s->low);
-    if (s->copies)
-        log_line(log, 1,
-                 "attention: %ld of %ld calls were copies; made anew, outputs differed by %.2g "
-                 "(relative L1, sampled)",
-                 s->copies, s->calls, s->drift);
-    char recall[32] = "";
-    if (s->recall >= 0) snprintf(recall, sizeof recall, ", recall %.3f", s->recall);
-    if (s->sampled)
-        log_line(log, 1,
-                 "attention: relative L1 %.2g of %ld sampled rows%s; planning took %.1f %% of its "
-                 "time",
-                 s->error, s->sampled, recall, 100 * s->planning);
 }
 
 /* Text and steps; leaves the denoised latents. */
@@ -381,7 +255,7 @@ static int make_latents(struct job *j, struct err *e)
     if (encode_texts(j, e) < 0) return -1;
     model_text_done(
         j->model); /* before peaks are counted anew: the encoder is no part of the next */
-    log_device(j, DITGEN_TEXT);
+    job_log_device(j, DITGEN_TEXT);
     if (model_denoise_begin(j->model, clip, e) < 0) return -1;
     if (j->calls->resume && job_take_kept(j, j->calls->resume, e) < 0) return -1;
     int rc = denoise_clip(j, settings_seed(j->run.settings), e);
@@ -389,8 +263,8 @@ static int make_latents(struct job *j, struct err *e)
     if (rc < 0) return -1;
     struct attn_stats stats;
     model_denoise_end(j->model, &stats);
-    log_device(j, DITGEN_DENOISE);
-    log_attention(j, &stats);
+    job_log_device(j, DITGEN_DENOISE);
+    job_log_attention(j, &stats);
     return 0;
 }
 
@@ -431,8 +305,8 @@ static int job_run(struct job *j, struct ditgen *d, struct err *e)
     if (model_decode_pictures(j->model, j->latents, clip, j->run.truncate_frames, take_frames, j,
                               e) < 0)
         return -1;
-    log_device(j, DITGEN_DECODE);
-    warn_if_flat(j);
+    job_log_device(j, DITGEN_DECODE);
+    job_warn_if_flat(j);
     struct ditgen_preview_map map = {.vae = ditgen_vae_mark(d)};
     if (j->calls->fitted && preview_fit_end(&j->preview, &map))
         j->calls->fitted(j->calls->ctx, &map);

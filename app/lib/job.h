@@ -1,4 +1,4 @@
-/* One generation under way: what generation.c and generation_state.c share, nobody else. */
+/* One generation under way: what generation.c, generation_state.c and generation_log.c share, nobody else. */
 #ifndef DITGEN_APP_LIB_JOB_H
 #define DITGEN_APP_LIB_JOB_H
 
@@ -46,5 +46,18 @@ int job_give_state(struct job *j, int step, int steps);
 int job_take_state(struct job *j, const struct ditgen_state *s, struct err *e);
 /* What its step cache remembered, when the transformer is there to take it. */
 int job_take_kept(struct job *j, const struct ditgen_state *s, struct err *e);
+
+/* --- generation_log.c --- */
+
+/* What a device computed since the last time, one line a phase: operations of each kind, and the peak. */
+void job_log_device(struct job *j, enum ditgen_phase phase);
+/* What attention did; errors are sampled, and say so. */
+void job_log_attention(const struct job *j, const struct attn_stats *s);
+/* The closing figures, to the log and to the caller's `ran`. */
+int job_tell_ran(struct job *j, struct err *e);
+/* The least and the most of each channel, with the n bytes of the frame that is being taken. */
+void job_note_range(struct job *j, size_t n);
+/* No prompt asks for one colour: weights of another model, or settings far from what it was trained on. */
+void job_warn_if_flat(const struct job *j);
 
 #endif
