@@ -4,14 +4,12 @@
  * Takes the flags of generate that choose a model and a clip; writes no clip. Memory of a phase is
  * the process's highest resident size in it, as the plan predicts it;
  * where the system cannot start that mark anew, only the whole run has one. */
+#include "app/cli/bench.h"
 #include "app/cli/bench_attention.h"
 #include "app/cli/cli.h"
 #include "app/cli/cmd.h"
 #include "app/cli/device.h"
 #include "app/lib/cost.h"
-#include "app/cli/peak.h"
-#include "app/cli/progress.h"
-#include "app/lib/run.h"
 #include "model/base/clock.h"
 #include "model/base/limits.h"
 
@@ -35,40 +33,7 @@ static const char USAGE[] =
     "Prints seconds of each phase (median, fastest, slowest), predicted and measured peak memory,\n"
     "and the floating-point peak of this machine, measured just before.\n";
 
-/* --- what is measured ---------------------------------------------------------------------------
- */
-
-enum row { ROW_TEXT, ROW_LOAD, ROW_STEP, ROW_DENOISE, ROW_DECODE, ROW_ALL, ROWS };
-static const struct row_name {
-    const char *text, *json;
-} row_names[ROWS] = {
-    {"text", "text"},       {"open model", "open"}, {"one step", "step"},
-    {"denoise", "denoise"}, {"decode", "decode"},   {"all", "all"},
-};
-
-struct samples { /* of one row */
-    double *v;
-    int n;
-};
-
-struct bench {
-    int runs;
-    bool json, help;
-    struct samples rows[ROWS];
-    size_t bytes[DITGEN_PHASES]; /* measured in the first run, which finds a fresh heap; 0: not
-                                    known */
-    size_t most; /* of the process, until the first run ended */
-    /* of the run under way */
-    const struct ditgen *d;
-    struct progress *progress;
-    int run;
-    size_t vram[DITGEN_PHASES]; /* of a GPU, in the first run; 0: not known */
-    bool marks; /* the system starts the memory mark anew on request */
-    enum ditgen_phase phase;
-    int done;
-    double begin, last; /* last: when the row under way began */
-    double text, load, denoise;
-};
+/* --- what is measured --- */
 
 static void sample(struct bench *b, enum row row, double seconds)
 {
@@ -79,11 +44,6 @@ static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
-}
-
-static double median(const struct samples *s) /* sorted */
-{
-    return (s->v[(s->n - 1) / 2] + s->v[s->n / 2]) / 2;
 }
 
 /* Starts the highest resident size of this process anew; false: the system does not. */
@@ -180,150 +140,7 @@ static int one_run(struct bench *b, struct ditgen *d, const struct ditgen_settin
     return 0;
 }
 
-/* --- what is printed
- * ------------------------------------------------------------------------------ */
-
-struct report {
-    const struct bench *b;
-    const struct ditgen_settings *s;
-    struct ditgen_plan plan;
-    struct peak peak;
-    struct cpu cpu;
-    double step_flops, decode_flops;
-    size_t before; /* resident when the plan was made: what each phase adds to */
-};
-
-static bool on_device(const struct report *r) { return r->plan.device_bytes > 0; }
-
-static const char *const phase_names[DITGEN_PHASES] = {"text", "denoise", "decode"};
-
-/* The peak that the run's precision is judged by. */
-static double judge(const struct report *r)
-{
-    bool bf16 = r->plan.bf16 && !r->plan.emulated && r->peak.bf16 > 0;
-    return bf16 ? r->peak.bf16 : r->peak.fp32;
-}
-
-static void print_rate(const struct report *r, enum row row, double flops)
-{
-    double rate = flops / median(&r->b->rows[row]);
-    printf("%s: %.1f GFLOP, %.1f GFLOP/s", row_names[row].text, flops * 1e-9, rate * 1e-9);
-    if (on_device(r))
-        putchar('\n');
-    else
-        printf(", %.0f %% of the peak\n", 100 * rate / judge(r));
-}
-
-static void print_memory(const char *name, size_t predicted, size_t measured)
-{
-    const double mib = 1.0 / (1 << 20);
-    printf("%-12s %8.0f MiB", name, (double)predicted * mib);
-    if (measured)
-        printf(" %8.0f MiB %+7.1f %%\n", (double)measured * mib,
-               100 * ((double)predicted / (double)measured - 1));
-    else
-        puts("  not known");
-}
-
-static void print_device(const struct report *r)
-{
-    struct device_info info;
-    const char *name = settings_text(r->s, SET_DEVICE);
-    for (int i = 1; device_at(i, &info); i++)
-        if (strcmp(info.name, name) == 0 || (i == 1 && strcmp(name, "cuda") == 0)) {
-            printf("%s: %s", info.name, info.what);
-            return;
-        }
-    printf("%s", name);
-}
-
-static void print_tables(const struct report *r)
-{
-    const struct ditgen_plan *p = &r->plan;
-    printf("%s, %d threads on %d cores\n", r->cpu.name[0] ? r->cpu.name : "unnamed processor",
-           p->threads, r->cpu.cores);
-    if (on_device(r)) {
-        print_device(r);
-    } else {
-        printf("peak %.1f GFLOP/s fp32 (%s)", r->peak.fp32 * 1e-9, r->peak.fp32_by);
-        if (r->peak.bf16 > 0)
-            printf(", %.1f GFLOP/s bf16 (%s)", r->peak.bf16 * 1e-9, r->peak.bf16_by);
-    }
-    printf("\n%dx%d, %d frames, %d steps of %d branch%s, %d tokens, %s\n",
-           settings_int(r->s, SET_WIDTH), settings_int(r->s, SET_HEIGHT),
-           settings_int(r->s, SET_FRAMES), settings_int(r->s, SET_STEPS), p->branches,
-           p->branches > 1 ? "es" : "", p->tokens, p->precision);
-    printf("linear %s; attention %s\n\n%-12s %10s %10s %10s   seconds, %d run%s\n", p->linear,
-           p->attention, "phase", "median", "fastest", "slowest", r->b->runs,
-           r->b->runs > 1 ? "s" : "");
-    for (int i = 0; i < ROWS; i++) {
-        const struct samples *s = &r->b->rows[i];
-        printf("%-12s %10.3f %10.3f %10.3f\n", row_names[i].text, median(s), s->v[0],
-               s->v[s->n - 1]);
-    }
-    print_rate(r, ROW_STEP, r->step_flops);
-    print_rate(r, ROW_DECODE, r->decode_flops);
-    bool there = on_device(r);
-    printf("\n%-12s %12s %12s %9s\n", there ? "of the GPU" : "memory", "predicted", "measured",
-           "off by");
-    for (int i = 0; there && i < DITGEN_PHASES; i++)
-        print_memory(phase_names[i], p->phase_bytes[i], r->b->vram[i]);
-    if (there) {
-        printf("%.0f of %.0f blocks streamed\n", p->streamed_blocks, p->blocks);
-        return;
-    }
-    for (int i = 0; i < DITGEN_PHASES; i++)
-        print_memory(phase_names[i], r->before + p->phase_bytes[i], r->b->bytes[i]);
-    print_memory("peak", p->peak_bytes, r->b->most);
-}
-
-static void print_json(const struct report *r)
-{
-    const struct ditgen_plan *p = &r->plan;
-    printf("{\"cpu\": ");
-    json_put_string(stdout, r->cpu.name);
-    printf(", \"threads\": %d, \"cores\": %d, \"level\": \"%s\", \"device\": ", p->threads,
-           r->cpu.cores, cpu_level_name(r->cpu.level));
-    const char *device = settings_text(r->s, SET_DEVICE);
-    json_put_string(stdout, device ? device : "cpu");
-    if (r->peak.fp32 > 0) printf(", \"peak_fp32_gflops\": %.3f", r->peak.fp32 * 1e-9);
-    if (r->peak.bf16 > 0) printf(", \"peak_bf16_gflops\": %.3f", r->peak.bf16 * 1e-9);
-    printf(", \"width\": %d, \"height\": %d, \"frames\": %d, \"steps\": %d, \"branches\": %d, "
-           "\"tokens\": %d, \"precision\": \"%s\", \"linear\": ",
-           settings_int(r->s, SET_WIDTH), settings_int(r->s, SET_HEIGHT),
-           settings_int(r->s, SET_FRAMES), settings_int(r->s, SET_STEPS), p->branches, p->tokens,
-           p->precision);
-    json_put_string(stdout, p->linear);
-    printf(", \"attention\": ");
-    json_put_string(stdout, p->attention);
-    printf(", \"runs\": %d, \"step_gflop\": %.6g, \"decode_gflop\": %.6g, \"seconds\": {",
-           r->b->runs, r->step_flops * 1e-9, r->decode_flops * 1e-9);
-    for (int i = 0; i < ROWS; i++) {
-        const struct samples *s = &r->b->rows[i];
-        printf("%s\"%s\": {\"median\": %.6f, \"fastest\": %.6f, \"slowest\": %.6f, \"n\": %d}",
-               i ? ", " : "", row_names[i].json, median(s), s->v[0], s->v[s->n - 1], s->n);
-    }
-    if (on_device(r)) {
-        printf("}, \"streamed_blocks\": %.0f, \"device_predicted_bytes\": {", p->streamed_blocks);
-        for (int i = 0; i < DITGEN_PHASES; i++)
-            printf("%s\"%s\": %zu", i ? ", " : "", phase_names[i], p->phase_bytes[i]);
-        printf("}, \"device_measured_bytes\": {");
-        for (int i = 0; i < DITGEN_PHASES; i++)
-            printf("%s\"%s\": %zu", i ? ", " : "", phase_names[i], r->b->vram[i]);
-        puts("}}");
-        return;
-    }
-    printf("}, \"predicted_bytes\": {");
-    for (int i = 0; i < DITGEN_PHASES; i++)
-        printf("\"%s\": %zu, ", phase_names[i], r->before + p->phase_bytes[i]);
-    printf("\"peak\": %zu}, \"measured_bytes\": {", p->peak_bytes);
-    for (int i = 0; i < DITGEN_PHASES; i++)
-        if (r->b->bytes[i]) printf("\"%s\": %zu, ", phase_names[i], r->b->bytes[i]);
-    printf("\"peak\": %zu}}\n", r->b->most);
-}
-
-/* --- the command
- * ---------------------------------------------------------------------------------- */
+/* --- the command --- */
 
 /* Takes its own flags out of argv; the rest is generate's. */
 static int take_own_flags(struct bench *b, int *argc, char **argv, struct err *e)
@@ -383,7 +200,7 @@ static int measure(struct report *r, struct bench *b, struct ditgen *d, struct e
     if (alloc_samples(b, settings_int(r->s, SET_STEPS), e) < 0) return -1;
     cpu_detect(&r->cpu);
     threads_set(r->plan.threads);
-    if (!on_device(r))
+    if (!bench_on_device(r))
         peak_measure(&r->peak, r->cpu.level); /* the processor's is no judge of a card */
     model_work(&work, &d->info, &clip, (int)r->plan.text_tokens);
     r->step_flops = r->plan.branches * (work.linear + work.attn);
@@ -417,9 +234,9 @@ static int bench_run(struct bench *b, struct cli *c, struct err *e)
     rc = measure(&r, b, d, e);
     progress_pause(&progress);
     if (rc == 0 && b->json)
-        print_json(&r);
+        bench_print_json(&r);
     else if (rc == 0)
-        print_tables(&r);
+        bench_print_tables(&r);
     goto out;
 library:
     err_set(e, (enum err_code)de.code, "%s", de.message);
