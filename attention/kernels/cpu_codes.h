@@ -81,6 +81,13 @@ static inline float codes_row(int8_t *code, float *tmp, const float *x, const fl
     return scale;
 }
 
+/* What smooth_q takes off: mean [dim] of n positions' sums. */
+static inline void codes_mean(float *mean, const double *sum, int n, int dim)
+{
+    for (int c = 0; c < dim; c++)
+        mean[c] = (float)(sum[c] / n);
+}
+
 /* To e4m3 and back: nearest even, at most 448; NaN stays. */
 static inline float codes_e4m3(float x)
 {

@@ -98,6 +98,7 @@ struct flash_worker {
     float *alpha; /* [SUB] */
     float *weight; /* [SUB] FLASH_CODES: of the products of this chunk */
     float *q_scale, *shift; /* [QB] FLASH_CODES: of a row's codes; what smoothing took from lse */
+    int q_block; /* FLASH_CODES: that of the task's rows, of ATTN_CODE_BLOCK positions */
     int32_t *q_sum; /* [QB] FLASH_CODES: what a row's sums begin from: cpu_code_scores.h */
     float *bias[2]; /* [KB] of one chunk each */
     float *rows; /* [max(MR, NR), d] gathered by an order */
@@ -130,6 +131,10 @@ struct flash {
     packed *k; /* [group][keys * key] */
     packed_v *v; /* the same by dv */
     float *k_less, *v_scale; /* [group, d] FLASH_CODES: what is taken off keys; of values' codes */
+    /* smooth_q, else NULL: [group, q_blocks, d] means of q; [group, q_blocks, keys] their scores, of what
+     * is packed, in log2 units */
+    float *q_mean, *delta;
+    int q_blocks; /* of ATTN_CODE_BLOCK positions */
     char *workers; /* one carved region each */
     size_t worker_bytes;
     struct flash_task *tasks;
@@ -280,6 +285,11 @@ static void flash_carve(struct flash *f, const struct attn_size *s, struct arena
     size_t channels = FLASH_CODES ? (size_t)f->group * (size_t)f->d : 0;
     f->k_less = arena_take(a, channels * sizeof *f->k_less);
     f->v_scale = arena_take(a, channels * sizeof *f->v_scale);
+    f->q_blocks = (s->len_q + ATTN_CODE_BLOCK - 1) / ATTN_CODE_BLOCK;
+    size_t means =
+        FLASH_CODES && s->needs & ATTN_NEED_SMOOTH_Q ? (size_t)f->group * (size_t)f->q_blocks : 0;
+    f->q_mean = arena_take(a, means * (size_t)f->d * sizeof *f->q_mean);
+    f->delta = arena_take(a, means * head * sizeof *f->delta);
     flash_carve_worker(f, &w, s->needs, &one);
     f->worker_bytes = one.used;
     f->workers = arena_take(a, one.used * (size_t)s->threads);

@@ -2,7 +2,23 @@
  * common, made once a group; rows of q, of k and of v as codes. */
 #include "attention/kernels/cpu_codes.h"
 
-#define FLASH_CODES_CAN (FLASH_CAN | ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4)
+#define FLASH_CODES_CAN (FLASH_CAN | ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4 | ATTN_NEED_SMOOTH_Q)
+
+/* Means of q that smooth_q takes off. */
+static void flash_q_means(const struct flash *f, int nth, int head)
+{
+    const struct attn_plan *p = f->p;
+    for (int b = 0; b < f->q_blocks; b++) {
+        double sum[ATTN_MAX_HEAD_DIM] = {0};
+        int from = b * ATTN_CODE_BLOCK, n = flash_min(ATTN_CODE_BLOCK, p->q.len - from);
+        for (int i = from; i < from + n; i++)
+            codes_add(sum, NULL,
+                      heads_at(&f->j->q, attn_token(&p->q_order, flash_plan(f, nth), i), head),
+                      NULL, f->d);
+        codes_mean(f->q_mean + ((size_t)nth * (size_t)f->q_blocks + (size_t)b) * (size_t)f->d, sum,
+                   n, f->d);
+    }
+}
 
 static void flash_codes_task(void *ctx, int nth, int worker)
 {
@@ -18,6 +34,7 @@ static void flash_codes_task(void *ctx, int nth, int worker)
                   values ? heads_at(&j->v, i, head) : NULL, f->d);
     size_t at = (size_t)nth * (size_t)f->d;
     codes_head(f->k_less + at, f->v_scale + at, sum, top, f->d, j->k.len, f->p);
+    if (f->delta) flash_q_means(f, nth, head);
 }
 
 /* codes [MR, dk], scale and sum of rows of q from `at` on; zeros past `rows` and d. */
@@ -25,14 +42,17 @@ static void flash_code_q(const struct flash *f, struct flash_worker *w, int8_t *
                          int at, const float *q, size_t stride, int rows)
 {
     const float *less = f->k_less + (size_t)nth * (size_t)f->d;
+    const float *mean = NULL;
     float tmp[ATTN_MAX_HEAD_DIM];
+    if (f->delta)
+        mean = f->q_mean + ((size_t)nth * (size_t)f->q_blocks + (size_t)w->q_block) * (size_t)f->d;
     for (int i = 0; i < FLASH_MR; i++, code += f->dk) {
         const float *x = q + (size_t)i * stride;
         memset(code, 0, (size_t)f->dk);
         w->q_scale[at + i] = w->shift[at + i] = 0;
         w->q_sum[at + i] = 0;
         if (i >= rows) continue;
-        float scale = codes_row(code, tmp, x, NULL, f->d, codes_most(f->p->qk), f->p->codes.rotate);
+        float scale = codes_row(code, tmp, x, mean, f->d, codes_most(f->p->qk), f->p->codes.rotate);
         w->q_scale[at + i] = scale * f->scale;
         double shift = 0;
         int sum = 0;

@@ -4,9 +4,17 @@
 static int flash_dense_block(const struct flash *f)
 {
     int b = FLASH_DB, threads = f->j->size->threads, len = f->p->q.len;
+    if (f->delta) b = ATTN_CODE_BLOCK; /* rows of a task share a block of smooth_q */
     while (b > FLASH_SUB && (int64_t)f->p->n_heads * ((len + b - 1) / b) < 3 * (int64_t)threads)
-        b = flash_up(b / 2, FLASH_SUB);
+        b = f->delta ? b / 2 : flash_up(b / 2, FLASH_SUB);
     return b;
+}
+
+/* Positions from this one on that smooth_q takes the same mean off. */
+static int flash_same_block(int at)
+{
+    _Static_assert(ATTN_CODE_BLOCK <= FLASH_QB, "a task holds a block's rows");
+    return ATTN_CODE_BLOCK - at % ATTN_CODE_BLOCK;
 }
 
 /* Equal parts of each row of the plan, and what they cost. */
@@ -23,8 +31,9 @@ static void flash_list_tasks(struct flash *f)
                 kept += r.k1 - r.k0;
             if (p->rule == ATTN_MAKE_RESIDUAL) kept = p->k.len;
             int parts = (n + FLASH_QB - 1) / FLASH_QB;
-            for (int i = 0; i < parts; i++) {
-                int from = (int)((int64_t)n * i / parts), to = (int)((int64_t)n * (i + 1) / parts);
+            for (int i = 0, from = 0, to; from < n; i++, from = to) {
+                to = f->delta ? flash_min(n, from + flash_same_block(q0 + from))
+                              : (int)((int64_t)n * (i + 1) / parts);
                 struct flash_task *t = &f->tasks[f->n_tasks++];
                 *t = (struct flash_task){.head = head, .row = row, .q0 = q0 + from, .n = to - from};
                 t->cost = (uint32_t)(kept * t->n * 255 / ((int64_t)p->k.len * FLASH_QB));
@@ -82,7 +91,7 @@ static void flash_part_mass(struct flash_now *t, float *mass, float share)
     for (int key = 0; key < f->p->k.len; key += FLASH_NR) {
         int hi = flash_min(FLASH_NR, f->p->k.len - key);
         float *b = c->biases + c->n * FLASH_NR;
-        flash_bias(f, b, key, 0, hi);
+        flash_bias(f, b, t->delta, key, 0, hi);
         c->panel[c->n++] = (struct flash_panel){
             .k = t->k + (size_t)key * (size_t)f->key, .key = (size_t)key, .bias = b, .hi = hi};
         if (c->n < FLASH_PANELS && key + FLASH_NR < f->p->k.len) continue;
@@ -116,9 +125,9 @@ static void flash_mass_task(void *ctx, int task, int worker)
     float *mass = j->mass + ((size_t)head * (size_t)p->q.n + (size_t)all.row) * (size_t)p->k.n;
     for (int i = 0; i < p->k.n; i++)
         mass[i] = 0;
-    for (all.q0 = q0; all.q0 < q1; all.q0 += FLASH_QB) {
+    for (all.q0 = q0; all.q0 < q1; all.q0 += all.n) {
         struct flash_now t;
-        all.n = flash_min(FLASH_QB, q1 - all.q0);
+        all.n = flash_min(f->delta ? flash_same_block(all.q0) : FLASH_QB, q1 - all.q0);
         flash_begin(&t, f, &all, worker);
         for (int i = 0; i < all.n; i++) {
             int token = attn_token(&p->q_order, plan, all.q0 + i);
@@ -142,6 +151,8 @@ static void flash_run(const struct attn_job *j)
     f.panels = (p->k.len + FLASH_NR - 1) / FLASH_NR;
     f.means = p->mean && !p->all ? (p->k.n + FLASH_NR - 1) / FLASH_NR : 0;
     f.keys = flash_keys_apart((size_t)(f.panels + f.means) * FLASH_NR);
+    f.q_blocks = (p->q.len + ATTN_CODE_BLOCK - 1) / ATTN_CODE_BLOCK;
+    if (!FLASH_CODES || p->qk == ATTN_PREC_RUN || !p->codes.smooth_q) f.delta = NULL;
     f.by_rows = !p->all || j->alive;
     f.gather = !p->all && !p->k.size;
     int groups = (p->n_heads + f.group - 1) / f.group;
@@ -152,7 +163,7 @@ static void flash_run(const struct attn_job *j)
 #if FLASH_CODES
         threads_run(f.heads, flash_codes_task, &f);
 #endif
-        int panels = f.gather && !j->mass ? f.means : f.panels + f.means;
+        int panels = f.gather && !j->mass && !f.delta ? f.means : f.panels + f.means;
         if (panels)
             threads_run(f.heads * ((f.panels + f.means + FLASH_PACK - 1) / FLASH_PACK),
                         flash_pack_task, &f);

@@ -10,6 +10,7 @@ struct flash_now { /* a task under way */
     const packed_v *coming_v;
     const packed *k; /* of this head */
     const packed_v *v;
+    const float *delta; /* of this head and the rows' block, by packed key, or NULL */
     int head, nth, plan, row, rows; /* head: of the tensors; nth: of the group */
     bool record, alive; /* whether a chunk's largest scores matter, and did */
 };
@@ -56,7 +57,7 @@ static void flash_compute(struct flash_now *t, struct flash_chunk *c,
     const packed_v *v = t->v;
     size_t len = f->keys;
     if (c->picked) {
-        flash_pack_picked(f, &t->w, c, t->plan, t->head, t->nth);
+        flash_pack_picked(f, &t->w, c, t->delta, t->plan, t->head, t->nth);
         v = t->w.v;
         len = FLASH_KB;
     }
@@ -126,9 +127,9 @@ static void flash_add(struct flash_now *t, int k0, int k1)
     for (int key = k0 / FLASH_NR * FLASH_NR; !t->f->gather && key < k1; key += FLASH_NR) {
         int lo = key < k0 ? k0 - key : 0, hi = flash_min(FLASH_NR, k1 - key);
         float *b = NULL;
-        if (t->f->p->key_bias || lo > 0 || hi < FLASH_NR) {
+        if (t->f->p->key_bias || t->delta || lo > 0 || hi < FLASH_NR) {
             b = t->c.biases + t->c.n * FLASH_NR;
-            flash_bias(t->f, b, key, lo, hi);
+            flash_bias(t->f, b, t->delta, key, lo, hi);
         }
         flash_push(t, (size_t)key, lo, hi, b);
     }
@@ -188,6 +189,7 @@ static void flash_mean_tiles(struct flash_now *t)
             if (tile < p->k.n && attn_plan_fate(p, t->plan, t->row, tile) == ATTN_BY_MEAN)
                 n = attn_block_at(&p->k, t->plan, tile + 1) - attn_block_at(&p->k, t->plan, tile);
             b[i] = n > 0 ? (float)log2((double)n) : -INFINITY;
+            if (n > 0 && t->delta) b[i] += t->delta[f->panels * FLASH_NR + tile];
             if (n > 0) hi = i + 1;
             if (n > 0 && lo == FLASH_NR) lo = i;
         }
@@ -262,6 +264,10 @@ static void flash_begin(struct flash_now *t, const struct flash *f, const struct
     t->k = f->k + keys * (size_t)f->key;
     t->v = f->v + keys * (size_t)f->dv;
     flash_worker_of(f, &t->w, worker);
+    t->w.q_block = task->q0 / ATTN_CODE_BLOCK;
+    if (f->delta)
+        t->delta =
+            f->delta + ((size_t)task->head * (size_t)f->q_blocks + (size_t)t->w.q_block) * f->keys;
     t->c.biases = t->w.bias[0];
     t->before.biases = t->w.bias[1];
     for (int i = 0; i < task->n; i += FLASH_MR) {

@@ -28,7 +28,7 @@ const struct attn_kernel attn_maddwd = {
     .summary = "products of 8-bit codes, AVX2",
     .needs = CPU_AVX2,
     .can = ATTN_FLASH_CAN | ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4 | ATTN_NEED_PV_INT8 |
-           ATTN_NEED_PV_FP8,
+           ATTN_NEED_PV_FP8 | ATTN_NEED_SMOOTH_Q,
     .panel = 16,
     .chunk = 128,
     .pays = maddwd_pays,

@@ -49,6 +49,7 @@ static int tile_size(const struct query *q, int tile)
 
 static void set_token(struct query *q, int position)
 {
+    q->position = position;
     q->token = attn_token(&q->g->j->plan->q_order, q->plan, position);
     if (q->g->low.on) low_query(q);
 }
@@ -365,8 +366,7 @@ const struct attn_kernel attn_ref = {
     .name = "ref",
     .summary = "plain C, sums in double: any machine, any size; slow",
     .needs = CPU_REF,
-    .can = ((1u << ATTN_NEEDS) - 1) &
-           ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC | ATTN_NEED_SMOOTH_Q),
+    .can = ((1u << ATTN_NEEDS) - 1) & ~(unsigned)(ATTN_NEED_DEVICE | ATTN_NEED_PREC),
     .panel = PANEL,
     .chunk = CHUNK,
     .fits = ref_fits,

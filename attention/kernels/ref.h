@@ -31,11 +31,13 @@ struct judging {
 struct query { /* the softmax of one query */
     const struct judging *g;
     int head, plan, row, token;
+    int position; /* of token, in the plan's order */
     double *score; /* [k.len + k.n] of positions, then of means */
     enum attn_fate *fate; /* [k.n] of this row, when the kernel's own rule decides; else NULL */
     double most;
     int8_t code[ATTN_MAX_HEAD_DIM]; /* of the query, under plan.qk */
     double code_scale, shift; /* shift: of its scores, by what was taken off the keys */
+    float mean[ATTN_MAX_HEAD_DIM]; /* what smooth_q took off it */
 };
 
 static double element(const struct heads *h, int token, int head, int c)

@@ -91,17 +91,47 @@ static void make_head(void *ctx, int i, int worker)
 
 void low_make(struct judging *g) { threads_run(g->j->plan->n_heads, make_head, g); }
 
+/* Of the positions that share it with the query's. */
+static void query_mean(struct query *q)
+{
+    const struct attn_job *j = q->g->j;
+    const struct attn_plan *p = j->plan;
+    double sum[ATTN_MAX_HEAD_DIM] = {0};
+    float x[ATTN_MAX_HEAD_DIM];
+    int from = q->position / ATTN_CODE_BLOCK * ATTN_CODE_BLOCK, n = 0;
+    for (; n < ATTN_CODE_BLOCK && from + n < p->q.len; n++) {
+        fetch(x, &j->q, attn_token(&p->q_order, q->plan, from + n), q->head);
+        codes_add(sum, NULL, x, NULL, j->q.dim);
+    }
+    codes_mean(q->mean, sum, n, j->q.dim);
+}
+
 void low_query(struct query *q)
 {
     const struct attn_job *j = q->g->j;
     const float *less = q->g->low.less + (size_t)q->head * (size_t)j->q.dim;
     float x[ATTN_MAX_HEAD_DIM], tmp[ATTN_MAX_HEAD_DIM];
     fetch(x, &j->q, q->token, q->head);
-    q->code_scale = (double)codes_row(q->code, tmp, x, NULL, j->q.dim, codes_most(j->plan->qk),
-                                      j->plan->codes.rotate);
+    bool smooth = j->plan->codes.smooth_q;
+    if (smooth) query_mean(q);
+    q->code_scale = (double)codes_row(q->code, tmp, x, smooth ? q->mean : NULL, j->q.dim,
+                                      codes_most(j->plan->qk), j->plan->codes.rotate);
     q->shift = 0;
     for (int c = 0; c < j->q.dim; c++)
         q->shift += (double)x[c] * (double)less[c] / sqrt((double)j->q.dim);
+}
+
+/* What smooth_q took off the score of a key: row `at` of keys or of means. */
+static double taken(const struct query *q, const struct heads *keys, int at)
+{
+    const float *less = q->g->low.less + (size_t)q->head * (size_t)keys->dim;
+    float x[ATTN_MAX_HEAD_DIM];
+    double sum = 0;
+    if (!q->g->j->plan->codes.smooth_q) return 0;
+    fetch(x, keys, at, q->head);
+    for (int c = 0; c < keys->dim; c++)
+        sum += (double)q->mean[c] * (double)(x[c] - less[c]);
+    return sum / sqrt((double)keys->dim);
 }
 
 static double score(const struct query *q, const int8_t *k, double scale)
@@ -117,14 +147,16 @@ double low_score(const struct query *q, int token)
 {
     const struct low *l = &q->g->low;
     size_t at = (size_t)q->head * (size_t)q->g->j->k.len + (size_t)token;
-    return score(q, l->k + at * (size_t)q->g->j->q.dim, (double)l->k_scale[at]);
+    return score(q, l->k + at * (size_t)q->g->j->q.dim, (double)l->k_scale[at]) +
+           taken(q, &q->g->j->k, token);
 }
 
 double low_score_mean(const struct query *q, int tile)
 {
     const struct low *l = &q->g->low;
     size_t at = (size_t)q->head * (size_t)q->g->j->plan->k.n + (size_t)tile;
-    return score(q, l->mean + at * (size_t)q->g->j->q.dim, (double)l->mean_scale[at]);
+    return score(q, l->mean + at * (size_t)q->g->j->q.dim, (double)l->mean_scale[at]) +
+           taken(q, &q->g->j->k_mean, tile);
 }
 
 /* --- sums by chunks --- */

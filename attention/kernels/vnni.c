@@ -19,7 +19,7 @@ static void vnni_run(const struct attn_job *j) { low_run(parts, ARRAY_LEN(parts)
  * more products of bf16 a cycle than this of bytes. */
 static unsigned vnni_pays(const struct attn_size *s)
 {
-    if (s->precision == PRECISION_BF16 && cpu_level() >= CPU_AMX) return 0;
+    if (s->precision == PRECISION_BF16 && cpu_level() >= CPU_AMX) return 0; /* .29 to .91 x */
     return ATTN_NEED_QK_INT8 | ATTN_NEED_PV_INT8;
 }
 
@@ -28,7 +28,7 @@ const struct attn_kernel attn_vnni = {
     .summary = "products of 8-bit codes, AVX512-VNNI",
     .needs = CPU_AVX512_VNNI,
     .can = ATTN_FLASH_CAN | ATTN_NEED_QK_INT8 | ATTN_NEED_QK_INT4 | ATTN_NEED_PV_INT8 |
-           ATTN_NEED_PV_FP8,
+           ATTN_NEED_PV_FP8 | ATTN_NEED_SMOOTH_Q,
     .panel = 32,
     .chunk = 128,
     .pays = vnni_pays,

@@ -17,7 +17,7 @@
 struct sage {
     struct attn_knobs knobs;
     char *qk, *pv;
-    bool smooth_k, rotate;
+    bool smooth_k, smooth_q, rotate;
 };
 
 struct word {
@@ -126,6 +126,8 @@ static struct attn_needed sage_needs(const struct attn_part *p)
         }
         for (int i = 0; i < 2 && words[0]->need; i++)
             *(gladly[i] ? &n.gladly : &n.must) |= words[i]->need;
+        if (words[0]->need && o->smooth_q) /* goes with the codes of q */
+            *(gladly[0] ? &n.gladly : &n.must) |= ATTN_NEED_SMOOTH_Q;
     }
     return n;
 }
@@ -142,7 +144,8 @@ static int by_options(const struct attn_part *p, const struct attn_turn *t, stru
     if (qk->need & ~granted) return 0; /* auto, and it would not pay */
     l->plan.qk = qk->prec;
     if (qk->need && !(pv->need & ~granted)) l->plan.pv = pv->prec;
-    l->plan.codes = (struct attn_codes){.smooth_k = o->smooth_k, .rotate = o->rotate};
+    l->plan.codes =
+        (struct attn_codes){.smooth_k = o->smooth_k, .smooth_q = o->smooth_q, .rotate = o->rotate};
     return 0;
 }
 
@@ -165,6 +168,9 @@ const struct attn_method attn_sage = {
             struct sage, pv, "pv", "auto",
             "weights times v: auto, run, int8 or fp8 (a CPU emulates it); layers apart as for qk"),
         OPT_BOOL(struct sage, smooth_k, "smooth_k", true, "keys less their mean: exact, and finer"),
+        OPT_BOOL(
+            struct sage, smooth_q, "smooth_q", false,
+            "q less its mean over 128 tokens, whose scores are added: for int4, on a processor"),
         OPT_BOOL(struct sage, rotate, "rotate", false,
                  "a Hadamard turn of q and k, where a few channels dwarf the others"),
         OPT_DOUBLE(struct attn_knobs, first, "first", 0, 0, 1000,

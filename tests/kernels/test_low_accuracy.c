@@ -205,6 +205,32 @@ static void check_kernel(const struct attn_kernel *kernel, enum precision precis
     }
 }
 
+/* What queries have in common takes the range of 4-bit codes, unless it is taken off them. */
+static void check_smooth_q(const struct attn_kernel *kernel, int dim)
+{
+    static float without[LQ * MOST];
+    struct test_rng r = {11};
+    struct attn_plan p;
+    struct err e = {0};
+    float common[MOST];
+    draw(RANDOM, dim, 3);
+    for (int c = 0; c < dim; c++)
+        common[c] = rng_normal(&r);
+    for (int i = 0; i < LQ * dim; i++)
+        q[i] = .2f * q[i] + common[i % dim];
+    exactly(dim);
+    CHECK_OK(attn_plan_dense(&p, LQ, LK, 1, &e));
+    p.qk = ATTN_PREC_INT4;
+    p.codes.smooth_k = true;
+    run(kernel, &p, without, dim, PRECISION_FP32);
+    p.codes.smooth_q = true;
+    run(kernel, &p, o, dim, PRECISION_FP32);
+    double before = off_exact(without, LQ * dim), after = off_exact(o, LQ * dim);
+    printf("%-12s %3d channels, qk int4, queries alike: off %.4f, smoothed %.4f\n", kernel->name,
+           dim, before, after);
+    CHECK(before > 2 * after); /* of lengths: 1.02 against .2 */
+}
+
 int main(void)
 {
     struct cpu cpu;
@@ -215,6 +241,7 @@ int main(void)
         if (!(kernel->can & ATTN_NEED_QK_INT8) || kernel->needs > cpu.level) continue;
         for (int dim = 64; dim <= MOST; dim += 64) {
             check_kernel(kernel, PRECISION_FP32, dim);
+            if (dim == 64) check_smooth_q(kernel, dim);
             if (cpu.level >= CPU_AVX512_BF16 || kernel->needs == CPU_REF)
                 check_kernel(kernel, PRECISION_BF16, dim);
         }
