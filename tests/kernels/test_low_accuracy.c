@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LQ = 24, LK = 8192, MOST = 128 };
+enum { LQ = 8, LK = 8192, MOST = 128 };
 enum set { RANDOM, STRUCTURED, BIASED, PEAKY, SETS };
 static const char *const set_names[SETS] = {"random", "structured", "biased", "peaky"};
 
