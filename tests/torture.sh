@@ -1,8 +1,8 @@
 #!/bin/sh
 # Everything that a system may refuse, refused in turn, by hand: minutes to an hour.
 #
-# Usage: sh tests/torture.sh [BUILD] [STEP]   BUILD: build folder (build); STEP: every STEPth allocation
-# only (default 1: every one; files and threads are few, and all are tried). Wanted of each run: the clip, or one line and an exit code of 2 to 6; no
+# Usage: [JOBS=N] sh tests/torture.sh [BUILD] [STEP]   BUILD: build folder (build); STEP: every STEPth
+# allocation only (default 1: every one; files and threads are few, and all are tried); JOBS: runs at a time. Wanted of each run: the clip, or one line and an exit code of 2 to 6; no
 # crash, no hang (60 s), nothing left behind but a state. Figures go to standard output, for the
 # reliability table of the README.
 set -eu
@@ -20,46 +20,58 @@ bad=0
 tiny="x --size 32x32 --frames 1 --steps 1 -t 1 -s 1 -q"
 "$ditgen" $tiny -o ref.y4m
 
-# verdict NAME CODE: of the run whose standard error is in .err, in the folder w
+# judge.sh FOLDER CODE: "ended", "clip" or "BAD why" of the run in FOLDER whose standard error is FOLDER.err
+cat >judge.sh <<'END'
+w=$1 said="$(head -c 300 "$1.err" | tr '\n' ' ')"
+left=$(find "$w" -name '*.part' | head -1)
+case $2 in
+0) { [ ! -e "$w/o.y4m" ] || cmp -s ref.y4m "$w/o.y4m"; } && verdict=clip || verdict="BAD other bytes" ;;
+2 | 3 | 4 | 5 | 6) [ -n "$said" ] && verdict=ended || verdict="BAD code $2 and no word" ;;
+*) verdict="BAD code $2: $said" ;;
+esac
+[ -z "$left" ] || verdict="BAD left $left, $verdict"
+rm -rf "$w" "$w.err"
+echo "$verdict"
+END
+# refuse.sh KIND LONG N args...: the Nth call of the kind fails; W stands for the run's own folder
+cat >refuse.sh <<'END'
+kind=$1 long=$2 n=$3 code=0
+shift 3
+mkdir w$n
+FAIL_KIND=$kind FAIL_AT=$n FAIL_LONG=$long LD_PRELOAD="$PWD/shim.so" timeout 60 "$DITGEN" $(echo "$@" | sed "s: W/: w$n/:g") >/dev/null 2>w$n.err </dev/null || code=$?
+echo "$(sh judge.sh w$n $code) $kind $n"
+END
+export DITGEN="$ditgen"
+# verdict NAME CODE: of the run in the folder w
 verdict() {
-    lines=$(grep -c . .err || true)
-    case $2 in
-    0) [ ! -e w/o.y4m ] || cmp -s ref.y4m w/o.y4m || { echo "BAD $1: other bytes"; bad=$((bad + 1)); } ;;
-    2 | 3 | 4 | 5 | 6) [ "$lines" -ge 1 ] || { echo "BAD $1: code $2 and no word"; bad=$((bad + 1)); } ;;
-    *) echo "BAD $1: code $2: $(head -c 300 .err)"; bad=$((bad + 1)) ;;
-    esac
-    left=$(find w -name '*.part' | head -1)
-    [ -z "$left" ] || { echo "BAD $1: left $left"; bad=$((bad + 1)); }
-    rm -rf w
+    mv .err w.err
+    v=$(sh judge.sh w $2)
+    case $v in BAD*) echo "$v: $1"; bad=$((bad + 1)) ;; esac
 }
-# each KIND LONG args...: every STEPth call of the kind fails
+# each KIND LONG args...: every STEPth call of the kind fails, JOBS at a time
 each() {
-    kind=$1 long=$2
+    kind=$1 long=$2 by=1
     shift 2
-    mkdir -p w
+    mkdir W
     FAIL_KIND=$kind FAIL_COUNT="$T/count" LD_PRELOAD="$T/shim.so" "$ditgen" "$@" >/dev/null 2>.err || true
-    rm -rf w
-    n=$(cat count) i=1 runs=0 ended=0 before=$bad
-    while [ "$i" -le "$n" ]; do
-        mkdir -p w
-        code=0
-        FAIL_KIND=$kind FAIL_AT=$i FAIL_LONG=$long LD_PRELOAD="$T/shim.so" timeout 60 "$ditgen" "$@" >/dev/null 2>.err </dev/null || code=$?
-        verdict "$kind $i of $n ($*)" $code
-        [ $code = 0 ] || ended=$((ended + 1))
-        runs=$((runs + 1))
-        if [ $kind = malloc ] || [ $kind = library ]; then i=$((i + step)); else i=$((i + 1)); fi
-    done
-    echo "$kind$([ "$long" = 1 ] && echo ' and all later') fails, $*: $runs of $n places, $ended runs ended with a message, $((bad - before)) wrong"
+    rm -rf W
+    n=$(cat count)
+    case $kind in malloc | library) by=$step ;; esac
+    seq 1 $by $n | xargs -P "${JOBS:-1}" -I N sh refuse.sh $kind $long N "$@" >out
+    wrong=$(grep -c '^BAD' out || true)
+    grep '^BAD' out || true
+    bad=$((bad + wrong))
+    echo "$kind$([ "$long" = 1 ] && echo ' and all later') fails, $*: $(grep -c . out) of $n places, $(grep -c '^ended' out) runs ended with a message, $wrong wrong"
 }
-each malloc 0 $tiny -o w/o.y4m
-each malloc 1 $tiny -o w/o.y4m
+each malloc 0 $tiny -o W/o.y4m
+each malloc 1 $tiny -o W/o.y4m
 each malloc 0 x --plan --size 32x32 --frames 1 -t 1
 # what libraries ask for: oneDNN 2.6's code generator does not look at what it gets
-each library 0 $tiny -o w/o.y4m
-each library 1 $tiny -o w/o.y4m
-each open 0 $tiny -o w/o.y4m --save-latents w/l --dump-config w/c
-each open 1 $tiny -o w/o.y4m --save-latents w/l
-each thread 0 x --size 32x32 --frames 1 --steps 1 -s 1 -q -o w/o.y4m
+each library 0 $tiny -o W/o.y4m
+each library 1 $tiny -o W/o.y4m
+each open 0 $tiny -o W/o.y4m --save-latents W/l --dump-config W/c
+each open 1 $tiny -o W/o.y4m --save-latents W/l
+each thread 0 x --size 32x32 --frames 1 --steps 1 -s 1 -q -o W/o.y4m
 
 # few descriptors; files that may not grow
 runs=0 before=$bad
@@ -100,8 +112,10 @@ if command -v valgrind >/dev/null && ! grep -q "DITGEN_SANITIZE:BOOL=ON" "$build
 fi
 if [ -n "${TSAN_BUILD:-}" ]; then # a build with -DDITGEN_TSAN=ON or the preset tsan
     before=$bad
-    "$TSAN_BUILD/app/ditgen" x --size 32x32 --frames 5 --steps 2 -t 2 -s 1 -q -o tsan.y4m 2>.err || { bad=$((bad + 1)); echo "BAD tsan: $(head -c 600 .err)"; }
-    echo "ThreadSanitizer, 2 threads: $((bad - before)) wrong"
+    for a in "-t 2 --precision fp32" "-t 2 --precision bf16" "-t 4 --precision fp32"; do
+        "$TSAN_BUILD/app/ditgen" x --size 32x32 --frames 5 --steps 2 $a -s 1 -q -y -o tsan.y4m 2>.err || { bad=$((bad + 1)); echo "BAD tsan $a: $(head -c 600 .err)"; }
+    done
+    echo "ThreadSanitizer, 2 and 4 threads: 3 runs, $((bad - before)) wrong"
 fi
 echo "torture: $bad wrong"
 [ $bad = 0 ]
