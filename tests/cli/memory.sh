@@ -1,6 +1,7 @@
 # Predicted peak memory is within 5 % of the measured one, prompts short and long; with a limit of address
 # space a run is refused before it computes, or not at all. Phases: unit/lib/test_phase_memory.c.
 . "$(dirname "$0")/lib.sh"
+built_in
 [ "$SANITIZE" = ON ] && { echo "skipped: sanitizers keep memory of their own"; exit 0; }
 
 long=$(printf 'cat %.0s' $(seq 600))
